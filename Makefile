@@ -1,0 +1,34 @@
+# Two commands set up everything on a fresh machine with Python, make and git:
+#   make study   runs the main job: a search over mnist_mlp on real MNIST
+#   make test    passes the fast tests
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: study test test-slow ui lint install
+
+study: install
+	$(BIN)/harness study mnist_mlp --trials 8 --workers 2
+
+test: install
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: install
+	$(BIN)/python -m pytest -q -m slow
+
+ui: install
+	$(BIN)/harness ui
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy studies
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "installing into .venv: some 6 GB, of which PyTorch is most; a minute or so on a fast line"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[dev]" --constraint constraints.txt
+	touch $@
