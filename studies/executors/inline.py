@@ -1,0 +1,89 @@
+"""Runs trials in this very process, one at a time: for debuggers, profilers and breakpoints in a module."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from studies.event_log import NAME, EventWriter
+from studies.executors.local import Message
+from studies.link import Link
+from studies.messages import Event, TrialSpec
+
+
+class InlineExecutor:
+    """The same calls as LocalExecutor's. A trial runs inside `wait`, which hands its messages to `handler`."""
+
+    def __init__(self, workers: int = 1, threads: int = 0) -> None:
+        if workers != 1:
+            raise ValueError(f"workers must be 1 with the inline executor, but got {workers=}")
+        self.workers = 1
+        self.threads = threads
+        self.gpus = 0
+        self.handler: Callable[[Message], None] = lambda message: None
+        self._spec: TrialSpec | None = None
+        self._link: _InlineLink | None = None
+
+    def warm(self) -> None:
+        """Nothing to warm: this process imports what it needs."""
+
+    @property
+    def free(self) -> int:
+        return 0 if self._spec else 1
+
+    @property
+    def running(self) -> list[str]:
+        return [self._spec.run_id] if self._spec else []
+
+    def call(self, function: str, payload: dict[str, Any], while_waiting: Callable[[], None] | None = None) -> Any:
+        module, _, name = function.partition(":")
+        result = getattr(importlib.import_module(module), name)(json.loads(json.dumps(payload)))
+        return json.loads(json.dumps(result))
+
+    def submit(self, spec: TrialSpec) -> None:
+        self._spec = dataclasses.replace(spec, threads=self.threads)
+        self._spec.save()
+
+    def wait(self, seconds: float) -> list[Message]:
+        if self._spec is None:
+            return []
+        from studies import trial
+
+        spec, log = self._spec, EventWriter(Path(self._spec.folder) / NAME)
+        self._link = _InlineLink(log, lambda kind: self.handler(Message(spec.run_id, kind)))  # type: ignore[arg-type]
+        trial.run(spec, self._link)
+        log.close()
+        self._spec = self._link = None
+        return [Message(spec.run_id, "exited", 0)]
+
+    def answer(self, run_id: str, stop: str | None) -> None:
+        if self._link is not None and stop is not None:
+            self._link.stop_reason = stop
+
+    stop = answer
+
+    def kill(self, run_id: str) -> None:
+        self.answer(run_id, "interrupted")  # it is this process: it can only be asked
+
+    def close(self) -> None:
+        self._spec = None
+
+
+class _InlineLink(Link):
+    """A line with no process border: the driver's handler is called where a message would be sent."""
+
+    def __init__(self, log: EventWriter, handler: Callable[[str], None]) -> None:
+        super().__init__(log)
+        self._handler = handler
+
+    def ask(self, event: Event) -> str | None:
+        self.say(event, ask=True)
+        return self.stop_reason
+
+    def say(self, event: Event, *, durable: bool = False, ask: bool = False) -> None:
+        super().say(event, durable=durable)
+        self._handler("verdict?" if ask else "events")

@@ -1,0 +1,227 @@
+"""Runs trials on this machine, in processes forked from a warm server that has torch and Lightning loaded.
+
+A fork from the server costs some 65 ms; importing costs 15 s once, while the driver does other things. A
+process per trial: nothing leaks from one into the next, and a crash is one trial's. The server is Python's own
+multiprocessing forkserver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from multiprocessing import connection as mp_connection
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from studies.event_log import NAME, EventWriter
+from studies.link import ASK, GO, STOP, Link
+from studies.messages import TrialSpec
+
+Kind = Literal["events", "verdict?", "exited"]
+
+
+class Message(NamedTuple):
+    """What a trial process wants: its new events read, a verdict, or it is gone (`status`: exit status)."""
+
+    run_id: str
+    kind: Kind
+    status: int | None = None
+
+
+class LocalExecutor:
+    """Trial processes on this machine.
+
+    Args:
+        workers: how many trials run at once, from 1; the machine's cores are shared out among them.
+        threads: threads of each trial; 0 gives each an equal share of the cores.
+    """
+
+    def __init__(self, workers: int = 1, threads: int = 0) -> None:
+        self.workers = workers
+        self.threads = threads or max(1, len(os.sched_getaffinity(0)) // workers)
+        self.gpus = 0
+        self._context = multiprocessing.get_context("forkserver")
+        self._trials: dict[str, _Trial] = {}
+
+    def warm(self) -> None:
+        """Starts the server; it imports in the background and serves when it is ready."""
+        # -P: a folder of the user's that happens to be called studies/ or datamodules/ must not shadow ours.
+        os.environ["PYTHONSAFEPATH"] = "1"
+        self._context.set_forkserver_preload(["studies.executors.preload"])
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+
+    @property
+    def free(self) -> int:
+        return self.workers - len(self._trials)
+
+    @property
+    def running(self) -> list[str]:
+        return list(self._trials)
+
+    def call(self, function: str, payload: dict[str, Any], while_waiting: Callable[[], None] | None = None) -> Any:
+        """Calls `module:function` with a JSON payload in a warm process of its own and returns its JSON result.
+
+        Raises:
+            RuntimeError: if the process died before it answered.
+        """
+        ours, theirs = self._context.Pipe()
+        with tempfile.TemporaryDirectory(prefix="harness-call-") as folder:
+            log = Path(folder) / "log.txt"
+            arguments = (function, json.dumps(payload), theirs, str(log))
+            process = self._context.Process(target=_call, args=arguments, daemon=True)
+            process.start()
+            theirs.close()
+            try:
+                while not ours.poll(0.25):
+                    if while_waiting is not None:
+                        while_waiting()
+                return json.loads(ours.recv_bytes())
+            except EOFError:
+                process.join()
+                said = log.read_text(errors="replace").strip()[-2000:] if log.exists() else ""
+                raise RuntimeError(f"{function} died (exit status {process.exitcode}) {said}") from None
+            finally:
+                ours.close()
+                process.kill()
+                process.join()
+
+    def submit(self, spec: TrialSpec) -> None:
+        """Starts a trial. Its events go to events.jsonl in its folder, its output to log.txt there."""
+        taken = {trial.slot for trial in self._trials.values()}
+        slot = next(slot for slot in range(self.workers) if slot not in taken)
+        gpu = slot % self.gpus if self.gpus and not _spans_processes(spec) else None
+        spec = dataclasses.replace(spec, threads=self.threads, gpu=gpu)
+        path = spec.save()
+        ours, theirs = self._context.Pipe()
+        process: BaseProcess | subprocess.Popen[bytes]
+        if _spans_processes(spec):
+            process = _start_script(path, theirs)
+        else:
+            process = self._context.Process(target=_trial, args=(spec, theirs), daemon=True)  # type: ignore[attr-defined]
+            process.start()
+        theirs.close()
+        self._trials[spec.run_id] = _Trial(slot, ours, process)
+
+    def wait(self, seconds: float) -> list[Message]:
+        """Messages of all trials, as soon as there is one, or nothing after some seconds."""
+        lines = {trial.connection: run_id for run_id, trial in self._trials.items()}
+        messages = []
+        for line in mp_connection.wait(list(lines), seconds):
+            assert isinstance(line, Connection)
+            run_id = lines[line]
+            try:
+                kind: Kind = "verdict?" if line.recv_bytes() == ASK else "events"
+                messages.append(Message(run_id, kind))
+            except (EOFError, OSError):  # the other end closed: the process is gone
+                messages.append(Message(run_id, "exited", self._reap(run_id)))
+        return messages
+
+    def answer(self, run_id: str, stop: str | None) -> None:
+        """Answers a trial that waits for a verdict: None lets it go on, else the reason to stop."""
+        self._send(run_id, GO if stop is None else STOP + stop.encode())
+
+    def stop(self, run_id: str, why: str) -> None:
+        """Asks a trial to stop at its next step."""
+        self._send(run_id, STOP + why.encode())
+
+    def kill(self, run_id: str) -> None:
+        """Ends a trial process at once; `wait` reports it as exited."""
+        process = self._trials[run_id].process
+        if process.pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if isinstance(process, subprocess.Popen):
+                os.killpg(process.pid, signal.SIGKILL)  # all ranks
+            else:
+                os.kill(process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kills what still runs."""
+        for run_id in self.running:
+            self.kill(run_id)
+            self._reap(run_id)
+
+    def _send(self, run_id: str, message: bytes) -> None:
+        with contextlib.suppress(OSError, KeyError):  # gone already: `wait` says so
+            self._trials[run_id].connection.send_bytes(message)
+
+    def _reap(self, run_id: str) -> int | None:
+        trial = self._trials.pop(run_id)
+        trial.connection.close()
+        if isinstance(trial.process, subprocess.Popen):
+            return trial.process.wait()
+        trial.process.join()
+        return trial.process.exitcode
+
+
+class _Trial(NamedTuple):
+    slot: int
+    connection: Connection
+    process: Any
+
+
+def _spans_processes(spec: TrialSpec) -> bool:
+    """Whether Lightning will start more processes (DDP), and so must find an ordinary script to start again."""
+    devices = spec.experiment["trainer"].get("devices", 1)
+    several = len(devices) > 1 if isinstance(devices, list) else str(devices) not in ("1", "auto")
+    return several or spec.experiment["trainer"].get("num_nodes", 1) > 1
+
+
+def _start_script(spec: Path, connection: Connection) -> subprocess.Popen[bytes]:
+    from studies.link import DRIVER_FD
+
+    with open(spec.parent / "log.txt", "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "studies.trial", str(spec)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[connection.fileno()],
+            env={**os.environ, DRIVER_FD: str(connection.fileno())},
+            start_new_session=True,
+        )
+
+
+def _trial(spec: TrialSpec, connection: Connection) -> None:
+    """What a trial process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the driver's to hear
+    folder = Path(spec.folder)
+    _redirect_output(folder / "log.txt")
+    if spec.gpu is not None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[spec.gpu] if visible else str(spec.gpu)
+    from studies import trial
+
+    trial.run(spec, Link(EventWriter(folder / NAME), connection))
+
+
+def _call(function: str, payload: str, connection: Connection, log: str) -> None:
+    """What a process for `call` does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _redirect_output(Path(log))
+    import importlib
+
+    module, _, name = function.partition(":")
+    result = getattr(importlib.import_module(module), name)(json.loads(payload))
+    connection.send_bytes(json.dumps(result).encode())
+
+
+def _redirect_output(path: Path) -> None:
+    """Sends this process's output, that of C libraries too, to a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with open(path, "ab", buffering=0) as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)

@@ -1,0 +1,77 @@
+"""The trial's line to its driver: says events, asks for verdicts, hears "stop". Standard library only.
+
+Events go to the log first and only then is the driver poked over the connection, so nothing depends on the
+connection but wake-ups, verdicts and stop requests. Without a connection (a trial run by hand) every verdict
+is "go" and nobody can ask it to stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from multiprocessing.connection import Connection
+
+from studies.event_log import EventWriter
+from studies.messages import Event
+
+POKE = b"events"  # trial -> driver: there is something new in the log
+ASK = b"verdict?"  # trial -> driver: the same, and the trial waits for an answer
+GO = b"go"  # driver -> trial: go on
+STOP = b"stop:"  # driver -> trial: stop at the next step; the reason follows
+
+DRIVER_FD = "HARNESS_DRIVER_FD"  # an inherited connection to the driver, for trials started as scripts
+ORPHANED = 3  # exit status of a trial whose driver is gone
+
+
+class Link:
+    """One trial's end of the line.
+
+    Args:
+        log: where events are appended; None on all ranks of a DDP trial but the first, which says nothing.
+        connection: to the driver, or None when there is none.
+    """
+
+    def __init__(self, log: EventWriter | None, connection: Connection | None = None) -> None:
+        self.stop_reason: str | None = None
+        self._log = log
+        self._connection = connection
+        self._answered = threading.Event()
+        if connection is not None:
+            threading.Thread(target=self._listen, daemon=True, name="driver-link").start()
+
+    def say(self, event: Event, *, durable: bool = False) -> None:
+        """Appends an event and lets the driver know."""
+        if self._log is None:
+            return
+        self._log.append(event, durable=durable)
+        self._send(POKE)
+
+    def ask(self, event: Event) -> str | None:
+        """Appends an event and waits for the driver's verdict: None to go on, else the reason to stop."""
+        if self._log is None:
+            return None
+        self._log.append(event)
+        if self._connection is not None and self.stop_reason is None:
+            self._answered.clear()
+            self._send(ASK)
+            self._answered.wait()
+        return self.stop_reason
+
+    def _send(self, message: bytes) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(OSError):  # the driver is going: the listening thread ends this process
+                self._connection.send_bytes(message)
+
+    def _listen(self) -> None:
+        assert self._connection is not None
+        while True:
+            try:
+                message = self._connection.recv_bytes()
+            except (EOFError, OSError):
+                # The driver died, even by kill -9. A trial must not outlive it: nobody would hear its
+                # events, and the next driver will start it again from its newest checkpoint.
+                os._exit(ORPHANED)
+            if message.startswith(STOP):
+                self.stop_reason = message[len(STOP) :].decode()
+            self._answered.set()

@@ -1,0 +1,191 @@
+"""All that crosses the border between driver and trial process: one TrialSpec in, Events out.
+
+Both are plain JSON, so that a trial may run in a forked child, under torchrun, on another machine or by
+hand, and its events may be read by anything. Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """Everything one trial needs, complete: `python -m studies.trial spec.json` runs it by hand.
+
+    Attributes:
+        run_id: MLflow run id, also the name of the trial's folder.
+        experiment: resolved experiment (model, data, trainer sections) with overrides and sampled values in.
+        seed: training seed: weights, order of samples, dropout.
+        folder: the trial's folder; events.jsonl, log.txt, checkpoints/ and artifacts/ are written there.
+        study: name of the study, or None for a single run.
+        number: number of the trial in its study, from 0.
+        params: the sampled values among the experiment's parameters, by dotted name.
+        metric: name of the metric that picks the best checkpoint and that pruners watch, e.g. "val/accuracy".
+        direction: "maximize" or "minimize", of that metric.
+        pruning: wait for the driver's verdict after each value of the metric.
+        test: meet the test set once, with the best checkpoint, after the fit.
+        resume: checkpoint to go on from, or None to start afresh.
+        threads: CPU threads of this process; 0 leaves PyTorch's default.
+        gpu: index of the one GPU this trial may use, or None for all that are visible.
+        search_path: folders to add to sys.path, where the user's own modules are found.
+    """
+
+    run_id: str
+    experiment: dict[str, Any]
+    seed: int
+    folder: str
+    study: str | None = None
+    number: int = 0
+    params: dict[str, Any] = field(default_factory=dict)
+    metric: str | None = None
+    direction: str = "maximize"
+    pruning: bool = False
+    test: bool = False
+    resume: str | None = None
+    threads: int = 0
+    gpu: int | None = None
+    search_path: list[str] = field(default_factory=list)
+
+    def save(self) -> Path:
+        """Writes spec.json into the trial's folder and returns its path."""
+        path = Path(self.folder) / "spec.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1))
+        temporary.replace(path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> TrialSpec:
+        return cls(**json.loads(Path(path).read_text()))
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a trial says, with a wall-clock stamp in seconds since 1970. One JSON line in events.jsonl."""
+
+    kind: ClassVar[str] = "event"
+    time: float = field(default_factory=time.time, kw_only=True)
+
+    def to_json(self) -> str:
+        return json.dumps({"kind": self.kind, **dataclasses.asdict(self)}, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """The trial process is up. `epochs` and `steps` are the planned totals, None where unlimited."""
+
+    kind = "started"
+    pid: int
+    host: str
+    device: str
+    versions: dict[str, str]
+    epochs: int | None = None
+    steps: int | None = None
+    resumed_step: int | None = None
+
+
+@dataclass(frozen=True)
+class Metrics(Event):
+    """Values at an optimizer step. `step` counts optimizer steps done, `epoch` the epoch they lie in, from 0."""
+
+    kind = "metrics"
+    step: int
+    epoch: int
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Report(Event):
+    """A new value of the metric the study searches by: what pruners judge. One per validation."""
+
+    kind = "report"
+    step: int
+    epoch: int
+    value: float
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(Event):
+    """A checkpoint is complete on disk. `value` is the monitored metric's, None for a plain going-on point."""
+
+    kind = "checkpoint"
+    path: str
+    step: int
+    epoch: int
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Artifact(Event):
+    """A file for the run's artifacts; `path` is relative to the trial's folder artifacts/."""
+
+    kind = "artifact"
+    path: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Resources(Event):
+    """What the trial process uses, under MLflow's names for system metrics (system/...)."""
+
+    kind = "resources"
+    step: int
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Stopped(Event):
+    """The trial ended early, in order, because it was told to: why is "pruned" or "interrupted"."""
+
+    kind = "stopped"
+    why: str
+    summary: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Finished(Event):
+    """The trial did all it was asked to. The summary holds best/..., test/... and fit_seconds."""
+
+    kind = "finished"
+    summary: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """The user's code, or ours, raised."""
+
+    kind = "failed"
+    error: str
+    traceback: str
+
+
+EVENTS: dict[str, type[Event]] = {
+    cls.kind: cls for cls in (Started, Metrics, Report, CheckpointSaved, Artifact, Resources, Stopped, Finished, Failed)
+}
+
+
+def parse_event(line: str | bytes) -> Event:
+    """The event of one line of events.jsonl.
+
+    Raises:
+        ValueError: if the line is not JSON, its kind is unknown or its fields don't fit.
+    """
+    try:
+        fields = json.loads(line)
+        return EVENTS[fields.pop("kind")](**fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not an event: {line!r:.120}") from error
+
+
+def better(value: float, than: float | None, direction: str) -> bool:
+    """Whether a metric's value beats another; anything finite beats None, and NaN beats nothing."""
+    if value != value:
+        return False
+    return than is None or (value > than if direction == "maximize" else value < than)

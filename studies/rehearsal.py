@@ -1,0 +1,134 @@
+"""Tries an experiment out before anything is created: names, types, ranges, shapes, metrics.
+
+Runs in a warm trial process, where the classes can be imported, and goes the way a trial goes, for one
+training and one validation batch. What it finds wrong is the user's to mend, in one line.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+
+from studies.arguments import typed, typed_trainer
+from studies.messages import TrialSpec
+from studies.nearest import nearest
+from studies.trial import (
+    build_datamodule,
+    build_module,
+    build_trainer,
+    import_class,
+    parameters_of,
+    seed_and_threads,
+    sizes_of,
+)
+
+
+def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
+    """Checks a whole experiment.
+
+    Args:
+        payload: `experiment` (model, data, trainer sections), `seed`, `threads`, `metric` (or None), and
+            `extremes`: dotted parameter name -> values at the ends of its search space, or all its choices.
+
+    Returns:
+        `experiment` with all defaults and types put in, `metrics` (names that validation logs), `gpus`
+        (how many are visible); or `error` (one line), with `traceback` where the user's own code raised.
+    """
+    try:
+        return _rehearse(**payload)
+    except (ValueError, OSError) as error:
+        return {"error": " ".join(str(error).split())}
+    except Exception as error:
+        return {
+            "error": f"{type(error).__name__}: {' '.join(str(error).split())}",
+            "bad_input": type(error).__name__ == "DataUnavailable",
+            "traceback": traceback.format_exc(),
+        }
+
+
+def _rehearse(
+    experiment: dict[str, Any], seed: int, threads: int, metric: str | None, extremes: dict[str, list[Any]]
+) -> dict[str, Any]:
+    model_class = _class_of(experiment, "model", LightningModule)
+    data_class = _class_of(experiment, "data", LightningDataModule)
+    given = {name: experiment[name].get("init_args") or {} for name in ("model", "data")}
+
+    linked_data = {"seed"} - set(given["data"])
+    data = {"class_path": experiment["data"]["class_path"]}
+    data["init_args"] = typed(data_class, "data", given["data"], linked_data)
+    trainer = typed_trainer(experiment.get("trainer") or {})
+    datamodule = build_datamodule(data, seed)
+    sizes = sizes_of(datamodule)
+
+    linked = set(sizes) - set(given["model"])
+    model = {"class_path": experiment["model"]["class_path"]}
+    model["init_args"] = typed(model_class, "model", given["model"], linked)
+    resolved = {"model": model, "data": data, "trainer": trainer}
+    _check_space(resolved, (model_class, linked), (data_class, linked_data), sizes, seed, extremes)
+
+    metrics = _first_batches(resolved, datamodule, sizes, seed, threads)
+    if metric is not None and metric not in metrics:
+        raise ValueError(f"unknown metric {metric}{nearest(metric, metrics)}")
+    return {"experiment": resolved, "metrics": metrics, "gpus": torch.cuda.device_count()}
+
+
+def _class_of(experiment: dict[str, Any], section: str, base: type) -> type:
+    class_path = experiment[section]["class_path"]
+    try:
+        cls = import_class(class_path)
+    except ValueError as error:
+        raise ValueError(f"{section}: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise ValueError(f"{section}: class_path={class_path!r} is not a {base.__name__}")
+    return cls
+
+
+def _check_space(
+    resolved: dict[str, Any],
+    model: tuple[type, set[str]],
+    data: tuple[type, set[str]],
+    sizes: dict[str, Any],
+    seed: int,
+    extremes: dict[str, list[Any]],
+) -> None:
+    """Each searched parameter exists, and its ends are accepted by the class that gets them."""
+    for path, values in extremes.items():
+        section, _, name = path.partition(".")
+        cls, linked = {"model": model, "data": data, "trainer": (Trainer, set())}[section]
+        if name not in parameters_of(cls) - linked:
+            names = parameters_of(cls) - linked
+            raise ValueError(f"space: unknown parameter {path}{nearest(name, names, section + '.')}")
+        for value in values:
+            try:
+                if section == "trainer":
+                    typed_trainer({name: value})
+                    continue
+                arguments = typed(cls, section, {**resolved[section]["init_args"], name: value}, linked)
+                changed = {**resolved[section], "init_args": arguments}
+                if section == "model":
+                    build_module(changed, sizes)
+                else:
+                    sizes_of(build_datamodule(changed, seed))
+            except ValueError as error:
+                raise ValueError(f"space: {path}={value!r}: {error}") from error
+
+
+def _first_batches(
+    resolved: dict[str, Any], datamodule: LightningDataModule, sizes: dict[str, Any], seed: int, threads: int
+) -> list[str]:
+    """Trains and validates on one batch; returns the names of the metrics that were logged."""
+    with tempfile.TemporaryDirectory(prefix="harness-rehearsal-") as folder:
+        spec = TrialSpec(run_id="rehearsal", experiment=resolved, seed=seed, folder=str(Path(folder)), threads=threads)
+        seed_and_threads(spec)
+        module = build_module(resolved["model"], sizes)
+        limits: dict[str, Any] = {"limit_train_batches": 1, "limit_val_batches": 1, "log_every_n_steps": 1}
+        limits |= {"max_epochs": 1, "max_steps": -1, "val_check_interval": None, "check_val_every_n_epoch": 1}
+        limits |= {"devices": 1, "strategy": "auto", "num_nodes": 1, "accumulate_grad_batches": 1, "callbacks": []}
+        trainer = build_trainer(spec, False, [], **limits)
+        trainer.fit(module, datamodule=datamodule)
+        return sorted(trainer.callback_metrics)

@@ -1,0 +1,269 @@
+"""Runs one TrialSpec, and is the only file that builds a Trainer.
+
+The life of a trial: spec -> seed -> datamodule -> module (data-derived sizes linked in) -> Trainer -> fit with
+validation -> best checkpoint -> pictures -> test, if asked -> finished. Training, studies, replays and tests of
+a champion all come through `run`. By hand, or under torchrun:
+
+    python -m studies.trial mlruns/trials/RUN/spec.json
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import inspect
+import logging
+import os
+import platform
+import socket
+import sys
+import time
+import traceback
+import warnings
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+
+from studies.callbacks import Checkpoints, EventLogger, ResourceSampler, Verdicts
+from studies.event_log import NAME, EventReader, EventWriter
+from studies.link import DRIVER_FD, Link
+from studies.messages import Artifact, Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
+
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no tips in every trial's log
+
+
+def import_class(class_path: str) -> type:
+    """The class behind a dotted path such as "lightning_modules.MLP".
+
+    Raises:
+        ValueError: if it does not import; the message says which part, and why.
+    """
+    module_name, _, name = class_path.rpartition(".")
+    if not module_name:
+        raise ValueError(f"class_path must be a dotted path such as lightning_modules.MLP, but got {class_path=!r}")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # the user's module may raise anything at all
+        raise ValueError(f"class_path={class_path!r} does not import: {type(error).__name__}: {error}") from error
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        import difflib
+
+        near = difflib.get_close_matches(name, dir(module), n=1)
+        hint = f"; did you mean {module_name}.{near[0]}?" if near else ""
+        raise ValueError(f"class_path={class_path!r}: {module_name} has no {name}{hint}") from None
+
+
+def parameters_of(cls: type) -> set[str]:
+    """Names of the parameters of a class's constructor."""
+    return set(inspect.signature(cls).parameters)
+
+
+def instantiate(value: Any) -> Any:
+    """Builds what {class_path, init_args} mappings describe, inside lists too (trainer.callbacks); else the value."""
+    if isinstance(value, dict) and "class_path" in value:
+        init_args = {name: instantiate(argument) for name, argument in value.get("init_args", {}).items()}
+        return import_class(value["class_path"])(**init_args)
+    if isinstance(value, list):
+        return [instantiate(item) for item in value]
+    return value
+
+
+def build_datamodule(section: dict[str, Any], seed: int) -> LightningDataModule:
+    """The datamodule of an experiment's data section; the trial's seed orders its samples unless it says otherwise."""
+    cls = import_class(section["class_path"])
+    arguments = {name: instantiate(value) for name, value in section.get("init_args", {}).items()}
+    if "seed" in parameters_of(cls):
+        arguments.setdefault("seed", seed)
+    return cls(**arguments)
+
+
+def sizes_of(datamodule: LightningDataModule) -> dict[str, Any]:
+    """What the data decides about a model (number of classes, vocabulary, image shape), or nothing.
+
+    A datamodule that has it says so by a property `sizes`, valid once its data is prepared and set up.
+    """
+    if not hasattr(type(datamodule), "sizes"):
+        return {}
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    return dict(datamodule.sizes)  # type: ignore[attr-defined]
+
+
+def build_module(section: dict[str, Any], sizes: dict[str, Any]) -> LightningModule:
+    """The module of an experiment's model section, with those of the data's sizes that its constructor takes.
+
+    Raises:
+        ValueError: if the experiment sets such a size to something else.
+    """
+    cls = import_class(section["class_path"])
+    arguments = {name: instantiate(value) for name, value in section.get("init_args", {}).items()}
+    for name in parameters_of(cls) & set(sizes):
+        if arguments.setdefault(name, sizes[name]) != sizes[name]:
+            raise ValueError(
+                f"model.{name} comes from the data, where it is {sizes[name]!r}, but got {name}={arguments[name]!r}"
+            )
+    return cls(**arguments)
+
+
+def build_trainer(spec: TrialSpec, logger: EventLogger | bool, ours: list[Callback], **limits: Any) -> Trainer:
+    """The Trainer of an experiment's trainer section, quiet, with our logger and callbacks beside the user's."""
+    arguments = {name: instantiate(value) for name, value in spec.experiment["trainer"].items()}
+    arguments.update(limits)
+    theirs = arguments.pop("callbacks", None) or []
+    arguments.setdefault("num_sanity_val_steps", 0)  # the rehearsal before the study has done that
+    return Trainer(
+        **arguments,
+        logger=logger,
+        callbacks=[*theirs, *ours],
+        default_root_dir=spec.folder,
+        enable_checkpointing=False,  # Checkpoints does it
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def seed_and_threads(spec: TrialSpec) -> None:
+    if spec.threads:
+        torch.set_num_threads(spec.threads)
+    pl.seed_everything(spec.seed, workers=True, verbose=False)
+
+
+def run(spec: TrialSpec, link: Link) -> None:
+    """Runs one trial and says everything as events, the last of which is finished, stopped or failed."""
+    resources = ResourceSampler(link)
+    resources.start()
+    ending: Event
+    try:
+        ending = _run(spec, link)
+    except BaseException as error:  # Lightning turns signals into SystemExit: no ending goes unsaid
+        ending = Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
+        traceback.print_exc()
+    resources.stop()
+    link.say(ending, durable=True)
+
+
+def _run(spec: TrialSpec, link: Link) -> Finished | Stopped:
+    seed_and_threads(spec)
+    datamodule = build_datamodule(spec.experiment["data"], spec.seed)
+    module = build_module(spec.experiment["model"], sizes_of(datamodule))
+    logger = EventLogger(link)
+    checkpoints = Checkpoints(link, Path(spec.folder) / "checkpoints", spec.metric, spec.direction)
+    checkpoints.folder.mkdir(parents=True, exist_ok=True)
+    trainer = build_trainer(spec, logger, [checkpoints, Verdicts(link, spec.metric, spec.pruning)])
+    logger.trainer = trainer
+    link.say(_started(spec, trainer))
+
+    began = time.perf_counter()
+    trainer.fit(module, datamodule=datamodule, ckpt_path=spec.resume, weights_only=True)
+    summary: dict[str, float] = {"fit_seconds": time.perf_counter() - began}
+    if checkpoints.best_value is not None:
+        summary[f"best/{spec.metric}"] = checkpoints.best_value
+    if checkpoints.best_step is not None and checkpoints.best_epoch is not None:
+        summary |= {"best/step": checkpoints.best_step, "best/epoch": checkpoints.best_epoch}
+    if link.stop_reason == "interrupted":
+        return Stopped(link.stop_reason, summary)
+
+    if checkpoints.best.exists():
+        load_weights(module, checkpoints.best)
+    if trainer.is_global_zero:
+        draw_pictures(spec, link, module, datamodule)
+    if link.stop_reason is not None:
+        return Stopped(link.stop_reason, summary)
+    if spec.test:
+        for results in trainer.test(module, datamodule=datamodule, verbose=False):
+            summary |= {name: float(value) for name, value in results.items()}
+    return Finished(summary)
+
+
+def prepare_trained(spec: TrialSpec, folder: Path) -> tuple[LightningModule, LightningDataModule, Trainer]:
+    """Module with the best weights of an ended trial, its datamodule, and a Trainer to test or predict with.
+
+    Args:
+        folder: the ended trial's; `spec.folder` is where this Trainer may write.
+    """
+    seed_and_threads(spec)
+    datamodule = build_datamodule(spec.experiment["data"], spec.seed)
+    module = build_module(spec.experiment["model"], sizes_of(datamodule))
+    load_weights(module, folder / "checkpoints" / "best.ckpt")
+    trainer = build_trainer(spec, False, [], devices=1, strategy="auto", num_nodes=1, callbacks=[])
+    return module, datamodule, trainer
+
+
+def load_weights(module: LightningModule, checkpoint: Path) -> None:
+    """Loads a checkpoint's weights, and nothing else from it, into a module of the same shape."""
+    module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+
+
+def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodule: LightningDataModule) -> None:
+    """Draws what a module has to show (`pictures(dataloader)`) on the validation data, and its learning curves.
+
+    A picture that fails is a warning in the log, not the loss of a trained model.
+    """
+    folder = Path(spec.folder) / "artifacts" / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    series: dict[str, tuple[list[int], list[float]]] = {}
+    for event in EventReader(Path(spec.folder) / NAME).read():
+        if isinstance(event, Metrics):
+            for name, value in event.values.items():
+                steps, values = series.setdefault(name, ([], []))
+                steps.append(event.step)
+                values.append(value)
+    try:
+        from studies import plots
+
+        drawings: dict[str, Any] = {"learning_curves": {"series": series}} if series else {}
+        if hasattr(module, "pictures"):
+            drawings |= module.pictures(datamodule.val_dataloader())  # type: ignore[operator]
+        for name, arguments in drawings.items():
+            figure = plots.draw(name, **arguments) if isinstance(arguments, dict) else arguments
+            plots.save(figure, folder / f"{name}.png")
+            link.say(Artifact(f"pictures/{name}.png", "picture"))
+    except Exception as error:
+        warnings.warn(f"pictures are missing: {type(error).__name__}: {error}", stacklevel=1)
+        traceback.print_exc()
+
+
+def _started(spec: TrialSpec, trainer: Trainer) -> Started:
+    versions = {
+        package: importlib.metadata.version(package) for package in ("torch", "torchvision", "pytorch-lightning")
+    }
+    versions["python"] = platform.python_version()
+    epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+    return Started(
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        device=_device_name(trainer),
+        versions=versions,
+        epochs=epochs,
+        steps=trainer.max_steps if trainer.max_steps > 0 else None,
+    )
+
+
+def _device_name(trainer: Trainer) -> str:
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)"
+
+
+def main() -> int:
+    """Runs the spec named on the command line; the events go to its folder, and to a driver if one started us."""
+    spec = TrialSpec.load(sys.argv[1])
+    sys.path.extend(folder for folder in spec.search_path if folder not in sys.path)
+    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0:
+        run(spec, Link(None))
+        return 0
+    driver = os.environ.pop(DRIVER_FD, None)
+    connection = Connection(int(driver)) if driver else None
+    run(spec, Link(EventWriter(Path(spec.folder) / NAME), connection))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
