@@ -1,0 +1,309 @@
+"""Events into MLflow, and runs out of it. The only file that imports mlflow.
+
+There is one writer, the driver; metrics go in batches of up to 1000; each row carries its event's own
+timestamp, so an event that is sent again after a crash is the same row and is stored once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+
+import logging
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from studies.locks import file_lock
+from studies.messages import Event, Failed, Finished, Metrics, Resources, Started, Stopped
+
+logging.getLogger("mlflow").setLevel(logging.ERROR)
+logging.getLogger("alembic").setLevel(logging.ERROR)
+
+BATCH = 1000  # MLflow's limit of metrics per call
+PARAM_LENGTH = 6000  # MLflow's limit of a parameter's value
+TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens the experiment as model training
+
+
+@dataclass
+class RunInfo:
+    """A run as `harness runs` and `compare` show it."""
+
+    run_id: str
+    experiment: str
+    study: str | None
+    name: str
+    kind: str
+    status: str
+    start_time: float
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        names = ("run_id", "experiment", "study", "name", "kind", "status", "params", "metrics")
+        return {name: getattr(self, name) for name in names}
+
+
+class Tracking:
+    """MLflow, through one client.
+
+    Args:
+        uri: tracking URI: a database's or a server's.
+        artifacts: folder for artifacts of new experiments, or None to leave it to the server.
+
+    Raises:
+        ValueError: in one line, if the database is of another MLflow version or the server refuses.
+    """
+
+    def __init__(self, uri: str, artifacts: Path | None) -> None:
+        self.uri = uri
+        self._artifacts = artifacts
+        self._pending: dict[str, list[Metric]] = {}
+        self._client = MlflowClient(tracking_uri=uri)
+        try:
+            if uri.startswith("sqlite:///"):
+                database = Path(uri.removeprefix("sqlite:///"))
+                with file_lock(database.with_suffix(".lock")):  # two at once leave it half migrated for good
+                    self._client.search_experiments(max_results=1)
+            else:
+                self._client.search_experiments(max_results=1)
+        except MlflowException as error:
+            raise ValueError(f"MLflow at {uri} cannot be used: {' '.join(str(error).split())}") from error
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    def experiment(self, name: str) -> str:
+        """The id of an experiment of that name, made if it is not there."""
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return found.experiment_id
+        location = (self._artifacts / name).as_uri() if self._artifacts else None
+        try:
+            return self._client.create_experiment(name, artifact_location=location, tags=TAGS)
+        except MlflowException:  # somebody else was faster
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return found.experiment_id
+
+    def tag_experiment(self, experiment_id: str, key: str, value: str) -> None:
+        self._client.set_experiment_tag(experiment_id, key, value)
+
+    def start(self, experiment_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """Opens a run and returns its id."""
+        run = self._client.create_run(experiment_id, run_name=name, tags=dict(tags))
+        self.log_params(run.info.run_id, params)
+        return run.info.run_id
+
+    def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        rows = [Param(key, param_text(value)) for key, value in params.items()]
+        for start in range(0, len(rows), 100):
+            self._client.log_batch(run_id, params=rows[start : start + 100])
+
+    def find_run(self, tags: Mapping[str, str], experiment_id: str) -> str | None:
+        """The newest run of an experiment that carries these tags."""
+        where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        runs = self._client.search_runs([experiment_id], where, max_results=1)
+        return runs[0].info.run_id if runs else None
+
+    def status(self, run_id: str) -> str:
+        return self._client.get_run(run_id).info.status
+
+    def reopen(self, run_id: str) -> None:
+        """Sets a run RUNNING again: it goes on."""
+        self._client.update_run(run_id, status="RUNNING")
+
+    def log(self, run_id: str, event: Event) -> None:
+        """Takes one event of a run; metrics wait for the next flush."""
+        if isinstance(event, Metrics):
+            self._add(run_id, {**event.values, "epoch": event.epoch}, event.time, event.step)
+        elif isinstance(event, Resources):
+            self._add(run_id, event.values, event.time, event.step)
+        elif isinstance(event, Started):
+            versions = {f"harness.version.{name}": version for name, version in event.versions.items()}
+            self.set_tags(run_id, {"harness.host": event.host, "harness.device": event.device, **versions})
+        elif isinstance(event, Finished | Stopped):
+            # test/... came as metrics already, at their step
+            summary = {name: value for name, value in event.summary.items() if not name.startswith("test/")}
+            self._add(run_id, summary, event.time, 0)
+        elif isinstance(event, Failed):
+            self.set_tags(run_id, {"harness.error": event.error[:4000]})
+            self._client.log_text(run_id, event.traceback, "traceback.txt")
+
+    def _add(self, run_id: str, values: Mapping[str, float], stamp: float, step: int) -> None:
+        rows = self._pending.setdefault(run_id, [])
+        rows.extend(Metric(name, float(value), int(stamp * 1000), step) for name, value in values.items())
+        if len(rows) >= BATCH:
+            self.flush(run_id)
+
+    def log_metrics(self, run_id: str, values: Mapping[str, float], step: int = 0) -> None:
+        self._add(run_id, values, time.time(), step)
+        self.flush(run_id)
+
+    def flush(self, run_id: str | None = None) -> None:
+        """Writes what waits, of one run or of all."""
+        for name in [run_id] if run_id is not None else list(self._pending):
+            rows = self._pending.get(name, [])
+            while rows:
+                self._client.log_batch(name, metrics=rows[:BATCH])
+                del rows[:BATCH]
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self._client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        if key in self._client.get_run(run_id).data.tags:
+            self._client.delete_tag(run_id, key)
+
+    def log_files(self, run_id: str, path: Path, to: str | None = None) -> None:
+        """Copies a file, or all that a folder holds, to a run's artifacts."""
+        if path.is_dir():
+            self._client.log_artifacts(run_id, str(path), to)
+        elif path.exists():
+            self._client.log_artifact(run_id, str(path), to)
+
+    def log_table(self, run_id: str, columns: dict[str, list[Any]], name: str) -> None:
+        """A table that MLflow's UI shows as one."""
+        # log_table appends to what is there; the leaderboard is written whole each time.
+        self._client.log_text(run_id, json.dumps({"columns": list(columns), "data": _rows(columns)}), name)
+        known = json.loads(self._client.get_run(run_id).data.tags.get("mlflow.loggedArtifacts", "[]"))
+        entry = {"path": name, "type": "table"}
+        if entry not in known:
+            self.set_tags(run_id, {"mlflow.loggedArtifacts": json.dumps([*known, entry])})
+
+    def end(self, run_id: str, status: str, outcome: str | None = None) -> None:
+        """Closes a run: FINISHED, FAILED or KILLED; `outcome` says why a KILLED one was."""
+        self.flush(run_id)
+        if outcome is not None:
+            self.set_tags(run_id, {"harness.outcome": outcome})
+        self._client.set_terminated(run_id, status)
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    def running(self, experiment_id: str, study: str) -> list[str]:
+        """Trial runs of a study that MLflow believes to be running."""
+        where = f"attributes.status = 'RUNNING' and tags.`harness.study` = '{study}' and tags.`harness.kind` = 'trial'"
+        return [run.info.run_id for run in self._client.search_runs([experiment_id], where, max_results=1000)]
+
+    def runs(self, experiment: str | None = None, study: str | None = None, limit: int = 1000) -> list[RunInfo]:
+        """Runs, newest first.
+
+        Raises:
+            ValueError: for an unknown experiment.
+        """
+        names = {item.experiment_id: item.name for item in self._client.search_experiments()}
+        if experiment is not None and experiment not in names.values():
+            from studies.nearest import nearest
+
+            raise ValueError(f"unknown experiment {experiment}{nearest(experiment, names.values())}")
+        chosen = [key for key, name in names.items() if experiment in (None, name)]
+        where = f"tags.`harness.study` = '{study}'" if study else ""
+        runs: list[Run] = []
+        token = None
+        while len(runs) < limit:
+            page = self._client.search_runs(chosen, where, max_results=min(1000, limit - len(runs)), page_token=token)
+            runs.extend(page)
+            token = page.token
+            if not token:
+                break
+        return [_info(run, names[run.info.experiment_id]) for run in runs]
+
+    def run(self, run_id: str) -> RunInfo:
+        """One run.
+
+        Raises:
+            ValueError: if there is none of that id.
+        """
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException as error:
+            raise ValueError(f"unknown run {run_id}: `harness runs` lists them") from error
+        return _info(run, self._client.get_experiment(run.info.experiment_id).name)
+
+    def experiment_names(self) -> dict[str, str]:
+        """Name -> id of all experiments."""
+        return {item.name: item.experiment_id for item in self._client.search_experiments()}
+
+    def view(self, experiment_id: str) -> str:
+        """The prepared view of an experiment: what follows the server's address."""
+        tags = self._client.get_experiment(experiment_id).tags
+        return tags.get("harness.view", f"#/experiments/{experiment_id}/runs?workflowType=machine_learning")
+
+    def tag(self, run_id: str, key: str) -> str | None:
+        return self._client.get_run(run_id).data.tags.get(key)
+
+    # -- models --------------------------------------------------------------------------------------------
+
+    def publish_model(
+        self, run_id: str, module: Any, example: Any, name: str, requirements: list[str], tags: Mapping[str, str]
+    ) -> int:
+        """Logs a module to a run, registers it as the next version of a model and returns that version.
+
+        It is stored as an exported program (pt2), not as a pickle, with its signature and an input example.
+        Needs torch: it is called in a trial process, never in the driver.
+        """
+        import mlflow.pytorch
+        from mlflow.models import infer_signature
+
+        mlflow.set_tracking_uri(self.uri)
+        output = module(example).numpy(force=True)
+        inputs = example.numpy(force=True)
+        with mlflow.start_run(run_id=run_id):
+            info = mlflow.pytorch.log_model(
+                module,
+                name="model",
+                registered_model_name=name,
+                signature=infer_signature(inputs, output),
+                input_example=inputs,
+                pip_requirements=requirements,
+                await_registration_for=None,
+            )
+        version = int(info.registered_model_version)
+        for key, value in tags.items():
+            self._client.set_model_version_tag(name, str(version), key, value)
+        return version
+
+    def champion(self, name: str) -> dict[str, str] | None:
+        """Tags of the model version that is `name`@champion, or None."""
+        try:
+            return dict(self._client.get_model_version_by_alias(name, "champion").tags)
+        except MlflowException:
+            return None
+
+    def crown(self, name: str, version: int) -> None:
+        """Makes a version the champion of its model."""
+        self._client.set_registered_model_alias(name, "champion", str(version))
+
+
+def param_text(value: Any) -> str:
+    """A parameter's value as MLflow stores it: text as it is, everything else as JSON, cut at MLflow's limit."""
+    return (value if isinstance(value, str) else json.dumps(value))[:PARAM_LENGTH]
+
+
+def _rows(columns: Mapping[str, list[Any]]) -> list[list[Any]]:
+    return [list(row) for row in zip(*columns.values(), strict=True)]
+
+
+def _info(run: Run, experiment: str) -> RunInfo:
+    tags = run.data.tags
+    return RunInfo(
+        run_id=run.info.run_id,
+        experiment=experiment,
+        study=tags.get("harness.study"),
+        name=run.info.run_name or "",
+        kind=tags.get("harness.kind", ""),
+        status=run.info.status,
+        start_time=run.info.start_time / 1000,
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+    )
