@@ -1,0 +1,88 @@
+"""The end of a study: its best trial meets the test set, once, and becomes a registered model.
+
+Runs in a warm trial process, because it needs torch; while it runs, the driver writes nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from studies.messages import TrialSpec, better
+from studies.tracking import Tracking
+from studies.trial import prepare_trained
+
+TESTED = "harness.champion"  # tag of a study's run: the trial's run that was tested and registered
+
+
+def publish(payload: dict[str, Any]) -> dict[str, Any]:
+    """Tests and registers a study's best trial.
+
+    Args:
+        payload: `spec` (path of its spec.json), `tracking_uri`, `parent` (run of the study), `model_name`,
+            `study`, `metric`, `direction`, `value` (its best), `requirements` (pip, of the model).
+
+    Returns:
+        `test` (name -> value) and `note` (a line for the user, or ""); or `error`.
+    """
+    try:
+        return _publish(**payload)
+    except Exception as error:
+        traceback.print_exc()
+        return {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+
+
+def _publish(
+    spec: str,
+    tracking_uri: str,
+    parent: str,
+    model_name: str,
+    study: str,
+    metric: str,
+    direction: str,
+    value: float,
+    requirements: list[str],
+) -> dict[str, Any]:
+    trial = TrialSpec.load(spec)
+    tracking = Tracking(tracking_uri, None)
+    if tracking.tag(parent, TESTED) == trial.run_id:
+        known = tracking.run(parent).metrics
+        return {"test": {name: number for name, number in known.items() if name.startswith("test/")}, "note": ""}
+
+    with tempfile.TemporaryDirectory(prefix="harness-champion-") as folder:
+        module, datamodule, trainer = prepare_trained(replace(trial, folder=folder), Path(trial.folder))
+        test: dict[str, float] = {}
+        for results in trainer.test(module, datamodule=datamodule, verbose=False):
+            test |= {name: float(number) for name, number in results.items()}
+        best_step = tracking.run(trial.run_id).metrics.get("best/step", 0)
+        tracking.log_metrics(trial.run_id, test, int(best_step))
+        tracking.log_metrics(parent, test, trial.number)
+
+        example = next(iter(datamodule.val_dataloader()))[0][:2].cpu()
+        module = module.cpu().eval()
+        module.trainer = None  # type: ignore[assignment]  # an exported program has no trainer
+        tags = {"harness.study": study, "harness.run_id": trial.run_id, "harness.metric": metric}
+        champion = tracking.champion(model_name)
+        with torch.no_grad():
+            version = tracking.publish_model(
+                parent, module, example, model_name, requirements, {**tags, "harness.value": repr(value)}
+            )
+    note = f"model {model_name} version {version} is models:/{model_name}@champion"
+    if _stays(champion, study, metric, direction, value):
+        note = f"model {model_name} version {version} is registered; another study's champion is better and stays"
+    else:
+        tracking.crown(model_name, version)
+    tracking.set_tags(parent, {TESTED: trial.run_id})
+    return {"test": test, "note": note}
+
+
+def _stays(champion: dict[str, str] | None, study: str, metric: str, direction: str, value: float) -> bool:
+    """Whether the present champion keeps its title: another study's, judged by the same metric, and better."""
+    if champion is None or champion.get("harness.study") == study or champion.get("harness.metric") != metric:
+        return False
+    return better(float(champion.get("harness.value", "nan")), value, direction)

@@ -1,0 +1,245 @@
+"""`harness train` and `harness study`: checks an experiment, then runs it. Imports no torch.
+
+Order of a start: everything that can be wrong with the input is found first, in a warm process, while mlflow
+is imported beside it; only then is anything created.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from studies.display import Display
+from studies.experiment import Experiment, dump_yaml, flat_parameters
+from studies.home import Home
+from studies.locks import Lease
+from studies.loop import Ending, TrialLoop
+from studies.messages import TrialSpec
+from studies.provenance import Provenance
+from studies.space import Choice, Range
+from studies.tracking_queue import TrackingQueue
+
+
+class WorkFailed(Exception):
+    """The work itself failed (exit 1), as opposed to bad input (ValueError, exit 2)."""
+
+
+@dataclass
+class Result:
+    """What a command came to. `status`: finished, failed, interrupted, timeout. `signal`: what interrupted it."""
+
+    status: str
+    wall_seconds: float = 0.0
+    signal: int | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Options:
+    """How to run, beside the experiment. See `harness study --help`."""
+
+    argv: list[str]
+    workers: int = 1
+    executor: str = "local"
+    test: bool = True
+    trials: int = 1
+    timeout: float | None = None
+    study_name: str | None = None
+    storage: str | None = None
+
+
+class Session:
+    """What `train` and `study` share: warm executor, checked experiment, open tracking, one way to start a run."""
+
+    def __init__(self, experiment: Experiment, options: Options, display: Display) -> None:
+        self.experiment = experiment
+        self.options = options
+        self.display = display
+        self.home = Home.find(options.storage)
+        self.home.check()
+        self.executor = make_executor(options.executor, options.workers)
+        self.executor.warm()
+        self.tracking = TrackingQueue()
+        self.provenance = Provenance.collect(options.argv, experiment.path)
+
+    def check(self, metric: str | None, extremes: dict[str, list[Any]]) -> None:
+        """Rehearses the experiment and takes over its typed, complete parameters.
+
+        Raises:
+            ValueError: what is wrong with it, in one line.
+            WorkFailed: if the user's code raised; the traceback is shown.
+        """
+        self.display.phase("importing torch and Lightning, then rehearsing one batch")
+        payload = {
+            "experiment": self.experiment.sections,
+            "seed": self.experiment.seed,
+            "threads": self.executor.threads,
+            "metric": metric,
+            "extremes": extremes,
+        }
+        try:
+            report = self.executor.call("studies.rehearsal:rehearse", payload, self.display.refresh)
+        except RuntimeError as error:
+            raise WorkFailed(f"the rehearsal of {self.experiment.name} died: {error}") from error
+        if "error" in report:
+            if "traceback" in report and not report.get("bad_input"):
+                self.display.say(report["traceback"])
+                raise WorkFailed(f"the rehearsal of {self.experiment.name} failed: {report['error']}")
+            raise ValueError(report["error"])
+        resolved = report["experiment"]
+        self.experiment.model, self.experiment.data = resolved["model"], resolved["data"]
+        self.experiment.trainer = resolved["trainer"]
+        self.executor.gpus = report["gpus"]
+
+    def connect(self) -> str:
+        """Opens MLflow and returns the id of the experiment there; creates both where they are not."""
+        self.display.phase("opening MLflow")
+        self.home.folder.mkdir(parents=True, exist_ok=True)
+        self.tracking.connect(self.home.tracking_uri, None if self.home.is_remote else self.home.artifacts)
+        return self.tracking.get("experiment", self.experiment.name)
+
+    def start_run(
+        self, experiment_id: str, name: str, sections: dict[str, Any], seed: int, tags: dict[str, str]
+    ) -> tuple[str, Path]:
+        """Opens an MLflow run with its parameters and provenance; returns its id and its trial folder."""
+        params = {**flat_parameters(sections), "seed": seed}
+        tags = {**self.provenance.tags, "harness.experiment": self.experiment.name, **tags}
+        run_id = self.tracking.get("start", experiment_id, name, params, tags)
+        folder = self.home.trial_folder(run_id)
+        self.write_config(folder / "artifacts", {**sections, "seed": seed})
+        self.tracking.put("log_files", run_id, folder / "artifacts")
+        return run_id, folder
+
+    def write_config(self, folder: Path, config: dict[str, Any]) -> None:
+        """config.yaml and the provenance, as artifacts."""
+        self.provenance.write(folder / "provenance")
+        (folder / "config.yaml").write_text(dump_yaml(config))
+
+    def loop(self, deadline: float | None = None) -> TrialLoop:
+        return TrialLoop(self.executor, self.tracking, self.display, deadline)
+
+    def close(self) -> None:
+        self.executor.close()
+        self.tracking.close()
+
+
+def make_executor(name: str, workers: int) -> Any:
+    """local | inline."""
+    if name == "inline":
+        from studies.executors.inline import InlineExecutor
+
+        return InlineExecutor(workers)
+    from studies.executors.local import LocalExecutor
+
+    return LocalExecutor(workers)
+
+
+@contextlib.contextmanager
+def _session(experiment: Experiment, options: Options, display: Display) -> Iterator[Session]:
+    session = Session(experiment, options, display)
+    try:
+        yield session
+    except BaseException:
+        session.executor.close()
+        with contextlib.suppress(Exception):  # the first error is the one to show
+            session.tracking.close()
+        raise
+    session.close()
+
+
+class SingleRun:
+    """A source of one trial: `harness train`."""
+
+    def __init__(self, spec: TrialSpec) -> None:
+        self._spec: TrialSpec | None = spec
+        self.ending: Ending | None = None
+
+    def next(self) -> TrialSpec | None:
+        spec, self._spec = self._spec, None
+        return spec
+
+    def report(self, spec: TrialSpec, count: int, value: float) -> bool:
+        return False
+
+    def ended(self, spec: TrialSpec, ending: Ending) -> None:
+        self.ending = ending
+
+
+def train(experiment: Experiment, options: Options) -> Result:
+    """Trains an experiment once, with its own parameters, and meets the test set once at the end."""
+    began = time.monotonic()
+    plan = experiment.search
+    metric, direction = (plan.metric, plan.direction) if plan else (None, "maximize")
+    display = Display(title=f"train {experiment.name}", metric=metric, direction=direction, total=1)
+    with display, _session(experiment, options, display) as session:
+        session.check(metric, {})
+        experiment_id = session.connect()
+        name = f"{experiment.name} seed {experiment.seed}"
+        run_id, folder = session.start_run(
+            experiment_id, name, experiment.sections, experiment.seed, {"harness.kind": "run"}
+        )
+        source = SingleRun(
+            TrialSpec(
+                run_id=run_id,
+                experiment=experiment.sections,
+                seed=experiment.seed,
+                folder=str(folder),
+                metric=metric,
+                direction=direction,
+                test=options.test,
+                search_path=[str(experiment.path.parent), str(Path.cwd())],
+            )
+        )
+        loop = session.loop()
+        loop.run(source)
+    assert source.ending is not None
+    status = {"COMPLETE": "finished", "INTERRUPTED": "interrupted"}.get(source.ending.state, "failed")
+    fields = {"run_id": run_id, "metrics": source.ending.metrics, "folder": str(folder), "error": source.ending.error}
+    return Result(status, time.monotonic() - began, loop.signal, fields)
+
+
+def study(experiment: Experiment, options: Options) -> Result:
+    """Searches an experiment until there are `trials` trials in total; goes on where a study of that name stands."""
+    began = time.monotonic()
+    plan = experiment.search
+    if plan is None:
+        raise ValueError(f"experiment {experiment.name} has no search: section, which says what a study varies")
+    if not plan.space:
+        raise ValueError(f"experiment {experiment.name}: every searched parameter is overridden: nothing to search")
+    display = Display(
+        title=f"study {options.study_name or experiment.name}",
+        metric=plan.metric,
+        direction=plan.direction,
+        total=options.trials,
+    )
+    written = experiment.sections  # before defaults are put in: what a study's definition compares
+    extremes = {
+        name: parameter.ends
+        for name, parameter in (plan.space.items() if isinstance(plan.space, dict) else ())
+        if isinstance(parameter, Range | Choice)
+    }
+    from studies.search import check_space
+    from studies.study import StudySource, conclude
+
+    with display, _session(experiment, options, display) as session:
+        name = options.study_name or experiment.name
+        lease = Lease(session.home.folder / "studies" / f"{name}.lease")
+        check_space(plan.space, plan.sampler)
+        session.check(plan.metric, extremes)
+        lease.take()
+        try:
+            source = StudySource(session, plan, name, written)
+            deadline = time.monotonic() + options.timeout if options.timeout else None
+            loop = session.loop(deadline)
+            loop.run(source)
+            fields = conclude(source, loop)
+        finally:
+            lease.release()
+    status = "interrupted" if loop.signal else "timeout" if loop.timed_out else "finished"
+    if status == "finished" and fields["best"] is None:
+        status = "failed"
+    return Result(status, time.monotonic() - began, loop.signal, fields)

@@ -1,0 +1,175 @@
+"""What commands print: results for people on stdout, or one JSON object; and the commands that only read."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studies.display import leaderboard
+from studies.home import Home
+from studies.nearest import nearest
+
+if TYPE_CHECKING:
+    from studies.driver import Result
+    from studies.tracking import RunInfo, Tracking
+
+
+def trained(result: Result, as_json: bool) -> int:
+    """Prints what `harness train` came to; returns the exit status."""
+    fields = result.fields
+    if as_json:
+        answer = {"run_id": fields["run_id"], "status": result.status, "metrics": _finite(fields["metrics"])}
+        _print_json({**answer, "wall_seconds": round(result.wall_seconds, 3)})
+    else:
+        for name, value in fields["metrics"].items():
+            print(f"{name:24s} {value:.6g}")
+        print(f"\nrun    {fields['run_id']}  {result.status} in {result.wall_seconds:.0f} s")
+        print(f"files  {_short(fields['folder'])}")
+        print("next:  harness ui")
+    if fields["error"]:
+        print(f"harness: {fields['error']} (log: {_short(fields['folder'])}/log.txt)", file=sys.stderr)
+    return _exit_status(result)
+
+
+def studied(result: Result, as_json: bool) -> int:
+    """Prints what `harness study` came to; returns the exit status."""
+    fields = result.fields
+    if as_json:
+        names = ("trials", "best", "test")
+        answer = {"study": fields["study"], "status": result.status, **{name: fields[name] for name in names}}
+        _print_json({**answer, "wall_seconds": round(result.wall_seconds, 3)})
+        return _exit_status(result)
+    rows = fields["trials"]
+    best = fields["best"]["number"] if fields["best"] else None
+    print(leaderboard(rows, fields["metric"], fields["direction"], best))
+    for name, value in fields["test"].items():
+        print(f"champion's {name} {value:.6g}")
+    print(f"\nstudy  {fields['study']}  {result.status} in {result.wall_seconds:.0f} s")
+    print(f"files  {_short(str(Home.find().folder))}")
+    again = "the same command again goes on; or " if result.status in ("interrupted", "timeout") else ""
+    print(f"next:  {again}harness ui")
+    return _exit_status(result)
+
+
+def _exit_status(result: Result) -> int:
+    if result.status == "interrupted" and result.signal is not None:
+        return 128 + result.signal
+    return 0 if result.status in ("finished", "timeout") else 1
+
+
+def open_tracking() -> Tracking:
+    """The tracking of this folder, for reading.
+
+    Raises:
+        ValueError: if there are no runs yet, or the server does not answer.
+    """
+    home = Home.find()
+    home.check()
+    database = home.tracking_uri.removeprefix("sqlite:///")
+    if database != home.tracking_uri and not Path(database).exists():
+        raise ValueError(f"no runs yet in {home.folder}: `harness train NAME` makes one")
+    from studies.tracking import Tracking
+
+    return Tracking(home.tracking_uri, None if home.is_remote else home.artifacts)
+
+
+def runs(experiment: str | None, study: str | None, limit: int, as_json: bool) -> int:
+    """`harness runs`."""
+    found = open_tracking().runs(experiment, study, limit)
+    if as_json:
+        _print_json({"runs": [_plain(run) for run in found]})
+        return 0
+    print(f"{'run':12s} {'experiment':16s} {'name':24s} {'status':9s} best")
+    for run in found:
+        best = {name: value for name, value in run.metrics.items() if name.startswith("best/") and name.count("/") > 1}
+        text = "  ".join(f"{name.removeprefix('best/')} {value:.4g}" for name, value in best.items())
+        print(f"{run.run_id[:12]} {run.experiment:16.16s} {run.name:24.24s} {run.status:9s} {text}")
+    print("\nnext: harness compare RUN RUN, or harness ui")
+    return 0
+
+
+def compare(prefixes: list[str], as_json: bool) -> int:
+    """`harness compare`: the parameters in which the runs differ, then their metrics."""
+    tracking = open_tracking()
+    chosen = [_find(tracking, prefix) for prefix in prefixes]
+    if as_json:
+        _print_json({"runs": [_plain(run) for run in chosen]})
+        return 0
+    width = 18
+    print(f"{'':28s}" + "".join(f"{run.name[: width - 1]:>{width}s}" for run in chosen))
+    print(f"{'run':28s}" + "".join(f"{run.run_id[: width - 2]:>{width}s}" for run in chosen))
+    print(f"{'status':28s}" + "".join(f"{run.status:>{width}s}" for run in chosen))
+    for name in sorted({name for run in chosen for name in run.params}):
+        values = [run.params.get(name, "-") for run in chosen]
+        if len(set(values)) > 1:
+            print(f"{name:28s}" + "".join(f"{value[: width - 1]:>{width}s}" for value in values))
+    print()
+    for name in sorted({name for run in chosen for name in run.metrics if not name.startswith("system/")}):
+        numbers = [run.metrics.get(name) for run in chosen]
+        print(f"{name:28s}" + "".join(f"{'-' if v is None else format(v, '.5g'):>{width}s}" for v in numbers))
+    return 0
+
+
+def _find(tracking: Tracking, prefix: str) -> RunInfo:
+    """The run of an id or of the beginning of one."""
+    if len(prefix) == 32:
+        return tracking.run(prefix)
+    every = tracking.runs(limit=100_000)
+    matches = [run for run in every if run.run_id.startswith(prefix)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise ValueError(f"run {prefix} is ambiguous: {', '.join(run.run_id for run in matches[:5])}")
+    raise ValueError(f"unknown run {prefix}{nearest(prefix, [run.run_id for run in every[:10]])}")
+
+
+def ui(experiment: str | None, host: str, port: int | None, open_browser: bool, as_json: bool) -> int:
+    """`harness ui`."""
+    from studies.ui import serve
+
+    tracking = open_tracking()
+    names = tracking.experiment_names()
+    if experiment is None:
+        newest = tracking.runs(limit=1)
+        experiment = newest[0].experiment if newest else "Default"
+    if experiment not in names:
+        raise ValueError(f"unknown experiment {experiment}{nearest(experiment, names)}")
+    path = tracking.view(names[experiment])
+    home = Home.find()
+
+    def announce(url: str) -> None:
+        print(json.dumps({"url": url}) if as_json else url, flush=True)
+
+    return serve(
+        home.tracking_uri,
+        home.artifacts.as_uri(),
+        host=host,
+        port=port,
+        open_browser=open_browser,
+        path=path,
+        announce=announce,
+    )
+
+
+def _plain(run: RunInfo) -> dict[str, Any]:
+    return {**run.to_json(), "metrics": _finite(run.metrics)}
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN and no infinity."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _print_json(answer: dict[str, Any]) -> None:
+    print(json.dumps(answer, allow_nan=False), flush=True)
+
+
+def _short(path: str) -> str:
+    """A path below here as people type it."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return path

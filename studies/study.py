@@ -1,0 +1,277 @@
+"""A study: the source of its trials, and what is made of them at the end.
+
+The Optuna study says what is to be done; the MLflow parent run shows it. Each trial is one Optuna trial and
+one MLflow child run, bound by the run id before the trial starts.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studies import study_plots
+from studies.experiment import SearchPlan
+from studies.loop import Ending, TrialLoop, newest_checkpoint
+from studies.messages import TrialSpec
+from studies.plots import save
+from studies.search import Search, TrialRow, best_of, derive_seed
+from studies.space import Choice, Range
+from studies.views import prepared_view
+
+if TYPE_CHECKING:
+    from studies.driver import Session
+
+PRUNED_WORTH_DRAWING = ("COMPLETE", "PRUNED")
+
+
+class StudySource:
+    """Trials of a study: first those a former driver left unfinished, then new ones up to the wanted total."""
+
+    def __init__(self, session: Session, plan: SearchPlan, name: str, written: dict[str, Any]) -> None:
+        self.session = session
+        self.plan = plan
+        self.name = name
+        self.experiment = session.experiment
+        definition = {
+            "experiment": {"name": self.experiment.name, **written},
+            "space": plan.space_as_written,
+            "metric": plan.metric,
+            "direction": plan.direction,
+            "seed": self.experiment.seed,
+        }
+        session.home.folder.mkdir(parents=True, exist_ok=True)
+        self.search = Search(
+            session.home.storage, name, definition, plan.space, plan.sampler, plan.pruner, self._reports()
+        )
+        self.experiment_id = session.connect()
+        self.parent, self.parent_folder = self._open_parent()
+        self._tag_view()
+        rows = self.search.trials()
+        self._unfinished = [row.number for row in rows if row.state in ("RUNNING", "WAITING")]
+        self._open = len(rows)
+        self.total = session.options.trials
+        if self.search.points is not None and self.search.points < self.total:
+            session.display.say(f"the grid has {self.search.points} points, so there will be no more trials than that")
+            self.total = self.search.points
+        if rows:
+            done = sum(row.state in ("COMPLETE", "PRUNED", "FAIL") for row in rows)
+            session.display.say(f"study {name} goes on: {done} of {self.total} trials are done")
+        self._mend_runs(rows)
+
+    def _reports(self) -> int | None:
+        """How often a whole trial validates, as far as the trainer section says."""
+        trainer = self.experiment.trainer
+        epochs, interval = trainer.get("max_epochs"), trainer.get("val_check_interval")
+        if not isinstance(epochs, int) or epochs < 1:
+            return None
+        return epochs * round(1 / interval) if isinstance(interval, float) and interval < 1 else epochs
+
+    def _open_parent(self) -> tuple[str, Path]:
+        session = self.session
+        tags = {"harness.kind": "study", "harness.study": self.name}
+        found = session.tracking.get("find_run", tags, self.experiment_id)
+        if found is not None:
+            session.tracking.get("reopen", found)
+            return found, session.home.trial_folder(found)
+        run_id, folder = session.start_run(
+            self.experiment_id, f"study {self.name}", self.experiment.sections, self.experiment.seed, tags
+        )
+        search = {
+            "metric": self.plan.metric,
+            "direction": self.plan.direction,
+            "sampler": self.plan.sampler,
+            "pruner": self.plan.pruner,
+            "space": self.plan.space_as_written,
+        }
+        session.tracking.put("log_params", run_id, {f"search.{name}": value for name, value in search.items()})
+        session.write_config(folder / "artifacts", {**self.experiment.sections, "search": search})
+        session.tracking.put("log_files", run_id, folder / "artifacts")
+        return run_id, folder
+
+    def _tag_view(self) -> None:
+        """Prepares the view that `harness ui` opens."""
+        parameters = list(self.plan.space) if isinstance(self.plan.space, dict) else []
+        view = prepared_view(self.experiment_id, self.plan.metric, self.plan.direction, parameters)
+        put = self.session.tracking.put
+        put("tag_experiment", self.experiment_id, view.tag_key, view.tag_value)
+        put("tag_experiment", self.experiment_id, "harness.view", view.path)
+
+    def _mend_runs(self, rows: list[TrialRow]) -> None:
+        """Closes runs whose trial Optuna has already closed: a former driver died between the two."""
+        ends = {"COMPLETE": ("FINISHED", None), "PRUNED": ("KILLED", "pruned"), "FAIL": ("FAILED", "failed")}
+        states = {row.run_id: row.state for row in rows}
+        bound = {row.run_id for row in rows}
+        for run_id in self.session.tracking.get("running", self.experiment_id, self.name):
+            if states.get(run_id) in ends:
+                self.session.tracking.put("end", run_id, *ends[states[run_id]])
+            elif run_id not in bound:  # opened, but its trial never learnt of it and will get another
+                self.session.tracking.put("end", run_id, "KILLED", "interrupted")
+
+    def next(self) -> TrialSpec | None:
+        if self._unfinished:
+            row = self.search.reopen(self._unfinished.pop(0))
+        elif self._open < self.total:
+            row = self.search.ask()
+            self._open += 1
+        else:
+            return None
+        return self._spec(row)
+
+    def _spec(self, row: TrialRow) -> TrialSpec:
+        session, seed = self.session, derive_seed(self.experiment.seed, row.number, "training")
+        sections = self.experiment.with_params(row.params)
+        if row.run_id is None:
+            tags = {
+                "harness.kind": "trial",
+                "harness.study": self.name,
+                "harness.trial": str(row.number),
+                "mlflow.parentRunId": self.parent,
+            }
+            run_id, folder = session.start_run(self.experiment_id, f"trial {row.number}", sections, seed, tags)
+            self.search.bind(row.number, run_id)
+        else:
+            run_id, folder = row.run_id, session.home.trial_folder(row.run_id)
+            session.tracking.put("reopen", run_id)
+            session.tracking.put("delete_tag", run_id, "harness.outcome")
+        return TrialSpec(
+            run_id=run_id,
+            experiment=sections,
+            seed=seed,
+            folder=str(folder),
+            study=self.name,
+            number=row.number,
+            params=row.params,
+            metric=self.plan.metric,
+            direction=self.plan.direction,
+            pruning=self.plan.pruner != "none",
+            resume=newest_checkpoint(folder),
+            search_path=[str(self.experiment.path.parent), str(Path.cwd())],
+        )
+
+    def report(self, spec: TrialSpec, count: int, value: float) -> bool:
+        return self.search.report(spec.number, count, value)
+
+    def ended(self, spec: TrialSpec, ending: Ending) -> None:
+        if ending.state != "INTERRUPTED":  # that one stays RUNNING, and the next start goes on with it
+            self.search.tell(spec.number, ending.state, ending.value)
+
+
+def conclude(source: StudySource, loop: TrialLoop) -> dict[str, Any]:
+    """After the last trial: ranks, leaderboard, pictures, and the champion, who alone meets the test set."""
+    session, plan = source.session, source.plan
+    rows = source.search.trials()
+    best = best_of(rows, plan.direction)
+    session.display.phase("ranking, and drawing the study's pictures")
+    _rank(source, rows)
+    _draw(source, rows)
+    test: dict[str, float] = {}
+    if best is not None and best.run_id is not None and not loop.signal:
+        session.display.phase("testing and registering the champion")
+        test = _champion(source, best)
+        session.tracking.put("log_metrics", source.parent, {f"best/{plan.metric}": best.value})
+    interrupted = bool(loop.signal or loop.timed_out)
+    outcome = "interrupted" if interrupted else None
+    session.tracking.put("end", source.parent, "KILLED" if interrupted else "FINISHED", outcome)
+    return {
+        "study": source.name,
+        "trials": [row.to_json() for row in rows],
+        "best": {key: best.to_json()[key] for key in ("number", "value", "params", "run_id")} if best else None,
+        "test": test,
+        "metric": plan.metric,
+        "direction": plan.direction,
+    }
+
+
+def _rank(source: StudySource, rows: list[TrialRow]) -> None:
+    sign = -1 if source.plan.direction == "maximize" else 1
+    complete = [row for row in rows if row.state == "COMPLETE" and row.value is not None]
+    ranked = sorted(complete, key=lambda row: (sign * (row.value or 0.0), row.number))
+    for rank, row in enumerate(ranked, start=1):
+        source.session.tracking.put("set_tags", row.run_id, {"harness.rank": str(rank)})
+    rest = [row for row in rows if row not in ranked]
+    names = sorted({name for row in rows for name in row.params})
+    everyone = [*ranked, *rest]
+    columns: dict[str, list[Any]] = {
+        "rank": [*range(1, len(ranked) + 1), *[None] * len(rest)],
+        "trial": [row.number for row in everyone],
+        "state": [row.state for row in everyone],
+        source.plan.metric: [row.value for row in everyone],
+        **{name: [str(row.params.get(name)) for row in everyone] for name in names},
+        "run_id": [row.run_id for row in everyone],
+    }
+    source.session.tracking.put("log_table", source.parent, columns, "leaderboard.json")
+
+
+def _draw(source: StudySource, rows: list[TrialRow]) -> None:
+    """History, parallel coordinates, importance, slices; what too few trials cannot fill is left out."""
+    shown = [row for row in rows if row.state in PRUNED_WORTH_DRAWING and row.value is not None]
+    folder = source.parent_folder / "artifacts" / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = source.plan
+    if not shown:
+        return
+    log = {
+        name
+        for name, parameter in (plan.space.items() if isinstance(plan.space, dict) else ())
+        if (isinstance(parameter, Range) and parameter.log) or _spans_decades(parameter)
+    }
+    names = [name for name in shown[0].params if all(name in row.params for row in shown)]
+    params = {name: [row.params[name] for row in shown] for name in names}
+    values = [row.value for row in shown if row.value is not None]
+    figures = {
+        "history": study_plots.study_history(
+            [row.number for row in shown], values, [row.state for row in shown], plan.metric, plan.direction
+        )
+    }
+    if params:
+        figures["parallel_coordinates"] = study_plots.parallel_coordinates(
+            params, values, plan.metric, plan.direction, log
+        )
+        figures["slices"] = study_plots.slices(params, values, plan.metric, log)
+        interactive = study_plots.interactive_parallel_coordinates(params, values, plan.metric, plan.direction, log)
+        interactive.write_html(folder / "parallel_coordinates.html", include_plotlyjs=True)
+    importances = source.search.importances()
+    if importances:
+        figures["importance"] = study_plots.importance(importances, plan.metric)
+    for name, figure in figures.items():
+        save(figure, folder / f"{name}.png")
+    source.session.tracking.put("log_files", source.parent, folder, "pictures")
+
+
+def _spans_decades(parameter: Range | Choice) -> bool:
+    """Whether a list of numbers (batch sizes) reads best on a logarithmic axis."""
+    if not isinstance(parameter, Choice):
+        return False
+    numbers = [value for value in parameter.values if isinstance(value, int | float) and not isinstance(value, bool)]
+    return len(numbers) == len(parameter.values) and min(numbers) > 0 and max(numbers) >= 8 * min(numbers)
+
+
+def _champion(source: StudySource, best: TrialRow) -> dict[str, float]:
+    """Tests the best trial's checkpoint and registers it, unless the study has done so already."""
+    session = source.session
+    assert best.run_id is not None
+    requirements = [f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "numpy")]
+    payload = {
+        "spec": str(session.home.trial_folder(best.run_id) / "spec.json"),
+        "tracking_uri": session.home.tracking_uri,
+        "parent": source.parent,
+        "model_name": source.experiment.name,
+        "study": source.name,
+        "value": best.value,
+        "metric": source.plan.metric,
+        "direction": source.plan.direction,
+        "requirements": requirements,
+    }
+    session.tracking.get("flush")  # from here until it returns, the champion's process is the one writer
+    try:
+        result = session.executor.call("studies.champion:publish", payload, session.display.refresh)
+    except RuntimeError as error:
+        result = {"error": str(error)}
+    if "error" in result:
+        session.display.say(f"the champion could not be published: {result['error']}")
+        session.tracking.put("set_tags", source.parent, {"harness.error": result["error"]})
+        return {}
+    if result.get("note"):
+        session.display.say(result["note"])
+    return result["test"]
