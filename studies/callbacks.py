@@ -44,6 +44,8 @@ class EventLogger(Logger):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         assert self.trainer is not None
+        if self.link.stop_reason == "interrupted":
+            return  # Lightning also logs where it stops; that would be a point no uninterrupted run has
         values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
         if values:
             self.link.say(Metrics(self.trainer.global_step, self.trainer.current_epoch, values))
@@ -88,7 +90,7 @@ class Checkpoints(Callback):
             self._save(trainer, self.best, value)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if self.link.stop_reason == "interrupted":
             return  # stopped inside the epoch: the end of the one before is where to go on
         self._save(trainer, self.last, None)
         if self.metric is None:
@@ -174,6 +176,7 @@ class Verdicts(Callback):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if self.link.stop_reason is not None:
             trainer.should_stop = True
+            trainer.limit_val_batches = 0  # Lightning also validates where it stops: the same
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit" or self.metric is None:

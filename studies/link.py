@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from studies.event_log import EventWriter
@@ -30,9 +31,17 @@ class Link:
     Args:
         log: where events are appended; None on all ranks of a DDP trial but the first, which says nothing.
         connection: to the driver, or None when there is none.
+        orphaned: what to do when the driver is gone. A trial must not outlive it: nobody would hear its
+            events, and the next driver starts it again from its newest checkpoint.
     """
 
-    def __init__(self, log: EventWriter | None, connection: Connection | None = None) -> None:
+    def __init__(
+        self,
+        log: EventWriter | None,
+        connection: Connection | None = None,
+        orphaned: Callable[[], None] = lambda: os._exit(ORPHANED),
+    ) -> None:
+        self._orphaned = orphaned
         self.stop_reason: str | None = None
         self._log = log
         self._connection = connection
@@ -69,9 +78,8 @@ class Link:
             try:
                 message = self._connection.recv_bytes()
             except (EOFError, OSError):
-                # The driver died, even by kill -9. A trial must not outlive it: nobody would hear its
-                # events, and the next driver will start it again from its newest checkpoint.
-                os._exit(ORPHANED)
+                self._orphaned()  # the driver died, even by kill -9
+                return
             if message.startswith(STOP):
                 self.stop_reason = message[len(STOP) :].decode()
             self._answered.set()

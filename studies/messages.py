@@ -180,7 +180,7 @@ def parse_event(line: str | bytes) -> Event:
     try:
         fields = json.loads(line)
         return EVENTS[fields.pop("kind")](**fields)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an event: {line!r:.120}") from error
 
 

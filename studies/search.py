@@ -65,7 +65,7 @@ def make_pruner(name: str, reports: int | None) -> optuna.pruners.BasePruner:
     """
     pruners: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
         "none": optuna.pruners.NopPruner,
-        "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
+        "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
         "hyperband": lambda: optuna.pruners.HyperbandPruner(max_resource=reports or "auto"),
         # A short trial (5 epochs) still wants rungs: keep one in two rather than the default one in four.
         "asha": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),

@@ -6,6 +6,7 @@ timestamp, so an event that is sent again after a crash is the same row and is s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -69,13 +70,11 @@ class Tracking:
         self.uri = uri
         self._artifacts = artifacts
         self._pending: dict[str, list[Metric]] = {}
-        self._client = MlflowClient(tracking_uri=uri)
+        database = uri.removeprefix("sqlite:///")
+        lock = file_lock(Path(database).with_suffix(".lock")) if database != uri else contextlib.nullcontext()
         try:
-            if uri.startswith("sqlite:///"):
-                database = Path(uri.removeprefix("sqlite:///"))
-                with file_lock(database.with_suffix(".lock")):  # two at once leave it half migrated for good
-                    self._client.search_experiments(max_results=1)
-            else:
+            with lock:  # two that make the tables at once leave them half made for good
+                self._client = MlflowClient(tracking_uri=uri)
                 self._client.search_experiments(max_results=1)
         except MlflowException as error:
             raise ValueError(f"MLflow at {uri} cannot be used: {' '.join(str(error).split())}") from error

@@ -1,0 +1,49 @@
+"""Shared fixtures: an empty state folder for each test, and one warm server for the whole session."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TOY = Path(__file__).parent / "toy" / "toy.yaml"
+
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables and no runs; making one takes seconds, copying it none."""
+    from studies.tracking import Tracking
+
+    path = tmp_path_factory.mktemp("pristine") / "mlflow.db"
+    Tracking(f"sqlite:///{path}", path.parent)
+    return path
+
+
+@pytest.fixture
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder where nothing has been run; returns where its state folder will be."""
+    home = tmp_path / "mlruns"
+    monkeypatch.setenv("HARNESS_HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    return home
+
+
+@pytest.fixture
+def home(empty_home: Path, pristine: Path) -> Path:
+    """A state folder with an empty MLflow database."""
+    empty_home.mkdir()
+    shutil.copy(pristine, empty_home / "mlflow.db")
+    return empty_home
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Iterator[Path]:
+    """The toy experiment, as a file outside the repository with its module beside it."""
+    folder = tmp_path / "mine"
+    shutil.copytree(TOY.parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    yield folder / "toy.yaml"

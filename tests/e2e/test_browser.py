@@ -1,0 +1,167 @@
+"""A study, looked at in MLflow's UI: `harness study`, `harness ui` and headless Chromium (Debian's package).
+
+HARNESS_SCREENSHOTS names a folder that gets a picture of each page, for a person to look at.
+"""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+pytestmark = pytest.mark.slow
+
+TRIALS = 3
+TIMEOUT = 30_000  # milliseconds
+expect.set_options(timeout=TIMEOUT)
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+OFFLINE = ["--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home") / "mlruns"
+
+
+@pytest.fixture(scope="module")
+def study(home: Path) -> dict[str, Any]:
+    """A small real study; returns what `harness study --json` said."""
+    command = ["harness", "study", "mnist_mlp", "--trials", str(TRIALS), "--pruner", "none", "--seed", "0"]
+    done = subprocess.run(
+        [*command, "--trainer.max_epochs", "1", "--json"], capture_output=True, text=True, env=environment(home)
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def url(home: Path, study: dict[str, Any]) -> Iterator[str]:
+    """The address that `harness ui` says; afterwards Ctrl-C must end it."""
+    server = subprocess.Popen(
+        ["harness", "ui", "mnist_mlp", "--no-open", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(home),
+    )
+    try:
+        assert server.stdout is not None
+        yield json.loads(server.stdout.readline())["url"]
+    finally:
+        server.send_signal(signal.SIGINT)
+        code = server.wait(timeout=30)
+    assert code == 130
+
+
+def environment(home: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    return {**kept, "HARNESS_HOME": str(home)}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS + OFFLINE)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def visit(browser: Browser, url: str, name: str) -> Iterator[Page]:
+    """A page in a browser that was never here before; the last sight of it is kept as a picture."""
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    page.set_default_timeout(TIMEOUT)
+    page.goto(url)
+    page.locator('[data-component-id="mlflow.assistant.chat_panel.close"]').click()  # opens by itself the first time
+    yield page
+    folder = os.environ.get("HARNESS_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=Path(folder) / f"{name}.png")
+    page.close()
+
+
+@pytest.fixture
+def page(browser: Browser, url: str, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The prepared view."""
+    with visit(browser, url, request.node.name.removeprefix("test_")) as page:
+        expect(page.get_by_role("link", name="trial 0", exact=True)).to_be_visible()
+        yield page
+
+
+def trial_links(page: Page) -> Locator:
+    return page.locator(".ag-row").get_by_role("link", name="trial ")
+
+
+def values_in_order(page: Page, study: str) -> list[float]:
+    """The metric's column from top to bottom: the runs of a study, those without a value left out."""
+    rows = page.locator(f'.ag-row[row-id^="tag.harness.study.{study}."]')
+    texts = rows.locator('[col-id="metrics.`best/val/accuracy`"]').all_inner_texts()
+    return [float(text) for text in texts if text != "-"]
+
+
+def test_table_of_runs_best_first(page: Page, study: dict[str, Any]) -> None:
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+    assert "orderByKey=metrics.%60best%2Fval%2Faccuracy%60" in page.url
+    for name in ["best/val/accuracy", *study["best"]["params"]]:
+        expect(page.locator(".ag-header-cell", has_text=name)).to_be_visible()
+    values = values_in_order(page, study["study"])
+    assert len(values) >= TRIALS
+    assert values == sorted(values, reverse=True)
+    assert max(values) == pytest.approx(study["best"]["value"])
+
+
+def test_children_unfold_under_their_study(page: Page, study: dict[str, Any]) -> None:
+    group = page.locator(f'.ag-row[row-id="tag.harness.study.{study["study"]}"]')
+    fold = group.locator('[role="button"]').first
+    expect(trial_links(page)).to_have_count(TRIALS)
+    fold.click()
+    expect(trial_links(page)).to_have_count(0)
+    fold.click()
+    expect(trial_links(page)).to_have_count(TRIALS)
+
+
+def test_children_unfold_under_their_parent_run(browser: Browser, url: str, study: dict[str, Any]) -> None:
+    """Sorted by start time, as without our view, the UI nests runs by mlflow.parentRunId."""
+    plain = url.split("?")[0] + "?workflowType=machine_learning"
+    with visit(browser, plain, "children_unfold_under_their_parent_run") as page:
+        parent = page.locator(".ag-row", has=page.get_by_role("link", name=study["study"])).first
+        expect(parent).to_be_visible()
+        expect(trial_links(page)).to_have_count(0)
+        parent.get_by_role("button").first.click()
+        expect(trial_links(page)).to_have_count(TRIALS)
+
+
+def test_two_runs_are_compared(page: Page) -> None:
+    for name in ("trial 0", "trial 1"):
+        row = page.get_by_role("row").filter(has=page.get_by_role("link", name=name, exact=True))
+        row.locator(".ag-selection-checkbox input").first.check()
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_role("heading", name="Comparing 2 Runs from 1 Experiment")).to_be_visible()
+    expect(page.get_by_text("trial 0").first).to_be_visible()
+    expect(page.get_by_text("trial 1").first).to_be_visible()
+    expect(page.locator(".js-plotly-plot .parcoords").first).to_be_attached()
+
+
+def test_parallel_coordinates_of_the_search(page: Page, url: str, study: dict[str, Any]) -> None:
+    page.goto(url.replace("compareRunsMode=TABLE", "compareRunsMode=CHART"))
+    card = page.locator('[data-testid="experiment-view-compare-runs-card"]', has_text="Parallel Coordinates")
+    expect(card.first).to_be_visible()
+    axes = card.first.locator("svg text")
+    for name in [*study["best"]["params"], "best/val/accuracy"]:
+        expect(axes.filter(has_text=name).first).to_be_attached()
+
+
+def test_confusion_matrix_of_a_run(page: Page) -> None:
+    page.get_by_role("link", name="trial 0", exact=True).click()
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("pictures", exact=True).click()
+    page.get_by_text("confusion_matrix.png", exact=True).click()
+    picture = page.get_by_role("img", name="pictures/confusion_matrix.png").first
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 100

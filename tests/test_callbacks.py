@@ -1,0 +1,114 @@
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from toy.toy import Toy, ToyData
+
+from studies.callbacks import Checkpoints, EventLogger, ResourceSampler, Verdicts, random_states, restore_random_states
+from studies.event_log import NAME, EventReader, EventWriter
+from studies.link import Link
+from studies.messages import CheckpointSaved, Event, Metrics, Report, Resources
+
+
+def fit(folder: Path, link: Link, metric: str | None = "val/loss", epochs: int = 3) -> Checkpoints:
+    logger = EventLogger(link)
+    checkpoints = Checkpoints(link, folder / "checkpoints", metric, "minimize")
+    checkpoints.folder.mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    trainer = Trainer(
+        max_epochs=epochs,
+        logger=logger,
+        callbacks=[checkpoints, Verdicts(link, metric, pruning=True)],
+        log_every_n_steps=2,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        default_root_dir=folder,
+    )
+    logger.trainer = trainer
+    trainer.fit(Toy(num_features=3), datamodule=ToyData(batch_size=8))
+    return checkpoints
+
+
+def events(folder: Path, kind: type[Event]) -> list[Event]:
+    return [event for event in EventReader(folder / NAME).read() if isinstance(event, kind)]
+
+
+def test_metrics_come_at_the_optimizer_step_done_and_its_epoch(tmp_path: Path) -> None:
+    fit(tmp_path, Link(EventWriter(tmp_path / NAME)))
+    train = [(e.step, e.epoch) for e in events(tmp_path, Metrics) if "train/loss" in e.values]  # type: ignore[attr-defined]
+    val = [(e.step, e.epoch) for e in events(tmp_path, Metrics) if "val/loss" in e.values]  # type: ignore[attr-defined]
+    assert train == [(2, 0), (4, 0), (6, 1), (8, 1), (10, 2), (12, 2)]
+    assert val == [(4, 0), (8, 1), (12, 2)]
+    assert [(e.step, e.epoch) for e in events(tmp_path, Report)] == val  # type: ignore[attr-defined]
+
+
+def test_best_and_last_checkpoint(tmp_path: Path) -> None:
+    checkpoints = fit(tmp_path, Link(EventWriter(tmp_path / NAME)))
+    reports = {e.step: e.value for e in events(tmp_path, Report)}  # type: ignore[attr-defined]
+    assert checkpoints.best_value == min(reports.values()) == reports[checkpoints.best_step or 0]
+    assert torch.load(checkpoints.last, weights_only=True)["global_step"] == 12
+    best = torch.load(checkpoints.best, weights_only=True)
+    assert best["global_step"] == checkpoints.best_step and "random_states" in best and "optimizer_states" in best
+    assert {path.name for path in checkpoints.folder.iterdir()} == {"best.ckpt", "last.ckpt"}, "no temporary files"
+    assert len(events(tmp_path, CheckpointSaved)) >= 4
+
+
+def test_without_a_metric_the_best_is_the_last(tmp_path: Path) -> None:
+    checkpoints = fit(tmp_path, Link(EventWriter(tmp_path / NAME)), metric=None)
+    assert checkpoints.best.read_bytes() == checkpoints.last.read_bytes()
+    assert checkpoints.best_step == 12
+
+
+def test_a_metric_nobody_logs_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="val/loss.*but got metric='val/los'"):
+        fit(tmp_path, Link(EventWriter(tmp_path / NAME)), metric="val/los")
+
+
+def test_a_stop_ends_the_fit_at_the_next_step(tmp_path: Path) -> None:
+    link = Link(EventWriter(tmp_path / NAME))
+    link.stop_reason = "interrupted"
+    fit(tmp_path, link)
+    assert [e.step for e in events(tmp_path, CheckpointSaved)] == [], "an epoch cut short is no place to go on"  # type: ignore[attr-defined]
+    assert events(tmp_path, Metrics) == []
+
+
+class Pruning(Link):
+    """A driver that prunes at the second report."""
+
+    def ask(self, event: Event) -> str | None:
+        self.say(event)
+        if isinstance(event, Report) and event.epoch == 1:
+            self.stop_reason = "pruned"
+        return self.stop_reason
+
+
+def test_a_verdict_ends_the_fit_at_that_report(tmp_path: Path) -> None:
+    fit(tmp_path, Pruning(EventWriter(tmp_path / NAME)), epochs=9)
+    assert [e.epoch for e in events(tmp_path, Report)] == [0, 1]  # type: ignore[attr-defined]
+    assert max(e.step for e in events(tmp_path, Metrics)) == 8  # type: ignore[attr-defined]
+
+
+def test_all_random_generators_come_back(tmp_path: Path) -> None:
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(1))
+
+    torch.save(random_states(), tmp_path / "states")
+    first = draw()
+    assert draw() != first
+    restore_random_states(torch.load(tmp_path / "states", weights_only=True))
+    assert draw() == first
+
+
+def test_resources_are_said(tmp_path: Path) -> None:
+    sampler = ResourceSampler(Link(EventWriter(tmp_path / NAME)))
+    values = sampler._sample(__import__("psutil").Process())
+    assert values["system/process_memory_megabytes"] > 1
+    sampler.start()
+    sampler.stop()
+    sampler.join(10)
+    assert not sampler.is_alive()
+    assert len(events(tmp_path, Resources)) <= 1

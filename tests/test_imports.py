@@ -1,0 +1,98 @@
+"""Who may import whom (docs/architecture.md), as a test: every import statement of every file is walked."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(
+    path for folder in ("studies", "lightning_modules", "datamodules") for path in (ROOT / folder).rglob("*.py")
+)
+OURS = {"studies", "lightning_modules", "datamodules"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Dotted names of all that a file imports, anywhere in it; `from a import b` counts as a and a.b."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def tops(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports_of(path)}
+
+
+def ours(path: Path) -> set[str]:
+    """Names of the files in studies/ that a file imports."""
+    known = {str(file.relative_to(ROOT).with_suffix("")).replace("/", ".") for file in FILES}
+    return {name.removeprefix("studies.") for name in imports_of(path) & known if name.startswith("studies.")}
+
+
+@pytest.mark.parametrize(("library", "room"), [("mlflow", "tracking.py"), ("optuna", "search.py")])
+def test_one_room_each(library: str, room: str) -> None:
+    assert [path.name for path in FILES if library in tops(path)] == [room]
+
+
+@pytest.mark.parametrize("folder", ["lightning_modules", "datamodules"])
+def test_modules_and_datamodules_can_be_lifted_into_a_notebook(folder: str) -> None:
+    for path in (ROOT / folder).glob("*.py"):
+        others = {"studies", "mlflow", "optuna", *OURS} - {folder}
+        assert not tops(path) & others, path
+
+
+@pytest.mark.parametrize("name", ["messages", "event_log", "link", "locks", "nearest", "space", "views", "home"])
+def test_the_ground_floor_is_standard_library(name: str) -> None:
+    path = ROOT / "studies" / f"{name}.py"
+    assert tops(path) <= {*sys.stdlib_module_names, "studies"}
+    assert ours(path) <= {"messages", "event_log", "nearest"}
+
+
+ALLOWED = {
+    "callbacks": {"link", "messages"},
+    "trial": {"callbacks", "event_log", "link", "messages", "plots"},
+    "search": {"locks", "space"},
+    "tracking": {"locks", "messages", "nearest"},
+    "executors.local": {"event_log", "link", "messages", "trial"},
+    "executors.inline": {"event_log", "executors.local", "link", "messages", "trial"},
+    "loop": {"event_log", "executors.local", "messages", "tracking_queue"},
+    "plots": {"nearest"},
+    "study_plots": {"plots"},
+    "display": set(),
+}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_the_direction_of_imports(name: str) -> None:
+    path = ROOT / "studies" / (name.replace(".", "/") + ".py")
+    assert ours(path) <= ALLOWED[name]
+
+
+def test_nobody_imports_the_command_line() -> None:
+    assert not [path for path in FILES if "cli" in ours(path)]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--json"], ["study", "--help"]])
+def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys; from studies.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'mlflow', 'optuna', 'pytorch_lightning', 'matplotlib', 'numpy', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, cwd=ROOT)
+
+
+def test_the_driver_never_imports_torch() -> None:
+    code = (
+        "import sys, studies.driver, studies.study, studies.report, studies.tracking; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT)

@@ -1,0 +1,45 @@
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from studies.locks import Lease, file_lock
+
+
+def add_one(path: Path) -> None:
+    with file_lock(path.with_suffix(".lock")):
+        path.write_text(str(int(path.read_text()) + 1))
+
+
+def test_a_file_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "count"
+    path.write_text("0")
+    processes = [multiprocessing.get_context("fork").Process(target=add_one, args=(path,)) for _ in range(20)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert path.read_text() == "20"
+
+
+def test_a_second_driver_is_told_who_is_the_first(tmp_path: Path) -> None:
+    first, second = Lease(tmp_path / "s" / "mine.lease"), Lease(tmp_path / "s" / "mine.lease")
+    first.take()
+    with pytest.raises(ValueError, match=f"study mine is being run by process {os.getpid()} on"):
+        second.take()
+    first.release()
+    second.take()
+    second.release()
+
+
+def test_a_dead_drivers_lease_is_free(tmp_path: Path) -> None:
+    lease = Lease(tmp_path / "mine.lease")
+    child = os.fork()
+    if child == 0:
+        lease.take()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert "pid" in lease.path.read_text()
+    lease.take()
+    lease.release()

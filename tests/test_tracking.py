@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from studies.messages import Failed, Finished, Metrics, Resources, Started
+from studies.tracking import PARAM_LENGTH, Tracking, param_text
+
+
+@pytest.fixture
+def tracking(home: Path) -> Tracking:
+    return Tracking(f"sqlite:///{home}/mlflow.db", home / "artifacts")
+
+
+def client(tracking: Tracking) -> MlflowClient:
+    return MlflowClient(tracking_uri=tracking.uri)
+
+
+def test_a_run_from_start_to_end(tracking: Tracking) -> None:
+    experiment = tracking.experiment("mine")
+    assert tracking.experiment("mine") == experiment
+    params = {f"model.p{i}": i for i in range(150)} | {"model.hidden_sizes": [1, 2], "model.on": None}
+    run_id = tracking.start(experiment, "trial 0", params, {"harness.kind": "trial", "harness.study": "s"})
+    assert tracking.running(experiment, "s") == [run_id]
+    tracking.log(run_id, Started(1, "host", "cpu", {"torch": "2"}))
+    tracking.log(run_id, Metrics(10, 0, {"val/loss": 0.5}, time=100.0))
+    tracking.log(run_id, Metrics(20, 1, {"val/loss": 0.25}, time=101.0))
+    tracking.log(run_id, Resources(0, {"system/process_memory_megabytes": 9.0}))
+    tracking.log(run_id, Finished({"best/val/loss": 0.25, "test/loss": 0.3}))
+    tracking.end(run_id, "FINISHED")
+    run = client(tracking).get_run(run_id)
+    assert run.info.status == "FINISHED" and run.data.params["model.hidden_sizes"] == "[1, 2]"
+    assert len(run.data.params) == 152
+    history = client(tracking).get_metric_history(run_id, "val/loss")
+    assert [(m.step, m.value, m.timestamp) for m in history] == [(10, 0.5, 100_000), (20, 0.25, 101_000)]
+    assert [(m.step, m.value) for m in client(tracking).get_metric_history(run_id, "epoch")] == [(10, 0), (20, 1)]
+    assert run.data.metrics["best/val/loss"] == 0.25
+    assert "test/loss" not in run.data.metrics, "it came as a metric of its own step"
+    assert tracking.running(experiment, "s") == []
+
+
+def test_an_event_sent_again_is_stored_once(tracking: Tracking) -> None:
+    run_id = tracking.start(tracking.experiment("mine"), "run", {}, {})
+    for _ in range(2):
+        for step in range(1500):  # more than one batch
+            tracking.log(run_id, Metrics(step, 0, {"a": step / 2}, time=step))
+        tracking.flush()
+    assert len(client(tracking).get_metric_history(run_id, "a")) == 1500
+
+
+def test_not_a_number_is_kept(tracking: Tracking) -> None:
+    run_id = tracking.start(tracking.experiment("mine"), "run", {}, {})
+    tracking.log(run_id, Metrics(1, 0, {"a": float("nan"), "b": float("inf")}))
+    tracking.end(run_id, "FINISHED")
+    metrics = tracking.run(run_id).metrics
+    assert metrics["a"] != metrics["a"] and metrics["b"] > 1e300
+
+
+def test_a_failure_carries_its_traceback(tracking: Tracking) -> None:
+    run_id = tracking.start(tracking.experiment("mine"), "run", {}, {})
+    tracking.log(run_id, Failed("ValueError: no", "Traceback: no"))
+    tracking.end(run_id, "FAILED", "failed")
+    run = client(tracking).get_run(run_id)
+    assert run.info.status == "FAILED" and run.data.tags["harness.error"] == "ValueError: no"
+    assert [item.path for item in client(tracking).list_artifacts(run_id)] == ["traceback.txt"]
+
+
+def test_files_and_table(tracking: Tracking, tmp_path: Path) -> None:
+    run_id = tracking.start(tracking.experiment("mine"), "run", {}, {})
+    (tmp_path / "out" / "pictures").mkdir(parents=True)
+    (tmp_path / "out" / "pictures" / "a.png").write_bytes(b"png")
+    tracking.log_files(run_id, tmp_path / "out")
+    tracking.log_files(run_id, tmp_path / "absent.txt")
+    for rows in ([1], [1, 2]):  # written whole each time, not appended to
+        tracking.log_table(run_id, {"rank": rows}, "leaderboard.json")
+    assert {item.path for item in client(tracking).list_artifacts(run_id)} == {"pictures", "leaderboard.json"}
+    table = json.loads(Path(client(tracking).download_artifacts(run_id, "leaderboard.json")).read_text())
+    assert table == {"columns": ["rank"], "data": [[1], [2]]}
+    assert '"type": "table"' in client(tracking).get_run(run_id).data.tags["mlflow.loggedArtifacts"]
+
+
+def test_reading_runs(tracking: Tracking) -> None:
+    first = tracking.start(tracking.experiment("mine"), "one", {"model.a": 1}, {"harness.study": "s"})
+    second = tracking.start(tracking.experiment("other"), "two", {}, {})
+    assert {run.run_id for run in tracking.runs()} == {first, second}
+    assert [run.run_id for run in tracking.runs("mine", "s")] == [first]
+    assert tracking.run(first).to_json()["params"] == {"model.a": "1"}
+    with pytest.raises(ValueError, match="did you mean mine"):
+        tracking.runs("mien")
+    with pytest.raises(ValueError, match="unknown run 0000"):
+        tracking.run("0" * 32)
+    assert tracking.find_run({"harness.study": "s"}, tracking.experiment("mine")) == first
+    assert tracking.find_run({"harness.study": "t"}, tracking.experiment("mine")) is None
+
+
+def test_a_database_of_another_version_is_one_line(home: Path) -> None:
+    import sqlite3
+
+    with sqlite3.connect(home / "mlflow.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'from_the_future'")
+    with pytest.raises(ValueError, match="cannot be used") as caught:
+        Tracking(f"sqlite:///{home}/mlflow.db", home / "artifacts")
+    assert "\n" not in str(caught.value)
+
+
+def test_param_text() -> None:
+    assert param_text("adam") == "adam"
+    assert param_text([1, 2]) == "[1, 2]"
+    assert param_text(1e-3) == "0.001"
+    assert len(param_text("x" * 9000)) == PARAM_LENGTH

@@ -1,0 +1,108 @@
+"""A module and datamodule that train in milliseconds, and misbehave on request."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import LightningDataModule, LightningModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Toy(LightningModule):
+    """Linear regression.
+
+    Args:
+        learning_rate: step size of SGD, above 0.
+        width: of nothing; a parameter with a few choices.
+        num_features: length of an input; comes from the data.
+        trouble: what goes wrong in the second epoch.
+        once: whether the trouble comes only the first time the trial runs.
+        seconds: slept in each training step.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.1,
+        width: int = 1,
+        num_features: int = 1,
+        trouble: Literal["none", "raise", "nan", "kill", "exit"] = "none",
+        once: bool = False,
+        seconds: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, but got {learning_rate=}")
+        self.save_hyperparameters(logger=False)
+        self.linear = nn.Linear(num_features, 1)
+        self.dropout = nn.Dropout(0.1)  # draws random numbers, so that a lost generator state shows
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x)  # (B, F) -> (B, 1)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        time.sleep(self.hparams["seconds"])
+        if self.current_epoch == 1 and not self.trainer.sanity_checking:
+            self._misbehave()
+        loss = nn.functional.mse_loss(self.linear(self.dropout(batch[0])), batch[1])
+        self.log("train/loss", loss)
+        return loss
+
+    def _misbehave(self) -> None:
+        trouble = self.hparams["trouble"]
+        mark = Path(self.trainer.default_root_dir) / "troubled"
+        if trouble == "none" or (self.hparams["once"] and mark.exists()):
+            return
+        mark.touch()
+        if trouble == "raise":
+            raise RuntimeError("the toy broke")
+        if trouble == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if trouble == "exit":
+            os._exit(7)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        loss = nn.functional.mse_loss(self(batch[0]), batch[1])
+        if self.hparams["trouble"] == "nan":
+            loss = loss * float("nan")
+        self.log("val/loss", loss)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("test/loss", nn.functional.mse_loss(self(batch[0]), batch[1]))
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=self.hparams["learning_rate"])
+
+
+class ToyData(LightningDataModule):
+    """Points on a line.
+
+    Args:
+        batch_size: between 1 and 32.
+        points: how many.
+    """
+
+    def __init__(self, batch_size: int = 8, points: int = 32) -> None:
+        super().__init__()
+        if not 1 <= batch_size <= points:
+            raise ValueError(f"batch_size must be between 1 and the {points} points, but got {batch_size=}")
+        self.batch_size = batch_size
+        x = torch.linspace(-1, 1, points).repeat(3, 1).T.contiguous()
+        self.data = TensorDataset(x, 2 * x[:, :1] + 1)
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        return {"num_features": 3}
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.data, self.batch_size, shuffle=True, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.data, self.batch_size)
+
+    test_dataloader = val_dataloader
