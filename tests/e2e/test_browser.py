@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 pytestmark = pytest.mark.slow
 
+HARNESS = str(Path(sys.executable).with_name("harness"))  # the installed command, also where it is not on PATH
 TRIALS = 3
 TIMEOUT = 30_000  # milliseconds
 expect.set_options(timeout=TIMEOUT)
@@ -33,7 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def study(home: Path) -> dict[str, Any]:
     """A small real study; returns what `harness study --json` said."""
-    command = ["harness", "study", "mnist_mlp", "--trials", str(TRIALS), "--pruner", "none", "--seed", "0"]
+    command = [HARNESS, "study", "mnist_mlp", "--trials", str(TRIALS), "--pruner", "none", "--seed", "0"]
     done = subprocess.run(
         [*command, "--trainer.max_epochs", "1", "--json"], capture_output=True, text=True, env=environment(home)
     )
@@ -45,7 +47,7 @@ def study(home: Path) -> dict[str, Any]:
 def url(home: Path, study: dict[str, Any]) -> Iterator[str]:
     """The address that `harness ui` says; afterwards Ctrl-C must end it."""
     server = subprocess.Popen(
-        ["harness", "ui", "mnist_mlp", "--no-open", "--json"],
+        [HARNESS, "ui", "mnist_mlp", "--no-open", "--json"],
         stdout=subprocess.PIPE,
         text=True,
         env=environment(home),

@@ -1,0 +1,7 @@
+"""What models are trained on: plain LightningDataModules, usable alone in a notebook."""
+
+from datamodules.mnist import MNIST
+from datamodules.resident import ResidentLoader
+from datamodules.word_reversal import ReverseWordDataset, Vocabulary, WordReversal
+
+__all__ = ["MNIST", "ResidentLoader", "ReverseWordDataset", "Vocabulary", "WordReversal"]

@@ -1,0 +1,140 @@
+"""Mini-batches sliced from tensors that stay in memory or on the GPU.
+
+A DataLoader fetches, converts and collates item by item, which for small data costs many times the training
+itself. Here a batch is one indexing operation.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+# Turns the rows of a raw batch into the batch to be yielded: (*rows, generator) -> tuple of tensors.
+Transform = Callable[..., tuple[Tensor, ...]]
+
+
+class SeededOrder:
+    """The order of samples: a function of (seed, epoch) alone, whatever was drawn or iterated before.
+
+    Args:
+        length: number of samples, >= 1.
+        shuffle: False gives 0, 1, 2, ... in every epoch.
+        seed: >= 0.
+    """
+
+    def __init__(self, length: int, shuffle: bool, seed: int) -> None:
+        self.length, self.shuffle, self.seed = length, shuffle, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch, >= 0, that is iterated next. Lightning calls this at the start of each epoch."""
+        self.epoch = epoch
+
+    def indices(self) -> Tensor:
+        """All sample indices in this epoch's order, int64 (length,), on the CPU."""
+        if not self.shuffle:
+            return torch.arange(self.length)
+        return torch.randperm(self.length, generator=seeded_generator(self.seed, self.epoch))
+
+    def __len__(self) -> int:
+        return self.length
+
+
+class ResidentLoader:
+    """An iterable of mini-batches out of tensors that share their first dimension.
+
+    Under torch.distributed every rank makes the same global batches of world size * batch_size samples and
+    yields its own slice, so two ranks of 64 see together exactly what one process sees with 128.
+
+    A checkpoint taken within an epoch keeps the position (`state_dict`), so a resumed epoch goes on with the
+    batch after the last one that was trained on.
+
+    Args:
+        tensors: e.g. images (N, ...) and labels (N,); on any one device, where the batches will be too.
+        batch_size: samples per rank in one batch, >= 1.
+        shuffle: a new order in each epoch; see `SeededOrder`. Outside a Trainer call
+            `loader.sampler.set_epoch(epoch)` yourself, as with torch's DistributedSampler.
+        seed: decides the order and the transform's randomness, >= 0.
+        drop_last: leave out the last batch of an epoch if it is smaller than the others.
+        transform: called as transform(*rows, generator) with the rows of a batch and a torch.Generator on
+            their device, seeded by (seed, epoch, batch index); returns the batch. None yields the rows.
+
+    Raises:
+        ValueError: batch_size is below 1, or drop_last would leave no batch at all.
+    """
+
+    def __init__(
+        self,
+        tensors: tuple[Tensor, ...],
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        transform: Transform | None = None,
+    ) -> None:
+        samples = len(tensors[0])
+        assert all(len(tensor) == samples and tensor.device == tensors[0].device for tensor in tensors)
+        _, world_size = _rank_and_world_size()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, but got {batch_size=}")
+        if drop_last and batch_size * world_size > samples:
+            raise ValueError(
+                f"batch_size must be between 1 and {samples // world_size}, which is {samples} samples over "
+                f"{world_size} process(es), but got {batch_size=}"
+            )
+        self.tensors, self.batch_size = tensors, batch_size
+        self.drop_last, self.transform = drop_last, transform
+        self.sampler = SeededOrder(samples, shuffle, seed)  # where Lightning looks for set_epoch
+        self.batch_sampler = None  # Lightning asks for it wherever there is a sampler
+        self._next_batch = 0
+
+    def __len__(self) -> int:
+        _, world_size = _rank_and_world_size()
+        complete, rest = divmod(self.sampler.length, self.batch_size * world_size)
+        return complete if self.drop_last or rest == 0 else complete + 1
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        # A generator, so nothing here runs before the first batch is wanted: Lightning calls iter() before
+        # it has told the sampler the epoch.
+        first, self._next_batch = self._next_batch % len(self), 0
+        rank, world_size = _rank_and_world_size()
+        epoch = self.sampler.epoch
+        device = self.tensors[0].device
+        order = self.sampler.indices().to(device)
+        global_batch_size = self.batch_size * world_size
+        for batch in range(first, len(self)):
+            self._next_batch = batch + 1
+            indices = order[batch * global_batch_size : (batch + 1) * global_batch_size]
+            if world_size > 1:
+                indices = indices.tensor_split(world_size)[rank]
+            rows = tuple(tensor[indices] for tensor in self.tensors)
+            if self.transform is None:
+                yield rows
+            else:
+                # Ranks hold different samples, so they must not draw the same numbers.
+                index = batch * world_size + rank
+                yield self.transform(*rows, seeded_generator(self.sampler.seed, epoch, index, device=device))
+        self._next_batch = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """The position within the epoch; Lightning keeps it in checkpoints."""
+        return {"next_batch": self._next_batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Makes the next iteration, and only that one, begin at the position of `state`."""
+        self._next_batch = state["next_batch"]
+
+
+def seeded_generator(*entropy: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator whose stream depends on all the given numbers, each >= 0, and on nothing else."""
+    # SeedSequence mixes them, so that (seed 0, epoch 1) and (seed 1, epoch 0) have nothing in common.
+    seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
+    return torch.Generator(device).manual_seed(seed % 2**63)
+
+
+def _rank_and_world_size() -> tuple[int, int]:
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1

@@ -1,0 +1,278 @@
+"""Recurrent encoder-decoder (Cho et al. 2014, arXiv:1406.1078; Sutskever et al. 2014, arXiv:1409.3215).
+
+Shapes: B batch, S source length, T target length, V vocabulary, H hidden, L layers.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, get_args
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_modules.optimizers import Optimizer, Schedule, check_optimizer, configure
+
+Cell = Literal["gru", "lstm", "rnn"]
+CELLS: dict[str, type[nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
+State = Tensor | tuple[Tensor, Tensor]  # (L, B, H), or a pair of them for the LSTM
+
+PICTURED_WORDS = 24
+
+
+class GRUSeq2Seq(pl.LightningModule):
+    """Reads a sequence into a context vector, the encoder's last state, and writes another from it.
+
+    Characters go in as one-hot vectors. In training the decoder is fed the true characters (teacher forcing);
+    every reported accuracy comes from greedy decoding, in which it is fed its own, up to the end it writes
+    itself. Logs train/loss and, in validation and test, loss (nats per character, teacher-forced),
+    token_accuracy (share of right characters, ends included) and exact_match (share of words that are right
+    as a whole). Padding counts in none of them.
+
+    Args:
+        hidden_size: units of each layer of encoder and decoder, >= 1.
+        num_layers: stacked layers of each, >= 1.
+        cell: gru, lstm or rnn (tanh).
+        dropout: share of units set to 0 between stacked layers in training, at least 0 and less than 1.
+        optimizer: sgd, momentum (SGD with Nesterov momentum 0.9), adam, adamw or rmsprop.
+        learning_rate: > 0, the highest value the schedule reaches.
+        weight_decay: >= 0, on weight matrices only.
+        schedule: course of the learning rate over all training steps.
+        vocab_size: number of ids, from the data.
+        pad_id: id that fills a sequence's end, from the data.
+        start_id: id that the decoder is fed first, from the data.
+        end_id: id that ends a word, from the data.
+        max_length: characters of the longest word, >= 1, from the data.
+        characters: the characters of the ids after the special ones, from the data; for pictures.
+
+    Raises:
+        ValueError: an argument is outside its range.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int = 256,
+        num_layers: int = 1,
+        cell: Cell = "gru",
+        dropout: float = 0.0,
+        optimizer: Optimizer = "adamw",
+        learning_rate: float = 4e-3,
+        weight_decay: float = 0.01,
+        schedule: Schedule = "linear",
+        vocab_size: int = 29,
+        pad_id: int = 0,
+        start_id: int = 1,
+        end_id: int = 2,
+        max_length: int = 12,
+        characters: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in {"hidden_size": hidden_size, "num_layers": num_layers, "max_length": max_length}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, but got {name}={value}")
+        if cell not in CELLS:
+            raise ValueError(f"cell must be one of {', '.join(get_args(Cell))}, but got {cell=}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and less than 1, but got {dropout=}")
+        check_optimizer(optimizer, learning_rate, weight_decay, schedule)
+        self.save_hyperparameters(logger=False)
+        self.vocab_size, self.pad_id, self.start_id, self.end_id = vocab_size, pad_id, start_id, end_id
+        self.max_length = max_length
+        self.optimization = {
+            "optimizer": optimizer,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "schedule": schedule,
+        }
+        options = {"num_layers": num_layers, "batch_first": True, "dropout": dropout if num_layers > 1 else 0.0}
+        self.encoder = CELLS[cell](vocab_size, hidden_size, **options)
+        self.decoder = CELLS[cell](vocab_size, hidden_size, **options)
+        self.output = nn.Linear(hidden_size, vocab_size)
+        # Plain tensors, no part of a checkpoint: (2,) summed loss, characters; (5,) these and right
+        # characters, right words, words.
+        self._train_sums: Tensor | None = None
+        self._eval_sums: Tensor | None = None
+        self._logged_step = 0
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        return configure(self, **self.optimization)
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Greedily decoded ids, int64 (B, max_length + 1), of sources, int64 (B, S); padding after the end."""
+        state = self.encode(source)
+        character = torch.full_like(source[:, :1], self.start_id)  # (B, 1)
+        ended = torch.zeros_like(character, dtype=torch.bool)
+        written = []
+        for _ in range(self.max_length + 1):
+            outputs, state = self.decoder(self._one_hot(character), state)
+            character = self.output(outputs).argmax(dim=2)
+            character = character.masked_fill(ended, self.pad_id)
+            ended = ended | (character == self.end_id)
+            written.append(character)
+        return torch.cat(written, dim=1)
+
+    def encode(self, source: Tensor) -> State:
+        """The context: the encoder's state (L, B, H) after the last character of each source (B, S).
+
+        Sources are padded at their ends, and padding reaches no state.
+        """
+        lengths = (source != self.pad_id).sum(dim=1).clamp(min=1)  # (B,)
+        if torch.compiler.is_exporting():  # packing sorts by length, which cannot be exported
+            return self._encode_step_by_step(source, lengths)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self._one_hot(source), lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        return self.encoder(packed)[1]
+
+    def _encode_step_by_step(self, source: Tensor, lengths: Tensor) -> State:
+        """The same state to the bit, at more cost: a row that has ended keeps the state it had."""
+        inputs = self._one_hot(source)  # (B, S, V)
+        _, state = self.encoder(inputs[:, :1])
+        for t in range(1, source.shape[1]):
+            _, new = self.encoder(inputs[:, t : t + 1], state)
+            goes_on = (t < lengths)[None, :, None]  # (1, B, 1)
+            if isinstance(state, tuple):
+                state = tuple(torch.where(goes_on, n, s) for n, s in zip(new, state, strict=True))
+            else:
+                state = torch.where(goes_on, new, state)
+        return state
+
+    def decode(self, state: State, target: Tensor) -> Tensor:
+        """Teacher-forced logits (B, T, V): at t the decoder has been fed the start and target[:, :t]."""
+        start = torch.full_like(target[:, :1], self.start_id)
+        outputs, _ = self.decoder(self._one_hot(torch.cat([start, target[:, :-1]], dim=1)), state)
+        return self.output(outputs)
+
+    def _one_hot(self, ids: Tensor) -> Tensor:
+        return F.one_hot(ids, self.vocab_size).to(self.output.weight.dtype)
+
+    def _loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Summed cross-entropy of the target's characters, and their number; padding is neither."""
+        source, target = batch
+        logits = self.decode(self.encode(source), target)
+        loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=self.pad_id, reduction="sum")
+        return loss, (target != self.pad_id).sum()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        loss, characters = self._loss(batch)
+        sums = torch.stack([loss.detach().float(), characters.float()])
+        self._train_sums = sums if self._train_sums is None else self._train_sums + sums
+        return loss / characters
+
+    def on_train_epoch_start(self) -> None:
+        self._train_sums = None
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step, interval = self.trainer.global_step, self.trainer.log_every_n_steps
+        # With gradient accumulation several batches end at one step; it is logged at the first of them.
+        if not interval or step % interval or step == self._logged_step or self._train_sums is None:
+            return
+        self._logged_step = step
+        loss, characters = self._train_sums
+        metrics = {"train/loss": loss / characters}
+        metrics["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log_dict(metrics, on_step=True, on_epoch=False, sync_dist=True)
+        self._train_sums = None
+
+    def on_validation_epoch_start(self) -> None:
+        self._eval_sums = None
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        source, target = batch
+        loss, characters = self._loss(batch)
+        right, exact = compare(self(source), target, self.pad_id)
+        counts = torch.stack([characters, right.sum(), exact.sum(), torch.full_like(characters, len(target))])
+        sums = torch.cat([loss.detach().float()[None], counts.float()])
+        self._eval_sums = sums if self._eval_sums is None else self._eval_sums + sums
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._eval_sums = None
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test")
+
+    def _log_evaluation(self, split: str) -> None:
+        if self._eval_sums is None:
+            return
+        # Ranks may have unequal numbers of words: add up their sums, then divide.
+        loss, characters, right, exact, words = self.trainer.strategy.reduce(self._eval_sums, reduce_op="sum")
+        metrics = {"loss": loss / characters, "token_accuracy": right / characters, "exact_match": exact / words}
+        self.log_dict({f"{split}/{name}": value for name, value in metrics.items()}, sync_dist=True)
+        self._eval_sums = None
+
+    @torch.no_grad()
+    def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:
+        """What shows how the model spells.
+
+        Args:
+            dataloader: yields source (B, S) and target (B, T) ids.
+
+        Returns:
+            decoded_words: up to 24 words of the dataloader as read, as meant and as written, half of them
+                wrong where there are so many. exact_match_by_length: words and right words per length.
+        """
+        training = self.training
+        self.eval()
+        right_words, wrong_words = [], []
+        total: dict[int, int] = {}
+        correct: dict[int, int] = {}
+        for source, target in dataloader:
+            written = self(source.to(self.device)).cpu()
+            _, exact = compare(written, target.cpu(), self.pad_id)
+            lengths = (target != self.pad_id).sum(dim=1).tolist()
+            for row, (length, is_right) in enumerate(zip(lengths, exact.tolist(), strict=True)):
+                total[length - 1] = total.get(length - 1, 0) + 1  # the end is no character
+                correct[length - 1] = correct.get(length - 1, 0) + int(is_right)
+                kind = right_words if is_right else wrong_words
+                if len(kind) < PICTURED_WORDS:
+                    kind.append(tuple(self._spell(ids[row]) for ids in (source, target, written)))
+        self.train(training)
+        wrong_shown = wrong_words[: max(PICTURED_WORDS // 2, PICTURED_WORDS - len(right_words))]
+        shown = [*right_words[: PICTURED_WORDS - len(wrong_shown)], *wrong_shown]
+        sources, targets, predictions = (list(column) for column in zip(*shown, strict=True))
+        lengths = sorted(total)
+        return {
+            "decoded_words": {"source": sources, "target": targets, "predicted": predictions},
+            "exact_match_by_length": {
+                "length": lengths,
+                "correct": [correct[length] for length in lengths],
+                "total": [total[length] for length in lengths],
+            },
+        }
+
+    def _spell(self, ids: Tensor) -> str:
+        """The characters of ids up to the first end; an id without a character is a question mark."""
+        special = {self.pad_id, self.start_id, self.end_id}
+        characters = self.hparams["characters"] or []
+        word = []
+        for index in ids.tolist():
+            if index == self.end_id:
+                break
+            if index not in special:
+                position = index - len(special)
+                word.append(characters[position] if 0 <= position < len(characters) else "?")
+        return "".join(word)
+
+
+def compare(written: Tensor, target: Tensor, pad_id: int) -> tuple[Tensor, Tensor]:
+    """Which characters, and which whole words, are right.
+
+    Args:
+        written: decoded ids (B, any length), padding after the end.
+        target: true ids (B, T), the end and then padding.
+        pad_id: the padding's id; it counts as no character.
+
+    Returns:
+        right, bool (B, T), False at padding; exact, bool (B,): every character right and the end where it belongs.
+    """
+    length = target.shape[1]
+    written = F.pad(written[:, :length], (0, max(0, length - written.shape[1])), value=pad_id)
+    is_character = target != pad_id
+    right = (written == target) & is_character
+    return right, (right | ~is_character).all(dim=1)
