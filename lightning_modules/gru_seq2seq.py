@@ -125,7 +125,7 @@ class GRUSeq2Seq(pl.LightningModule):
         return self.encoder(packed)[1]
 
     def _encode_step_by_step(self, source: Tensor, lengths: Tensor) -> State:
-        """The same state to the bit, at more cost: a row that has ended keeps the state it had."""
+        """The same state, at more cost: a row that has ended keeps the state it had."""
         inputs = self._one_hot(source)  # (B, S, V)
         _, state = self.encoder(inputs[:, :1])
         for t in range(1, source.shape[1]):

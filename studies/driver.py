@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,10 +103,20 @@ class Session:
         return self.tracking.get("experiment", self.experiment.name)
 
     def start_run(
-        self, experiment_id: str, name: str, sections: dict[str, Any], seed: int, tags: dict[str, str]
+        self,
+        experiment_id: str,
+        name: str,
+        sections: dict[str, Any],
+        seed: int,
+        tags: dict[str, str],
+        searched: Collection[str] = (),
     ) -> tuple[str, Path]:
-        """Opens an MLflow run with its parameters and provenance; returns its id and its trial folder."""
+        """Opens an MLflow run with its parameters and provenance; returns its id and its trial folder.
+
+        A study's own run has no value of the parameters that are `searched`: a chart would draw it as a trial.
+        """
         params = {**flat_parameters(sections), "seed": seed}
+        params = {key: value for key, value in params.items() if key not in searched}
         tags = {**self.provenance.tags, "harness.experiment": self.experiment.name, **tags}
         run_id = self.tracking.get("start", experiment_id, name, params, tags)
         folder = self.home.trial_folder(run_id)

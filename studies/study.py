@@ -74,8 +74,10 @@ class StudySource:
         if found is not None:
             session.tracking.get("reopen", found)
             return found, session.home.trial_folder(found)
+        searched = list(self.plan.space) if isinstance(self.plan.space, dict) else []
+        sections, seed = self.experiment.sections, self.experiment.seed
         run_id, folder = session.start_run(
-            self.experiment_id, f"study {self.name}", self.experiment.sections, self.experiment.seed, tags
+            self.experiment_id, f"study {self.name}", sections, seed, tags, searched
         )
         search = {
             "metric": self.plan.metric,
@@ -92,7 +94,8 @@ class StudySource:
     def _tag_view(self) -> None:
         """Prepares the view that `harness ui` opens."""
         parameters = list(self.plan.space) if isinstance(self.plan.space, dict) else []
-        view = prepared_view(self.experiment_id, self.plan.metric, self.plan.direction, parameters)
+        # The table shows a metric's last value; the best one is a metric of its own.
+        view = prepared_view(self.experiment_id, f"best/{self.plan.metric}", self.plan.direction, parameters)
         put = self.session.tracking.put
         put("tag_experiment", self.experiment_id, view.tag_key, view.tag_value)
         put("tag_experiment", self.experiment_id, "harness.view", view.path)

@@ -64,7 +64,7 @@ def test_without_a_metric_the_best_is_the_last(tmp_path: Path) -> None:
 
 
 def test_a_metric_nobody_logs_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="val/loss.*but got metric='val/los'"):
+    with pytest.raises(ValueError, match=r"val/loss.*but got metric='val/los'"):
         fit(tmp_path, Link(EventWriter(tmp_path / NAME)), metric="val/los")
 
 

@@ -63,5 +63,5 @@ def test_repair_says_how_much_was_torn(tmp_path: Path) -> None:
 def test_a_broken_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(Report(1, 0, 0.5).to_json().encode() + b"\nrubbish\n")
-    with pytest.raises(ValueError, match="events.jsonl.*rubbish"):
+    with pytest.raises(ValueError, match=r"events.jsonl.*rubbish"):
         EventReader(path).read()

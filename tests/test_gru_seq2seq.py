@@ -1,0 +1,148 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, export
+
+from datamodules import Vocabulary, WordReversal
+from lightning_modules import GRUSeq2Seq
+from lightning_modules.gru_seq2seq import compare
+
+VOCABULARY = Vocabulary("abcdefgh")
+SIZES = {"vocab_size": len(VOCABULARY), "max_length": 5, "characters": VOCABULARY.characters}
+
+
+def model(**arguments: Any) -> GRUSeq2Seq:
+    torch.manual_seed(0)
+    return GRUSeq2Seq(**{"hidden_size": 8, **SIZES, **arguments}).eval()
+
+
+def ids(*words: str, length: int = 5) -> Tensor:
+    return VOCABULARY.pad([VOCABULARY.encode(word) for word in words], length)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_a_word_is_read_alike_alone_and_padded_in_a_batch(cell: str, num_layers: int) -> None:
+    module = model(cell=cell, num_layers=num_layers)
+    together = module(ids("abcde", "fa", "h"))
+    assert together.shape == (3, 6) and together.dtype == torch.int64
+    for row, word in enumerate(("abcde", "fa", "h")):
+        assert torch.equal(module(ids(word, length=len(word)))[0], together[row])
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+def test_both_ways_of_encoding_agree(cell: str) -> None:
+    module = model(cell=cell, num_layers=2)
+    source = ids("abcde", "fa", "h")
+    packed, stepped = module.encode(source), module._encode_step_by_step(source, torch.tensor([5, 2, 1]))
+    pairs = zip(packed, stepped, strict=True) if cell == "lstm" else [(packed, stepped)]
+    for a, b in pairs:
+        torch.testing.assert_close(a, b)
+
+
+def test_against_the_equations_by_hand() -> None:
+    """Encoder and decoder of a plain RNN: h = tanh(W x + b + U h + c), written as loops."""
+    module = model(cell="rnn", hidden_size=3)
+
+    def step(rnn: nn.RNNBase, character: int, h: Tensor) -> Tensor:
+        w, u, b, c = (getattr(rnn, f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        return torch.tanh(w[:, character] + b + u @ h + c)
+
+    h = torch.zeros(3)
+    for character in VOCABULARY.encode("fab"):
+        h = step(module.encoder, character, h)
+    written, character = [], module.start_id
+    for _ in range(6):
+        h = step(module.decoder, character, h)
+        character = int((module.output.weight @ h + module.output.bias).argmax())
+        written.append(character)
+        if character == module.end_id:
+            break
+    assert module(ids("fab"))[0, : len(written)].tolist() == written
+
+
+def test_greedy_decoding_stops_at_the_end() -> None:
+    module = model()
+    with torch.no_grad():
+        module.output.bias[module.end_id] = 1e3
+    assert module(ids("abc")).tolist() == [[VOCABULARY.END] + [VOCABULARY.PAD] * 5]
+
+
+def test_padding_counts_neither_in_the_loss_nor_in_the_metrics() -> None:
+    module = model()
+    source, target = ids("ba"), VOCABULARY.pad([VOCABULARY.encode("ab", end=True)], 6)
+    longer = (ids("ba", length=9), VOCABULARY.pad([VOCABULARY.encode("ab", end=True)], 11))
+    loss, characters = module._loss((source, target))
+    more_padded, same_characters = module._loss(longer)
+    assert characters == same_characters == 3
+    assert torch.allclose(loss, more_padded)
+
+
+def test_exact_match_is_every_character_and_the_end() -> None:
+    target = torch.tensor([[3, 4, 2, 0], [3, 2, 0, 0], [3, 4, 2, 0], [3, 4, 5, 2]])
+    written = torch.tensor([[3, 4, 2, 7], [3, 2, 0, 0], [3, 4, 4, 2], [3, 4, 2, 0]])
+    right, exact = compare(written, target, pad_id=0)
+    assert exact.tolist() == [True, True, False, False], "what is written after the end does not count"
+    assert right.sum(dim=1).tolist() == [3, 2, 2, 2]
+    assert compare(written[:, :2], target, pad_id=0)[1].tolist() == [False, True, False, False]
+
+
+def test_export_with_any_batch_size() -> None:
+    module = model()
+    source = ids("abcde", "fa", "h")
+    program = export(module, (source[:2],), dynamic_shapes={"source": {0: Dim("batch", min=1, max=64)}})
+    assert torch.equal(program.module()(source), module(source))
+
+
+def test_it_learns_to_reverse(tmp_path: Path) -> None:
+    words = (a + b + c for a in "abcde" for b in "fghi" for c in "jklm")  # no reversal of one is another
+    (tmp_path / "words.txt").write_text("\n".join(words))
+    data = WordReversal(20, validation_size=5, test_size=20, words_file=str(tmp_path / "words.txt"), max_length=4)
+    data.setup()
+    pl.seed_everything(0, verbose=False)
+    module = GRUSeq2Seq(hidden_size=48, learning_rate=1e-2, schedule="constant", **data.sizes)
+    trainer = pl.Trainer(
+        max_epochs=80,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        check_val_every_n_epoch=80,
+        log_every_n_steps=2,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(module, datamodule=data)
+    assert {"train/loss", "val/loss", "val/token_accuracy", "val/exact_match"} <= set(trainer.callback_metrics)
+    (results,) = trainer.test(module, dataloaders=data.train_dataloader(), verbose=False)
+    assert results["test/exact_match"] == 1.0
+    source, _ = next(iter(data.train_dataloader()))
+    assert data.vocabulary.decode(module.eval()(source)[0].tolist()) == data.vocabulary.decode(source[0].tolist())[::-1]
+
+    pictures = module.pictures(data.val_dataloader())
+    assert sum(pictures["exact_match_by_length"]["total"]) == 5
+    assert len(pictures["decoded_words"]["source"]) == 5
+    assert all(
+        s == t[::-1]
+        for s, t in zip(pictures["decoded_words"]["source"], pictures["decoded_words"]["target"], strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"hidden_size": 0}, "hidden_size must be"),
+        ({"num_layers": 0}, "num_layers must be"),
+        ({"cell": "gur"}, "cell must be one of gru, lstm, rnn"),
+        ({"dropout": 1.0}, "dropout must be"),
+        ({"learning_rate": -1.0}, "learning_rate must be"),
+        ({"optimizer": "adm"}, "optimizer must be"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        model(**arguments)
+    assert "\n" not in str(caught.value)
