@@ -67,6 +67,9 @@ def build_parser() -> Parser:
     study.add_argument(
         "--timeout", type=float, metavar="T", help="seconds after which running trials stop; again goes on"
     )
+    study.add_argument(
+        "--no-test", action="store_true", help="leave the test set alone and register no champion at the end"
+    )
     study.add_argument("--storage", metavar="URL", help="Optuna's database (default: mlruns/optuna.db)")
     for sub in (train, study):
         sub.add_argument(
@@ -100,8 +103,8 @@ def split_overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:
             continue
         name, value = match.groups()
         if value is None:
-            value = next(arguments, None)
-        if value is None:
+            value = next(arguments, "--")
+        if value.startswith("--"):
             raise BadInput(f"--{name} needs a value")
         overrides[name] = value
     return rest, overrides
@@ -253,6 +256,7 @@ def _study(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
             argv,
             workers=options.workers,
             executor=options.executor,
+            test=not options.no_test,
             trials=options.trials,
             timeout=options.timeout,
             study_name=options.study_name,

@@ -1,21 +1,29 @@
 """What is seen while it works: a live table for a study, a progress line for a run, plain lines without a terminal.
 
-Everything goes to stderr. It knows plain values only, and is never in the way: it draws at most four times a
-second, and loads rich only where there is a terminal.
+Everything goes to stderr. The display knows plain values only and is never in the way: a call notes what it is
+told and returns, and where there is a terminal, a thread draws four times a second. rich is loaded only there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import re
+import shutil
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-REFRESH_SECONDS = 0.25
-LINE_SECONDS = {True: 5.0, False: 10.0}  # without a terminal: how often a run, or a study's trial, says where it is
-ENDED_SHOWN = 5  # rows of ended trials in the live table
+DRAWN_PER_SECOND = 4
+RUN_SECONDS, TRIAL_SECONDS = 5.0, 10.0  # without a terminal: least time between lines of a run, of a study's trial
+LONG_EPOCH_SECONDS = 30.0  # within an epoch, a run's line comes that often
+PHASE_SECONDS = 10.0
+ENDED_SHOWN = 5  # ended trials in the live table, beside the best
+SPINNER = "|/-\\"
+STYLES = {"COMPLETE": "", "running": "bold", "PRUNED": "dim", "FAIL": "red", "INTERRUPTED": "yellow"}
 
 
 @dataclass
@@ -23,54 +31,96 @@ class Row:
     """A trial as it is shown."""
 
     number: int
-    params: dict[str, Any]
-    began: float
+    params: dict[str, Any] = field(default_factory=dict)
+    began: float = field(default_factory=lambda: time.monotonic())
     state: str = "running"
-    epoch: int = 0
+    epoch: int = 0  # from 0
     epochs: int | None = None
     step: int = 0
     steps: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     value: float | None = None
-    seconds: float = 0.0
-    said: float = 0.0
+    updated: float | None = None  # when it last said something
+    start: tuple[int, float] = (0, 0.0)  # step and time that its speed is counted from
+    steps_per_epoch: float | None = None
+    wall: float = 0.0  # seconds from start to end, all in
+
+    def update(self, epoch: int, epochs: int | None, step: int, steps: int | None, metrics: dict[str, float]) -> None:
+        now = time.monotonic()
+        if self.updated is None:
+            self.start = (0, self.began) if epoch == 0 else (step, now)  # it went on from a checkpoint
+        elif epoch > self.epoch:
+            self.steps_per_epoch = self.step / (self.epoch + 1)
+        self.epoch, self.epochs, self.step, self.steps = epoch, epochs, step, steps
+        self.metrics, self.updated = dict(metrics), now
 
     @property
     def share(self) -> float | None:
-        """How much of it is done, 0 to 1, or None if nobody knows."""
-        if self.steps:
-            return min(1.0, self.step / self.steps)
-        return min(1.0, self.epoch / self.epochs) if self.epochs else None
+        """How much of it is done, 0 to 1, or None where nobody can know."""
+        ends = [self.steps] if self.steps else []
+        if self.epochs and self.steps_per_epoch:
+            ends.append(round(self.epochs * self.steps_per_epoch))
+        if ends:
+            return min(1.0, self.step / max(1, min(ends)))
+        return self.epoch / self.epochs if self.epochs else None
+
+    @property
+    def speed(self) -> float:
+        """Optimizer steps a second, or 0 as long as it is unknown."""
+        step, at = self.start
+        return (self.step - step) / (self.updated - at) if self.updated and self.updated > at else 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left, or None as long as they are unknown."""
+        share = self.share
+        if not share or not self.speed or self.updated is None:
+            return None
+        return max(0.0, self.step * (1 - share) / share / self.speed - (time.monotonic() - self.updated))
 
     @property
     def place(self) -> str:
-        if self.steps:
-            return f"step {self.step}/{self.steps}"
-        return f"epoch {min(self.epoch + 1, self.epochs or self.epoch + 1)}/{self.epochs or '?'}"
+        return "" if self.updated is None else f"{self.epoch + 1}/{self.epochs}" if self.epochs else f"{self.epoch + 1}"
 
 
 class Display:
-    """The display of one command.
+    """The display of one command; a context manager.
 
     Args:
         title: what is going on, e.g. "study mnist_mlp".
         metric: the metric that decides, or None.
         direction: maximize or minimize, or None.
-        total: number of trials; 1 shows a single run.
-        stream: where to draw.
+        total: number of trials, those before this start among them; 1 shows a single run.
+        stream: where to draw; stderr if None.
+        live: whether to draw in place; if None, where the stream is a terminal that can and NO_COLOR is not set.
+            False is for debuggers, whose prompt must not be drawn over.
     """
 
     def __init__(
-        self, *, title: str, metric: str | None, direction: str | None, total: int, stream: TextIO | None = None
+        self,
+        *,
+        title: str,
+        metric: str | None,
+        direction: str | None,
+        total: int,
+        stream: TextIO | None = None,
+        live: bool | None = None,
     ) -> None:
         self.title, self.metric, self.direction, self.total = title, metric, direction, total
         self._stream = sys.stderr if stream is None else stream
-        self._rows: dict[int, Row] = {}
-        self._done = 0
-        self._phase: str | None = None
-        self._began = self._phase_began = time.monotonic()
-        self._drawn = 0.0
+        self._wants_live = live
         self._live: Any = None
+        # No lock: a signal handler that speaks would wait for the drawing thread, which would wait for the lock.
+        # What the thread reads is replaced, never changed in place, and at worst one drawing behind.
+        self._by_number: dict[int, Row] = {}
+        self._earlier = 0
+        self._best: tuple[float, int] | None = None  # value and trial number
+        self._workers = 1
+        self._phase: str | None = None
+        self._phase_began = self._phase_said = 0.0
+        self._said: dict[int, float] = {}  # when a trial last had a plain line
+        self._lines: deque[str] = deque()
+        self._saying = False
 
     def __enter__(self) -> Display:
         self.start()
@@ -80,137 +130,241 @@ class Display:
         self.close()
 
     def start(self) -> None:
-        if self._stream.isatty() and os.environ.get("TERM") != "dumb" and "NO_COLOR" not in os.environ:
-            from rich.console import Console
-            from rich.live import Live
+        able = self._stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
+        able = able and not os.environ.get("NO_COLOR")
+        if self._live is not None or not (able if self._wants_live is None else self._wants_live):
+            return
+        from rich.console import Console
+        from rich.live import Live
 
-            console = Console(file=self._stream)
-            self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
-            self._live.start()
+        self._live = Live(
+            console=Console(file=self._stream, force_terminal=True),
+            get_renderable=self._picture,
+            refresh_per_second=DRAWN_PER_SECOND,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # a pipe gets what is printed, and so does not see the display
+            redirect_stderr=self._stream is sys.stderr,
+            vertical_overflow="crop",
+        )
+        self._live.start()
 
     def close(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        live, self._live = self._live, None
+        if live is not None:
+            with contextlib.suppress(OSError, ValueError):  # the terminal is gone
+                live.stop()
 
     def say(self, line: str) -> None:
         """A line that stays, above whatever moves."""
+        self._lines.append(line)
+        if self._saying:  # a signal handler speaks while a line is written; the one who writes takes this one too
+            return
+        self._saying = True
+        try:
+            while self._lines:
+                with contextlib.suppress(OSError, ValueError):  # a lost terminal must not cost the work
+                    self._write(self._lines.popleft())
+        finally:
+            self._saying = False
+
+    def _write(self, line: str) -> None:
         if self._live is not None:
             self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
             print(line, file=self._stream, flush=True)
 
     def phase(self, text: str) -> None:
-        """What is being done between trials; shown with its seconds until a trial starts."""
+        """What is done while no trial runs; shown with its seconds until a trial starts."""
         self._phase, self._phase_began = text, time.monotonic()
+        self._phase_said = self._phase_began
         if self._live is None:
             self.say(f"{text} ...")
-        self.refresh(force=True)
+
+    def refresh(self) -> None:
+        """To be called now and then while waiting: without a terminal, a long phase says that it still goes on."""
+        now = time.monotonic()
+        if self._live is None and self._phase is not None and now - self._phase_said >= PHASE_SECONDS:
+            self._phase_said = now
+            self.say(f"{self._phase} ... {_duration(now - self._phase_began)}")
+
+    def went_on(self, done: int, best: float | None = None, number: int | None = None) -> None:
+        """Counts in the trials that ended before this start, and the best one's value and number."""
+        self._earlier = done
+        if best is not None and number is not None:
+            self._best = (best, number)
 
     def trial_started(self, number: int, params: dict[str, Any]) -> None:
         self._phase = None
-        self._rows[number] = Row(number, params, time.monotonic(), said=time.monotonic())
-        if self._live is None and self.total > 1:
-            self.say(f"trial {number}  started  {_params(params)}")
-        self.refresh()
+        self._by_number[number] = Row(number, dict(params))
+        self._workers = max(self._workers, len(self._running))
+        self._said[number] = time.monotonic()
+        if params and (self._live is None or self.total == 1):
+            self.say(f"trial {number}  started  {_assignments(params)}")
 
     def trial_progress(
         self, number: int, epoch: int, epochs: int | None, step: int, steps: int | None, metrics: dict[str, float]
     ) -> None:
-        row = self._rows.setdefault(number, Row(number, {}, time.monotonic()))
-        row.epoch, row.epochs, row.step, row.steps, row.metrics = epoch, epochs, step, steps, dict(metrics)
-        if self._live is None and time.monotonic() - row.said > LINE_SECONDS[self.total == 1]:
-            row.said = time.monotonic()
-            name = "" if self.total == 1 else f"trial {number}  "
-            self.say(f"{name}{row.place}  step {step}  {_metrics(row.metrics)}  {self._left(row)}".rstrip())
-        self.refresh()
+        """Where a trial is. `epoch` counts from 0, `step` is of optimizer steps done; the totals may be unknown."""
+        row = self._by_number.setdefault(number, Row(number))
+        before = self._run_line(row) if self._live is None and epoch > row.epoch and row.updated else None
+        row.update(epoch, epochs, step, steps, metrics)
+        if self._live is not None:
+            return
+        silent = time.monotonic() - self._said.get(number, 0.0)
+        if self.total > 1 and silent >= TRIAL_SECONDS:
+            self._plain(row, f"trial {number}  {self._run_line(row)}")
+        elif self.total == 1 and before is not None and silent >= RUN_SECONDS:
+            self._plain(row, before)  # an epoch's last values are known when the next one begins
+        elif self.total == 1 and silent >= LONG_EPOCH_SECONDS:
+            self._plain(row, self._run_line(row))
+
+    def _plain(self, row: Row, line: str) -> None:
+        self._said[row.number] = time.monotonic()
+        self.say(line)
 
     def trial_ended(self, number: int, state: str, value: float | None, seconds: float) -> None:
-        row = self._rows.setdefault(number, Row(number, {}, time.monotonic()))
-        row.state, row.value, row.seconds = state, value, seconds
-        self._done += state != "INTERRUPTED"
-        if self._live is None:
-            result = "" if value is None else f"  {self.metric} {value:.4g}"
-            if self.total == 1:
-                self.say(f"{state.lower()} in {seconds:.1f} s{result}  {_metrics(row.metrics)}")
-            else:
-                best = self.best
-                beaten = f"  best {best.value:.4g} (trial {best.number})" if best is not None else ""
-                left = self._time_left()
-                self.say(
-                    f"trial {number}  {state}{result}{beaten}  {self._done}/{self.total}  "
-                    f"{f'{left} left  ' if left else ''}{_params(row.params)}"
-                )
-        self.refresh(force=True)
+        """A trial's end. `state`: COMPLETE, PRUNED, FAIL or INTERRUPTED; `seconds`: what it took."""
+        row = self._by_number.setdefault(number, Row(number))
+        row.state, row.value, row.wall = state, value, time.monotonic() - row.began
+        if state == "COMPLETE" and value is not None and self._beats(value):
+            self._best = (value, number)
+        result = "" if value is None else f"  {self.metric} {number_text(value)}"
+        if self.total == 1:
+            if self._live is None and row.updated:
+                self.say(self._run_line(row))
+            self.say(f"{state} in {_duration(seconds)}{result}")
+        elif self._live is None:
+            self.say(
+                "  ".join([f"trial {number}  {state}{result}", *self._standing(), _assignments(row.params)]).rstrip()
+            )
+
+    def _beats(self, value: float) -> bool:
+        if not math.isfinite(value):
+            return False
+        return self._best is None or (value < self._best[0] if self.direction == "minimize" else value > self._best[0])
 
     @property
-    def best(self) -> Row | None:
-        """The best complete trial so far."""
-        complete = [row for row in self._rows.values() if row.state == "COMPLETE" and row.value is not None]
-        sign = -1 if self.direction == "maximize" else 1
-        return min(complete, key=lambda row: sign * (row.value or 0.0), default=None)
+    def best(self) -> int | None:
+        """Number of the best complete trial so far."""
+        return None if self._best is None else self._best[1]
 
-    def refresh(self, force: bool = False) -> None:
-        """Draws, if there is a terminal and the last time is long enough ago."""
-        now = time.monotonic()
-        if self._live is None or (not force and now - self._drawn < REFRESH_SECONDS):
-            return
-        self._drawn = now
-        self._live.update(self._renderable(), refresh=True)
+    @property
+    def _rows(self) -> list[Row]:
+        return list(self._by_number.values())
 
-    def _renderable(self) -> Any:
+    @property
+    def _running(self) -> list[Row]:
+        return [row for row in self._rows if row.state == "running"]
+
+    @property
+    def _done(self) -> int:
+        return self._earlier + sum(row.state not in ("running", "INTERRUPTED") for row in self._rows)
+
+    def _left(self) -> float | None:
+        """Seconds left for a study: what the running trials and those to come still need, over the workers."""
+        walls = [row.wall for row in self._rows if row.state in ("COMPLETE", "PRUNED")]
+        now, running = time.monotonic(), self._running
+        known = {row.number: row.left for row in running}
+        walls = walls or [now - row.began + left for row in running if (left := known[row.number]) is not None]
+        if not walls:
+            return None
+        mean = sum(walls) / len(walls)
+        lefts = [known[row.number] or max(0.0, mean - (now - row.began)) for row in running]
+        waiting = max(0, self.total - self._done - len(running))
+        return max([*lefts, (sum(lefts) + waiting * mean) / self._workers], default=None)
+
+    def _standing(self) -> list[str]:
+        """Best so far, done of all, and time left."""
+        parts = [] if self._best is None else [f"best {number_text(self._best[0])} (trial {self._best[1]})"]
+        parts.append(f"{self._done}/{self.total}")
+        left = self._left()
+        return parts if left is None or self._done >= self.total else [*parts, f"{_duration(left)} left"]
+
+    def _run_parts(self, row: Row) -> list[str]:
+        """Where a trial is, the most wanted first."""
+        left, first = row.left, [name for name in row.metrics if name == self.metric]
+        names = first + sorted(
+            (name for name in row.metrics if name != self.metric and not name.endswith("learning_rate")),
+            key=lambda name: not name.startswith("val/"),
+        )
+        values = [f"{name} {number_text(row.metrics[name])}" for name in names]
+        speed = [f"{row.speed:.0f} it/s" if row.speed >= 10 else f"{row.speed:.2g} it/s"] if row.speed else []
+        ending = [] if left is None else [f"{_duration(left)} left" if row.share != 1 else "finishing"]
+        return [f"epoch {row.place}", *ending, *values[:1], f"step {row.step}", *speed, *values[1:4]]
+
+    def _run_line(self, row: Row) -> str:
+        parts = self._run_parts(row)
+        ending = [part for part in parts if part.endswith(" left") or part == "finishing"]
+        return "  ".join([part for part in parts if part not in ending] + ending)
+
+    # What is drawn in place, by rich's thread.
+
+    def _picture(self) -> Any:
+        from rich.console import Group
         from rich.text import Text
 
+        live = self._live
+        width, height = live.console.size if live is not None else (80, 24)
+        lines = self._drawing(max(1, width - 1), max(2, height - 1))
+        return Group(*(Text(line, style=style, no_wrap=True, overflow="ellipsis", end="\n") for line, style in lines))
+
+    def _drawing(self, width: int, height: int) -> list[tuple[str, str]]:
+        """Lines with their styles, of at most that width and number."""
+        rows = self._rows
+        heading: list[tuple[str, str]] = []
         if self._phase is not None:
-            return Text(f"{self.title}: {self._phase} ({time.monotonic() - self._phase_began:.0f} s)")
-        if self.total == 1:
-            row = next(iter(self._rows.values()), None)
-            return Text(self._progress_line(row) if row else self.title, no_wrap=True, overflow="ellipsis")
-        return self._table()
+            now = time.monotonic()
+            seconds = _duration(now - self._phase_began)
+            sign = SPINNER[int(now * DRAWN_PER_SECOND) % len(SPINNER)]
+            heading = [(f"{sign} {self.title}: {self._phase}  {seconds}", "cyan")]
+        if not rows or self.total == 1:
+            return heading or [(self._progress(rows[-1], width) if rows else self.title, "")]
+        full, brief = "  ".join([self.title, *self._standing()]), "  ".join(self._standing())
+        heading = heading or [(full if len(full) <= width else brief, "bold")]
+        running = self._running
+        ended = [row for row in rows if row.state != "running" and row.number != self.best][-ENDED_SHOWN:]
+        ended = [row for row in rows if row.state != "running" and row.number == self.best] + ended
+        shown = ended + running
+        header, *lines = self._table(shown, width)
+        styles = ["green" if row.number == self.best else STYLES.get(row.state, "") for row in shown]
+        heading += [(line, "dim") for line in header.split("\n")]
+        room = max(1, height - len(heading))  # in a low window the running trials are what matters
+        return (heading + list(zip(lines, styles, strict=True))[-room:])[:height]
 
-    def _progress_line(self, row: Row) -> str:
-        seconds = max(time.monotonic() - row.began, 1e-9)
-        share = row.share
-        bar = "" if share is None else "━" * round(20 * share) + "╌" * (20 - round(20 * share)) + " "
-        return f"{bar}{row.place}  {row.step / seconds:.0f} it/s  {_metrics(row.metrics)}  {self._left(row)}"
+    def _table(self, rows: list[Row], width: int) -> list[str]:
+        names = list(dict.fromkeys(name for row in rows for name in row.params))
+        columns = [["trial", *(str(row.number) for row in rows)], ["epoch", *(row.place for row in rows)]]
+        if self.metric is not None:
+            values = [row.metrics.get(self.metric) if row.state == "running" else row.value for row in rows]
+            columns.append([self.metric, *("" if value is None else number_text(value) for value in values)])
+        columns.append(["state", *(row.state.lower() for row in rows)])
+        columns += _parameter_columns(names, [row.params for row in rows])
+        return align(columns, width)
 
-    def _table(self) -> Any:
-        from rich.table import Table
-
-        best = self.best
-        beaten = f"best {best.value:.4g} (trial {best.number})" if best is not None else "no result yet"
-        left = self._time_left()
-        title = f"{self.title}  {self._done}/{self.total}  {beaten}" + (f"  {left} left" if left else "")
-        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("trial", "state", "epoch", str(self.metric)):
-            table.add_column(column, no_wrap=True)
-        table.add_column("parameters", no_wrap=True, overflow="ellipsis", ratio=1)
-        ended = [row for row in self._rows.values() if row.state != "running"][-ENDED_SHOWN:]
-        shown = {id(row): row for row in ([best] if best else []) + ended}
-        running = [row for row in self._rows.values() if row.state == "running"]
-        for row in [*shown.values(), *running]:
-            value = row.value if row.state != "running" else row.metrics.get(self.metric or "")
-            style = {"COMPLETE": None, "running": "bold", "FAIL": "red"}.get(row.state, "dim")
-            style = "green" if row is best else style
-            text = "" if value is None else f"{value:.4g}"
-            table.add_row(str(row.number), row.state, row.place, text, _params(row.params), style=style)
-        return table
-
-    def _left(self, row: Row) -> str:
-        share = row.share
-        if not share:
-            return ""
-        return _duration((time.monotonic() - row.began) * (1 - share) / share) + " left"
-
-    def _time_left(self) -> str:
-        """Time left for a study, from how fast trials have come to their end so far."""
-        if not self._done or self._done >= self.total:
-            return ""
-        first = min(row.began for row in self._rows.values())
-        return _duration((time.monotonic() - first) / self._done * (self.total - self._done))
+    def _progress(self, row: Row, width: int) -> str:
+        if row.updated is None:
+            return f"{self.title}: starting  {_duration(time.monotonic() - row.began)}"
+        parts, bar = self._run_parts(row), ""
+        if row.share is not None:
+            size = 20 if width >= 60 else 8
+            full = round(size * row.share)
+            fits = (self._stream.encoding or "").lower().replace("-", "") == "utf8"
+            bar = ("━" * full + "╌" * (size - full) if fits else "#" * full + "-" * (size - full)) + "  "
+        line = bar + parts[0]
+        for part in parts[1:]:
+            if len(line) + 2 + len(part) <= width:
+                line += "  " + part
+        return line
 
 
-def leaderboard(rows: list[dict[str, Any]], metric: str, direction: str, best: int | None, limit: int = 10) -> str:
+def leaderboard(
+    rows: list[dict[str, Any]],
+    metric: str,
+    direction: str,
+    best: int | None,
+    limit: int = 10,
+    width: int | None = None,
+) -> str:
     """The best trials as an aligned table, best first; what did not complete is counted below.
 
     Args:
@@ -218,27 +372,61 @@ def leaderboard(rows: list[dict[str, Any]], metric: str, direction: str, best: i
         metric: its name.
         direction: maximize or minimize.
         best: number of the best trial, marked by a star.
-        limit: at most so many lines.
+        limit: at most so many trials.
+        width: in characters; the last parameters are left out where they do not fit. None is as wide as the
+            terminal, and without bounds where stdout is none.
     """
+    width = shutil.get_terminal_size((1_000_000, 24)).columns if width is None else width
     sign = -1 if direction == "maximize" else 1
     complete = [row for row in rows if row["state"] == "COMPLETE" and row["value"] is not None]
-    complete.sort(key=lambda row: (sign * row["value"], row["number"]))
-    names = list(dict.fromkeys(name for row in complete for name in row["params"]))
-    short = _short_names(names)
-    table = [["", "rank", "trial", metric, *[short[name] for name in names]]]
-    for rank, row in enumerate(complete[:limit], start=1):
-        values = [_value(row["params"].get(name)) for name in names]
-        star = "*" if row["number"] == best else ""
-        table.append([star, str(rank), str(row["number"]), _value(row["value"]), *values])
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    complete.sort(key=lambda row: (math.isnan(row["value"]), sign * row["value"], row["number"]))
+    shown = complete[:limit]
+    names = list(dict.fromkeys(name for row in shown for name in row["params"]))
+    columns = [
+        ["", *("*" if row["number"] == best else "" for row in shown)],
+        ["rank", *(str(rank) for rank in range(1, len(shown) + 1))],
+        ["trial", *(str(row["number"]) for row in shown)],
+        [metric, *(number_text(row["value"]) for row in shown)],
+        *_parameter_columns(names, [row["params"] for row in shown]),
+    ]
+    lines = align(columns, width) if shown else []
     if len(complete) > limit:
         lines.append(f"... and {len(complete) - limit} more")
-    counts = {state: sum(row["state"] == state for row in rows) for state in ("PRUNED", "FAIL", "RUNNING", "WAITING")}
     words = {"PRUNED": "pruned", "FAIL": "failed", "RUNNING": "interrupted", "WAITING": "waiting"}
-    others = ", ".join(f"{count} {words[state]}" for state, count in counts.items() if count)
-    lines.append(f"{len(complete)} complete" + (f", {others}" if others else ""))
+    counts = {word: sum(row["state"] == state for row in rows) for state, word in words.items()}
+    lines.append(", ".join([f"{len(complete)} complete", *(f"{n} {word}" for word, n in counts.items() if n)]))
     return "\n".join(lines)
+
+
+def align(columns: list[list[str]], width: int) -> list[str]:
+    """The lines of a table, numbers to the right; the first has line breaks where long names must be broken.
+
+    Where the table is too wide, names are broken at _ and /, and then the last columns are left out.
+    """
+    heads = [[column[0]] for column in columns]
+    if _width(columns, heads) > width:
+        heads = [re.sub(r"(?<=[_/.])(?=.)", "\n", column[0]).split("\n") for column in columns]
+    while len(columns) > 1 and _width(columns, heads) > width:
+        columns, heads = columns[:-1], heads[:-1]
+    depth = max(len(head) for head in heads)
+    heads = [[""] * (depth - len(head)) + head for head in heads]  # at the bottom
+    cells = [[*head, *column[1:]] for head, column in zip(heads, columns, strict=True)]
+    for index, column in enumerate(columns):
+        size = max(map(len, cells[index]))
+        numbers = all(re.fullmatch(r"|-?[\d.]+(e[-+]?\d+)?|nan|-?inf|-", cell) for cell in column[1:])
+        cells[index] = [cell.rjust(size) if numbers else cell.ljust(size) for cell in cells[index]]
+    lines = ["  ".join(line).rstrip() for line in zip(*cells, strict=True)]
+    return ["\n".join(lines[:depth]), *lines[depth:]]
+
+
+def _width(columns: list[list[str]], heads: list[list[str]]) -> int:
+    sizes = [max(map(len, [*head, *column[1:]])) for head, column in zip(heads, columns, strict=True)]
+    return sum(sizes) + 2 * (len(sizes) - 1)
+
+
+def _parameter_columns(names: list[str], params: list[dict[str, Any]]) -> list[list[str]]:
+    short = _short_names(names)
+    return [[short[name], *(_value(row[name]) if name in row else "-" for row in params)] for name in names]
 
 
 def _short_names(names: list[str]) -> dict[str, str]:
@@ -247,22 +435,23 @@ def _short_names(names: list[str]) -> dict[str, str]:
     return {name: short if last.count(short) == 1 else name for name, short in zip(names, last, strict=True)}
 
 
+def number_text(value: float) -> str:
+    """A metric's value, by four significant digits: 0.9000."""
+    return f"{value:#.4g}".rstrip(".")
+
+
 def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_value, value)) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _params(params: dict[str, Any]) -> str:
+def _assignments(params: dict[str, Any]) -> str:
     short = _short_names(list(params))
     return " ".join(f"{short[name]}={_value(value)}" for name, value in params.items())
 
 
-def _metrics(metrics: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if not name.endswith("learning_rate"))
-
-
 def _duration(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "?"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

@@ -148,6 +148,11 @@ def make_executor(name: str, workers: int) -> Any:
     return LocalExecutor(workers)
 
 
+def _live(options: Options) -> bool | None:
+    """Plain lines for the inline executor, whose debugger has the terminal; else as the terminal allows."""
+    return False if options.executor == "inline" else None
+
+
 @contextlib.contextmanager
 def _session(experiment: Experiment, options: Options, display: Display) -> Iterator[Session]:
     session = Session(experiment, options, display)
@@ -184,7 +189,8 @@ def train(experiment: Experiment, options: Options) -> Result:
     began = time.monotonic()
     plan = experiment.search
     metric, direction = (plan.metric, plan.direction) if plan else (None, "maximize")
-    display = Display(title=f"train {experiment.name}", metric=metric, direction=direction, total=1)
+    title, live = f"train {experiment.name}", _live(options)
+    display = Display(title=title, metric=metric, direction=direction, total=1, live=live)
     with display, _session(experiment, options, display) as session:
         session.check(metric, {})
         experiment_id = session.connect()
@@ -225,6 +231,7 @@ def study(experiment: Experiment, options: Options) -> Result:
         metric=plan.metric,
         direction=plan.direction,
         total=options.trials,
+        live=_live(options),
     )
     written = experiment.sections  # before defaults are put in: what a study's definition compares
     extremes = {

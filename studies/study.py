@@ -7,6 +7,7 @@ one MLflow child run, bound by the run id before the trial starts.
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +54,11 @@ class StudySource:
         self.total = session.options.trials
         if self.search.points is not None and self.search.points < self.total:
             session.display.say(f"the grid has {self.search.points} points, so there will be no more trials than that")
-            self.total = self.search.points
+            self.total = session.display.total = self.search.points
         if rows:
             done = sum(row.state in ("COMPLETE", "PRUNED", "FAIL") for row in rows)
+            best = best_of(rows, plan.direction)
+            session.display.went_on(done, best.value if best else None, best.number if best else None)
             session.display.say(f"study {name} goes on: {done} of {self.total} trials are done")
         self._mend_runs(rows)
 
@@ -76,9 +79,7 @@ class StudySource:
             return found, session.home.trial_folder(found)
         searched = list(self.plan.space) if isinstance(self.plan.space, dict) else []
         sections, seed = self.experiment.sections, self.experiment.seed
-        run_id, folder = session.start_run(
-            self.experiment_id, f"study {self.name}", sections, seed, tags, searched
-        )
+        run_id, folder = session.start_run(self.experiment_id, f"study {self.name}", sections, seed, tags, searched)
         search = {
             "metric": self.plan.metric,
             "direction": self.plan.direction,
@@ -169,10 +170,11 @@ def conclude(source: StudySource, loop: TrialLoop) -> dict[str, Any]:
     _rank(source, rows)
     _draw(source, rows)
     test: dict[str, float] = {}
-    if best is not None and best.run_id is not None and not loop.signal:
+    if best is not None:
+        session.tracking.put("log_metrics", source.parent, {f"best/{plan.metric}": best.value})
+    if best is not None and best.run_id is not None and not loop.signal and session.options.test:
         session.display.phase("testing and registering the champion")
         test = _champion(source, best)
-        session.tracking.put("log_metrics", source.parent, {f"best/{plan.metric}": best.value})
     interrupted = bool(loop.signal or loop.timed_out)
     outcome = "interrupted" if interrupted else None
     session.tracking.put("end", source.parent, "KILLED" if interrupted else "FINISHED", outcome)
@@ -220,7 +222,7 @@ def _draw(source: StudySource, rows: list[TrialRow]) -> None:
         if (isinstance(parameter, Range) and parameter.log) or _spans_decades(parameter)
     }
     names = [name for name in shown[0].params if all(name in row.params for row in shown)]
-    params = {name: [row.params[name] for row in shown] for name in names}
+    params: dict[str, Sequence[Any]] = {name: [row.params[name] for row in shown] for name in names}
     values = [row.value for row in shown if row.value is not None]
     figures = {
         "history": study_plots.study_history(
@@ -231,7 +233,7 @@ def _draw(source: StudySource, rows: list[TrialRow]) -> None:
         figures["parallel_coordinates"] = study_plots.parallel_coordinates(
             params, values, plan.metric, plan.direction, log
         )
-        figures["slices"] = study_plots.slices(params, values, plan.metric, log)
+        figures["slices"] = study_plots.slices(params, values, plan.metric, log, plan.direction)
         interactive = study_plots.interactive_parallel_coordinates(params, values, plan.metric, plan.direction, log)
         interactive.write_html(folder / "parallel_coordinates.html", include_plotlyjs=True)
     importances = source.search.importances()

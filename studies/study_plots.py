@@ -41,7 +41,8 @@ def study_history(
         return message(f"{metric} of each trial", "there are no trials")
     complete = (states == "COMPLETE") & np.isfinite(values)
     figure, axes = new_figure(7.0, 3.4, left=0.85, bottom=0.65, right=0.3, top=0.85)
-    low, high = _limits(values[complete] if complete.any() else values)
+    low, high = _limits(values, direction)
+    pad = 0.06 * (high - low)
     shown = np.clip(values, low, high)  # what is far out stands at the rim, as a triangle
     kinds = (
         ("complete", complete, "o", BLUE),
@@ -51,27 +52,42 @@ def study_history(
     for name, chosen, marker, colour in kinds:
         if not chosen.any():
             continue
-        y = np.where(np.isfinite(values), shown, low)[chosen]
-        axes.scatter(at[chosen], y, s=30, marker=marker, color=colour, label=f"{name} ({chosen.sum()})", zorder=3)
+        y = np.where(np.isfinite(values), shown, low - pad)[chosen]
+        axes.scatter(
+            at[chosen], y, s=30, marker=marker, color=colour, clip_on=False, label=f"{name} ({chosen.sum()})", zorder=3
+        )
     for outside, marker, rim in ((values > high, "^", high), (values < low, "v", low)):
         outside &= np.isfinite(values)
         if outside.any():
-            axes.scatter(at[outside], [rim] * outside.sum(), s=60, marker=marker, color=ORANGE, zorder=4,
-                         label=f"beyond the axis ({outside.sum()})")  # fmt: skip
+            axes.scatter(
+                at[outside],
+                [rim] * outside.sum(),
+                s=60,
+                marker=marker,
+                color=ORANGE,
+                zorder=4,
+                label=f"beyond the axis ({outside.sum()})",
+            )
     heading = f"{metric} of each trial"
     if complete.any():
         running = np.maximum.accumulate if direction == "maximize" else np.minimum.accumulate
         best = running(values[complete])
-        axes.step([*at[complete], at[-1]], np.clip([*best, best[-1]], low, high), where="post", color=BLUE,
-                  linewidth=1.2, alpha=0.7, label="best so far")  # fmt: skip
+        axes.step(
+            [*at[complete], at[-1]],
+            np.clip([*best, best[-1]], low, high),
+            where="post",
+            color=BLUE,
+            linewidth=1.2,
+            alpha=0.7,
+            label="best so far",
+        )
         winner = _best(np.where(complete, values, np.nan), direction)
         axes.scatter(at[winner], shown[winner], s=190, facecolor="none", edgecolor=ORANGE, linewidth=1.8, zorder=5)
         heading += f": best {values[winner]:.4g} in trial {at[winner]}"
-    pad = 0.06 * (high - low)
     axes.set_ylim(low - pad, high + pad)
-    spread = max(1, at[-1] - at[0])
-    axes.set_xlim(at[0] - 0.03 * spread, at[-1] + 0.03 * spread)
-    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    room = max(0.5, 0.03 * (at[-1] - at[0]))
+    axes.set_xlim(at[0] - room, at[-1] + room)
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     tidy(axes)
     title(axes, heading, pad=26)
@@ -85,16 +101,20 @@ class Scale:
     """Where a parameter's values lie on an axis from 0 to 1, and that axis' ticks.
 
     Numbers are placed by value or, if `log` and all are positive, by logarithm. Everything else (words, lists,
-    truth values, mixtures, infinities) is a category.
+    truth values, mixtures, infinities) is a category. Ticks of numbers are at least `apart` from one another.
     """
 
-    def __init__(self, values: Sequence[Any], log: bool) -> None:
+    def __init__(self, values: Sequence[Any], log: bool, apart: float = 0.06) -> None:
         self.is_category = not all(_is_number(value) for value in values)
         self.ticks: list[float]
         self.labels: list[str]
         if self.is_category:
             names = [category(value) for value in values]
-            self.labels = sorted(set(names))
+            first = {category(value): value for value in values}
+            try:
+                self.labels = sorted(first, key=first.__getitem__)
+            except TypeError:  # no order among them, as between None and a word
+                self.labels = sorted(first)
             self.ticks = [(index + 0.5) / len(self.labels) for index in range(len(self.labels))]
             self.places = np.array([self.ticks[self.labels.index(name)] for name in names])
             return
@@ -112,7 +132,7 @@ class Scale:
         at = ((np.log10(choices) if log else choices) - start) / span
         kept: list[tuple[float, str]] = []
         for place, choice in zip(at, choices, strict=True):
-            if -1e-9 <= place <= 1 + 1e-9 and (not kept or place - kept[-1][0] > 0.06):  # else they would overlap
+            if -1e-9 <= place <= 1 + 1e-9 and (not kept or place - kept[-1][0] > apart):  # else they would overlap
                 kept.append((float(place), f"{choice:.4g}"))
         self.ticks, self.labels = [place for place, _ in kept], [text for _, text in kept]
 
@@ -133,7 +153,7 @@ def parallel_coordinates(
     finite = np.isfinite(values)
     if not finite.any() or not params:
         return message("Parameters and metric", "no trial has a value yet")
-    low, high = _limits(values[finite])
+    low, high = _limits(values, direction)
     goodness = Normalize(low, high)(np.clip(values, low, high)).filled(np.nan)
     goodness = goodness if direction == "maximize" else 1 - goodness
     scales = {name: Scale(column, name in log) for name, column in params.items()}
@@ -142,7 +162,7 @@ def parallel_coordinates(
     heights.append(np.where(finite, np.interp(np.clip(values, low, high), (low, high), (0, 1)), np.nan))
     best = _best(values, direction)
 
-    figure, axes = new_figure(1.75 * len(params), 3.6, left=0.9, bottom=0.35, right=1.0, top=0.95)
+    figure, axes = new_figure(max(5.5, 1.75 * len(params)), 3.6, left=1.1, bottom=0.35, right=1.0, top=0.95)
     axes.set(xlim=(0, len(params)), ylim=(-0.04, 1.04))
     axes.axis("off")
     order = [*np.flatnonzero(~finite), *sorted(np.flatnonzero(finite), key=lambda trial: goodness[trial])]
@@ -151,30 +171,47 @@ def parallel_coordinates(
     axes.add_collection(LineCollection(lines, colors=colours, linewidths=1.3, alpha=0.9))
     axes.plot(range(len(heights)), [column[best] for column in heights], color=ORANGE, linewidth=2.6, zorder=5)
     for x, (name, scale) in enumerate([*scales.items(), (metric, last)]):
-        axes.axvline(x, color=INK, linewidth=0.8, zorder=6)
+        axes.axvline(x, color=INK, linewidth=0.8, zorder=6, clip_on=False)
         heading = "\n".join(_wrap(short(name, params) if name in params else name, 14))
         weight = "normal" if name in params else "bold"
         axes.text(x, 1.06, heading, size=9, ha="center", va="bottom", weight=weight, color=INK, parse_math=False)
         every = math.ceil(len(scale.ticks) / 14)
         for tick, text in list(zip(scale.ticks, scale.labels, strict=True))[::every]:
             right = x == len(params)
-            axes.text(x + (0.03 if right else -0.03), tick, shorten(text, 16), size=8, color=INK, zorder=7, va="center",
-                      ha="left" if right else "right", parse_math=False,
-                      bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.6, "edgecolor": "none"})  # fmt: skip
+            axes.text(
+                x + (0.03 if right else -0.03),
+                tick,
+                shorten(text, 16),
+                size=8,
+                color=INK,
+                zorder=7,
+                va="center",
+                ha="left" if right else "right",
+                parse_math=False,
+                bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.6, "edgecolor": "none"},
+            )
     heading = f"Trials by {metric} ({direction}d): darker is better, orange is the best, {values[best]:.4g}"
-    figure.text(0.12, 1 - 0.1 / figure.get_figheight(), heading, size=11, weight="bold", color=INK, va="top",
-                parse_math=False)  # fmt: skip
+    figure.text(
+        0.3 / figure.get_figwidth(),
+        1 - 0.12 / figure.get_figheight(),
+        heading,
+        size=11,
+        weight="bold",
+        color=INK,
+        va="top",
+        parse_math=False,
+    )
     return figure
 
 
 def interactive_parallel_coordinates(
     params: dict[str, Sequence[Any]], value: Sequence[float], metric: str, direction: str, log: set[str]
 ) -> plotly.graph_objects.Figure:
-    """The same to move about in: axes can be dragged, and ranges picked on them. Trials without a value are left out."""
+    """The same to move about in: drag axes, or pick ranges on them. Trials without a value are left out."""
     import plotly.graph_objects as go  # slow to import, and of use to studies only
 
     values = _floats(value)
-    finite = np.flatnonzero(np.isfinite(values))
+    finite = np.flatnonzero(np.isfinite(values)).tolist()
     dimensions = []
     for name, column in params.items() if len(finite) else ():
         scale = Scale([column[trial] for trial in finite], name in log)
@@ -185,16 +222,23 @@ def interactive_parallel_coordinates(
                 "tickvals": scale.ticks,
                 "ticktext": scale.labels,
                 "range": [-0.02, 1.02],
-            }  # fmt: skip
+            }
         )
     dimensions.append({"label": metric, "values": values[finite]})
-    low, high = _limits(values[finite])
+    low, high = _limits(values, direction)
     shades = [
         [place, "rgb({:.0f},{:.0f},{:.0f})".format(*(255 * c for c in SHADES(place)[:3]))]
         for place in (0, 0.33, 0.67, 1)
     ]
-    line = {"color": values[finite], "colorscale": shades, "reversescale": direction == "minimize", "cmin": low,
-            "cmax": high, "showscale": True, "colorbar": {"title": metric}}  # fmt: skip
+    line = {
+        "color": values[finite],
+        "colorscale": shades,
+        "reversescale": direction == "minimize",
+        "cmin": low,
+        "cmax": high,
+        "showscale": True,
+        "colorbar": {"title": metric},
+    }
     figure = go.Figure(go.Parcoords(line=line, dimensions=dimensions))
     figure.update_layout(
         title=f"Trials by {metric} ({direction}d): drag along an axis to pick trials", margin={"t": 110}
@@ -229,7 +273,13 @@ def importance(importances: dict[str, float], metric: str) -> Figure:
     return figure
 
 
-def slices(params: dict[str, Sequence[Any]], value: Sequence[float], metric: str, log: set[str]) -> Figure:
+def slices(
+    params: dict[str, Sequence[Any]],
+    value: Sequence[float],
+    metric: str,
+    log: set[str],
+    direction: str | None = None,
+) -> Figure:
     """The metric against each parameter on its own; later trials are darker.
 
     Args:
@@ -237,12 +287,13 @@ def slices(params: dict[str, Sequence[Any]], value: Sequence[float], metric: str
         value: the metric's value per trial; trials without a finite one are left out.
         metric: its name.
         log: the parameters with a logarithmic axis.
+        direction: maximize or minimize; where known, hopeless trials are drawn at the rim, out of the others' way.
     """
     values = _floats(value)
-    kept = np.flatnonzero(np.isfinite(values))
+    kept = np.flatnonzero(np.isfinite(values)).tolist()
     if len(kept) == 0 or not params:
         return message(f"{metric} by parameter", "no trial has a value yet")
-    low, high = _limits(values[kept])
+    low, high = _limits(values, direction)
     shown, pad = np.clip(values[kept], low, high), 0.06 * (high - low)
     columns = min(4, len(params))
     rows = math.ceil(len(params) / columns)
@@ -253,25 +304,41 @@ def slices(params: dict[str, Sequence[Any]], value: Sequence[float], metric: str
     for index, (name, column) in enumerate(params.items()):
         x, y = left + index % columns * cell, up - top - (index // columns + 1) * (height + below) + below
         axes = figure.add_axes((x / across, y / up, (cell - 0.25) / across, height / up))
-        scale = Scale([column[trial] for trial in kept], name in log)
+        scale = Scale([column[trial] for trial in kept], name in log, apart=0.18)
         places = _jittered(scale, np.arange(len(kept)) / max(1, len(kept) - 1))
         axes.scatter(places, shown, s=26, c=shades, edgecolor="white", linewidth=0.4)
         _slice_axes(axes, scale, short(name, params), first=index % columns == 0)
         axes.set_ylim(low - pad, high + pad)
     clipped = int(((values[kept] > high) | (values[kept] < low)).sum())
     heading = f"{metric} by parameter: later trials are darker"
-    figure.text(left / across, 1 - 0.15 / up, heading + (f"; {clipped} beyond the axis" if clipped else ""), size=11,
-                weight="bold", color=INK, va="top", parse_math=False)  # fmt: skip
+    figure.text(
+        left / across,
+        1 - 0.15 / up,
+        heading + (f"; {clipped} beyond the axis" if clipped else ""),
+        size=11,
+        weight="bold",
+        color=INK,
+        va="top",
+        parse_math=False,
+    )
     return figure
 
 
 def _slice_axes(axes: Axes, scale: Scale, name: str, first: bool) -> None:
     tidy(axes)
     crowded = sum(len(text) + 2 for text in scale.labels) > 32
-    every = math.ceil(len(scale.ticks) / 12)
+    every = 2 if crowded and not scale.is_category else math.ceil(len(scale.ticks) / 12)
+    crowded = crowded and scale.is_category
     texts = [shorten(text, 14) for text in scale.labels[::every]]
-    axes.set_xticks(scale.ticks[::every], texts, rotation=35 if crowded else 0, ha="right" if crowded else "center",
-                    rotation_mode="anchor", size=8 if crowded else 9, parse_math=False)  # fmt: skip
+    axes.set_xticks(
+        scale.ticks[::every],
+        texts,
+        rotation=35 if crowded else 0,
+        ha="right" if crowded else "center",
+        rotation_mode="anchor",
+        size=8 if crowded else 9,
+        parse_math=False,
+    )
     axes.set_xlim(-0.06, 1.06)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.tick_params(labelleft=first)
@@ -285,7 +352,7 @@ def short(name: str, among: Any) -> str:
 
 
 def category(value: Any) -> str:
-    return "[" + ", ".join(map(str, value)) + "]" if isinstance(value, list | tuple) else str(value)
+    return "[" + ",".join(map(str, value)) + "]" if isinstance(value, list | tuple) else str(value)
 
 
 def _is_number(value: Any) -> bool:
@@ -301,18 +368,22 @@ def _best(values: np.ndarray, direction: str) -> int:
     return int(finite.argmax() if direction == "maximize" else finite.argmin())
 
 
-def _limits(values: np.ndarray) -> tuple[float, float]:
-    """The range worth drawing: one diverged trial would flatten all others. Three interquartile ranges round the middle."""
+def _limits(values: np.ndarray, direction: str | None) -> tuple[float, float]:
+    """The range worth drawing: from the best to the worst that is no outlier, for one diverged trial flattens all.
+
+    An outlier is worse than the median by over 8 median absolute deviations, some 5 standard deviations.
+    """
     values = values[np.isfinite(values)]
     if len(values) == 0:
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())
-    if len(values) >= 5:
-        lower, upper = np.percentile(values, (25, 75))
-        reach = 3 * (upper - lower)
-        if reach > 0:
-            low = float(values[values >= lower - reach].min())
-            high = float(values[values <= upper + reach].max())
+    median = np.median(values)
+    reach = 8 * np.median(np.abs(values - median))
+    if len(values) >= 4 and reach > 0:
+        if direction == "maximize":
+            low = float(values[values >= median - reach].min())
+        elif direction == "minimize":
+            high = float(values[values <= median + reach].max())
     if high == low:
         room = abs(low) * 0.05 or 0.5
         return low - room, high + room

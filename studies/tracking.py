@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -254,10 +254,9 @@ class Tracking:
         import mlflow.pytorch
         from mlflow.models import infer_signature
 
-        mlflow.set_tracking_uri(self.uri)
         output = module(example).numpy(force=True)
         inputs = example.numpy(force=True)
-        with mlflow.start_run(run_id=run_id):
+        with _global_uri(self.uri), mlflow.start_run(run_id=run_id):
             info = mlflow.pytorch.log_model(
                 module,
                 name="model",
@@ -282,6 +281,20 @@ class Tracking:
     def crown(self, name: str, version: int) -> None:
         """Makes a version the champion of its model."""
         self._client.set_registered_model_alias(name, "champion", str(version))
+
+
+@contextlib.contextmanager
+def _global_uri(uri: str) -> Iterator[None]:
+    """MLflow's global tracking URI, which its flavors use, for a while; it also lies in the environment."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def param_text(value: Any) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Trainer
-from toy.toy import Toy, ToyData
+from toy import Toy, ToyData
 
 from studies.callbacks import Checkpoints, EventLogger, ResourceSampler, Verdicts, random_states, restore_random_states
 from studies.event_log import NAME, EventReader, EventWriter

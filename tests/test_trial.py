@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +13,14 @@ from studies.messages import Artifact, Event, Failed, Finished, Metrics, Started
 from studies.trial import build_datamodule, build_module, import_class, instantiate, run, sizes_of
 
 TOY: dict[str, Any] = {
-    "model": {"class_path": "toy.toy.Toy", "init_args": {"learning_rate": 0.1}},
-    "data": {"class_path": "toy.toy.ToyData", "init_args": {"batch_size": 8}},
+    "model": {"class_path": "toy.Toy", "init_args": {"learning_rate": 0.1}},
+    "data": {"class_path": "toy.ToyData", "init_args": {"batch_size": 8}},
     "trainer": {"max_epochs": 3, "log_every_n_steps": 2},
 }
 
 
 def toy(**init_args: Any) -> dict[str, Any]:
-    return {**TOY, "model": {"class_path": "toy.toy.Toy", "init_args": init_args}}
+    return {**TOY, "model": {"class_path": "toy.Toy", "init_args": init_args}}
 
 
 def events_of(folder: Path, experiment: dict[str, Any] = TOY, **fields: Any) -> list[Event]:
@@ -85,7 +84,7 @@ def test_every_sampled_value_arrives(tmp_path: Path) -> None:
     """The optimizer and the loader get what the spec says (a tuner once lost its first parameter)."""
     experiment = {
         "model": {"class_path": "lightning_modules.MLP", "init_args": {"learning_rate": 0.0123, "weight_decay": 0.045}},
-        "data": {"class_path": "toy.toy.ToyData", "init_args": {"batch_size": 16}},
+        "data": {"class_path": "toy.ToyData", "init_args": {"batch_size": 16}},
     }
     datamodule = build_datamodule(experiment["data"], seed=0)
     assert datamodule.train_dataloader().batch_size == 16
@@ -103,7 +102,7 @@ def test_sizes_come_from_the_data_and_cannot_disagree() -> None:
     sizes = sizes_of(build_datamodule(TOY["data"], seed=0))
     assert build_module(TOY["model"], sizes).linear.in_features == 3  # type: ignore[union-attr]
     with pytest.raises(ValueError, match=r"model\.num_features comes from the data, where it is 3"):
-        build_module({"class_path": "toy.toy.Toy", "init_args": {"num_features": 4}}, sizes)
+        build_module({"class_path": "toy.Toy", "init_args": {"num_features": 4}}, sizes)
 
 
 def test_the_trials_seed_orders_the_data_unless_the_experiment_says_otherwise() -> None:
@@ -134,10 +133,7 @@ def test_the_users_own_callbacks_are_built() -> None:
 
 def test_by_hand(tmp_path: Path) -> None:
     """`python -m studies.trial spec.json`, with the module found by the spec's search path."""
-    experiment = json.loads(json.dumps(TOY).replace("toy.toy.", "toy."))
     search_path = [str(Path(__file__).parent / "toy")]
-    spec = TrialSpec(
-        "r", experiment, 1, str(tmp_path), metric="val/loss", direction="minimize", search_path=search_path
-    )
+    spec = TrialSpec("r", TOY, 1, str(tmp_path), metric="val/loss", direction="minimize", search_path=search_path)
     subprocess.run([sys.executable, "-m", "studies.trial", str(spec.save())], check=True, capture_output=True)
     assert isinstance(EventReader(tmp_path / NAME).read()[-1], Finished)

@@ -106,3 +106,10 @@ class ToyData(LightningDataModule):
         return DataLoader(self.data, self.batch_size)
 
     test_dataloader = val_dataloader
+
+
+class Broken(Toy):
+    """Raises in its first training step."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        raise KeyError("broken on purpose")

@@ -1,0 +1,387 @@
+"""A run's pictures: plain lists and arrays in, a matplotlib Figure out.
+
+Figures are built without pyplot, so there is no global state: any thread and any forked process may draw.
+Margins are given in inches, because matplotlib's own layout engines take several times as long as the drawing.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from studies.nearest import nearest
+
+# Okabe and Ito's palette, told apart by colour-blind readers too.
+BLUE, ORANGE, GREEN, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7"
+GREY, INK = "#999999", "#333333"
+DPI = 100
+MAX_CLASSES_WITH_COUNTS = 20
+MAX_POINTS = 1000  # of one curve; more cannot be seen
+MAX_CURVE_AXES = 12
+MAX_WORDS = 40
+
+
+def confusion_matrix(counts: Any, labels: Sequence[str]) -> Figure:
+    """Which class is taken for which. Right answers are blue by the class's recall, mistakes orange by their number.
+
+    Args:
+        counts: int (C, C), rows = truth, columns = prediction.
+        labels: C class names.
+    """
+    counts = np.asarray(counts)
+    classes = len(counts)
+    of_truth = counts.sum(axis=1)
+    recall = np.divide(counts.diagonal(), of_truth, out=np.zeros(classes), where=of_truth > 0)
+    wrong = counts * (1 - np.eye(classes, dtype=counts.dtype))
+    # Mistakes are few beside right answers: on one common scale they could not be seen. Theirs ends at the
+    # most frequent mistake, but not under 3% of a class, so that a good classifier's matrix is a pale one.
+    rate = wrong / np.maximum(of_truth, 1)[:, None]
+    share = 0.85 * rate / max(0.03, rate.max(initial=0)) + 0.1 * (wrong > 0)
+    np.fill_diagonal(share, 0.15 + 0.85 * recall**3)
+    colour = np.where(np.eye(classes, dtype=bool)[..., None], to_rgb(BLUE), to_rgb(ORANGE))
+    pixels = 1 - share[..., None] * (1 - colour)  # (C, C, 3), from white to the colour
+
+    names = [shorten(label, 18) for label in labels]
+    every = math.ceil(classes / 40)  # labels closer than that would overlap
+    ticks, shown = range(0, classes, every), names[::every]
+    side = min(7.0, max(3.6, 0.52 * classes))
+    longest = max(map(len, shown), default=0)
+    upright = longest * len(shown) > 9 * side
+    left = 0.65 + 0.075 * longest
+    figure, axes = new_figure(side, side, left=left, bottom=left if upright else 0.7, right=0.85, top=0.6)
+    axes.imshow(pixels, interpolation="nearest", aspect="auto")
+    total, right = int(counts.sum()), int(counts.trace())
+    title(axes, f"Confusion matrix: {right} of {total} right" + (f" ({right / total:.2%})" if total else ""))
+    axes.set_xticks(ticks, shown, rotation=90 if upright else 0, parse_math=False)
+    axes.set_yticks(ticks, shown, parse_math=False)
+    axes.tick_params(length=0, labelsize=9, colors=INK)
+    axes.set_xlabel("predicted class", color=INK)
+    axes.set_ylabel("true class", color=INK)
+    axes.spines[:].set_visible(False)
+    beside = axes.get_yaxis_transform()  # x in widths of the axes, y in rows
+    write(axes, 1.02, 1.02, "recall", size=8, color=GREY, va="bottom", transform=axes.transAxes)
+    for row in ticks:
+        write(axes, 1.02, row, f"{recall[row]:.1%}" if of_truth[row] else "none", size=8, transform=beside)
+    if classes <= MAX_CLASSES_WITH_COUNTS:
+        size = 9 if counts.max(initial=0) < 10_000 and classes <= 12 else 7
+        for row, column in zip(*counts.nonzero(), strict=True):
+            ink = "white" if share[row, column] > 0.6 else INK
+            write(axes, column, row, str(counts[row, column]), size=size, color=ink, ha="center")
+    return figure
+
+
+def worst_mistakes(
+    images: Any,
+    truth: Sequence[str],
+    predicted: Sequence[str],
+    truth_probability: Sequence[float],
+    predicted_probability: Sequence[float],
+) -> Figure:
+    """A gallery of wrongly classified images, each with its true and its predicted class and their probabilities.
+
+    Args:
+        images: float (N, H, W) or (N, H, W, 3), of 0 to 1.
+        truth: N names of the true classes.
+        predicted: N names of the predicted classes.
+        truth_probability: N probabilities given to the true class.
+        predicted_probability: N probabilities given to the predicted class.
+    """
+    images = np.uint8(np.clip(np.nan_to_num(np.asarray(images, dtype=float)), 0, 1) * 255)
+    if len(images) == 0:
+        return message("Worst mistakes", "no mistake was made")
+    if images.ndim == 3:
+        images = np.repeat(images[..., None], 3, axis=-1)
+    count, height, width = images.shape[:3]
+    columns = min(5, max(3, count))
+    rows = math.ceil(count / columns)
+    across, down = width + math.ceil(width / 14), height + math.ceil(height * 0.3)  # of an image with gap and caption
+    # One mosaic: 25 axes, or 25 images in one, would take half a second.
+    mosaic = np.full((rows * down, columns * across, 3), 255, dtype=np.uint8)
+    for index, image in enumerate(images):
+        top, left = index // columns * down, index % columns * across
+        mosaic[top : top + height, left : left + width] = image
+    inch = 1.5 / max(width, height)  # per pixel
+    size = columns * across * inch, rows * down * inch
+    figure, axes = new_figure(*size, left=0.2, bottom=0.1, right=0.2, top=0.55)
+    axes.imshow(mosaic, interpolation="nearest", aspect="auto")
+    axes.axis("off")
+    title(axes, f"The {count} worst mistakes" if count > 1 else "The one mistake")
+    for index in range(count):
+        captions = (
+            (f"true {shorten(truth[index], 10)}", truth_probability[index], BLUE),
+            (f"taken for {shorten(predicted[index], 10)}", predicted_probability[index], ORANGE),
+        )
+        left, bottom = index % columns * across - 0.5, index // columns * down + height - 0.5
+        for line, (text, probability, colour) in enumerate(captions):
+            text = f"{text}  {_percent(probability)}"
+            points = 8 if len(text) < 23 else 6.5
+            write(axes, left, bottom + (0.03 + 0.17 * line) / inch, text, size=points, color=colour, va="top")
+    return figure
+
+
+def decoded_words(source: Sequence[str], target: Sequence[str], predicted: Sequence[str]) -> Figure:
+    """Words as read, as meant and as written: the wrong ones first, their wrong letters in orange.
+
+    Args:
+        source: N words as the encoder reads them.
+        target: N words as they should be written.
+        predicted: N words as the decoder wrote them.
+    """
+    words = sorted(zip(source, target, predicted, strict=True), key=lambda word: word[1] == word[2])[:MAX_WORDS]
+    if not words:
+        return message("Decoded words", "there are no words")
+    words = [(shorten(a, 22), *_shorten_together(b, c, 22)) for a, b, c in words]
+    widths = [max(6, *(len(word[column]) for word in words)) for column in range(3)]
+    starts = [0, 3, 3 + widths[0] + 3, 3 + widths[0] + widths[1] + 6]  # of the columns, in characters
+    across = max(44, starts[3] + widths[2])
+    figure, axes = new_figure(across * 0.09, (len(words) + 1.2) * 0.23, left=0.3, bottom=0.15, right=0.3, top=0.6)
+    axes.set(xlim=(0, across), ylim=(len(words) - 0.4, -1.6))
+    axes.axis("off")
+    wrong = sum(word[1] != word[2] for word in words)
+    title(axes, f"Decoded words, a sample: {wrong} wrong, {len(words) - wrong} right")
+    style: dict[str, Any] = {"size": 10, "family": "monospace"}
+    for start, name in zip(starts[1:], ("source", "target", "predicted"), strict=True):
+        write(axes, start, -1, name, color=GREY, **style)
+    axes.axhline(-0.6, color=GREY, linewidth=0.6)
+    for row, (read, meant, written) in enumerate(words):
+        right = meant == written
+        write(axes, 0, row, "✓" if right else "✗", color=GREEN if right else ORANGE, **style)
+        write(axes, starts[1], row, read, color=GREY, **style)
+        write(axes, starts[2], row, meant, **style)
+        # The right letters, and over them the wrong and missing ones, which fall into the gaps: all are as wide.
+        fits = [index < len(meant) and meant[index] == letter for index, letter in enumerate(written)]
+        kept = "".join(letter if fit else " " for letter, fit in zip(written, fits, strict=True))
+        amiss = "".join(" " if fit else letter for letter, fit in zip(written, fits, strict=True))
+        amiss += "_" * (len(meant) - len(written))
+        for letters, colour in ((kept, INK), (amiss, ORANGE)):
+            if letters.strip():
+                write(axes, starts[3], row, letters, color=colour, **style)
+    return figure
+
+
+def exact_match_by_length(length: Sequence[int], correct: Sequence[int], total: Sequence[int]) -> Figure:
+    """The share of words written without any error, by length, with 95% Wilson score intervals (Wilson 1927).
+
+    Args:
+        length: word lengths, in characters.
+        correct: words of that length that were written right.
+        total: words of that length.
+    """
+    n, right = np.asarray(total, dtype=float), np.asarray(correct, dtype=float)
+    seen = n > 0
+    at, n, right = np.asarray(length)[seen], n[seen], right[seen]
+    if len(at) == 0:
+        return message("Exact match by word length", "there are no words")
+    share, z = right / n, 1.96
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    low, high = np.maximum(centre - half, 0), np.minimum(centre + half, 1)
+
+    figure, axes = new_figure(min(9.0, max(5.0, 0.55 * len(at))), 3.2, left=0.8, bottom=0.85, right=0.2, top=0.6)
+    axes.vlines(at, low * 100, high * 100, color=SKY, linewidth=5, alpha=0.6)
+    axes.plot(at, share * 100, "o", color=BLUE, markersize=6)
+    room = max(1.0, 100 - low.min() * 100)
+    axes.set_ylim(100 - room * 1.12, 100 + room * 0.08)
+    title(axes, f"Exact match by word length: {right.sum() / n.sum():.2%} of {int(n.sum())} words")
+    every = math.ceil(len(at) / 16)
+    names = [f"{a}\n{int(count)}" for a, count in zip(at, n, strict=True)]
+    axes.set_xticks(at[::every], names[::every])
+    tidy(axes)
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.set_xlabel("characters in the word, and number of such words", color=INK)
+    axes.set_ylabel("written without error, %", color=INK)
+    return figure
+
+
+def learning_curves(series: dict[str, tuple[Sequence[int], Sequence[float]]]) -> Figure:
+    """Every metric against the optimizer step; train, val and test of one metric share its axes.
+
+    Args:
+        series: metric name, `<split>/<name>` -> (steps, values).
+    """
+    groups: dict[str, dict[str, tuple[Sequence[int], Sequence[float]]]] = {}
+    for name, points in series.items():
+        split, _, metric = name.rpartition("/")
+        groups.setdefault(metric, {})[split] = points
+    if not groups:
+        return message("Learning curves", "nothing was logged")
+    shown = list(groups)[:MAX_CURVE_AXES]
+    columns = min(3, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    height = 3.0
+    figure = Figure(figsize=(max(5.0, 4.0 * columns), height * rows + 0.1), dpi=DPI)
+    for index, metric in enumerate(shown):
+        left = index % columns / columns
+        bottom = (rows - 1 - index // columns) / rows
+        box = (left + 0.17 / columns, bottom + 0.18 / rows, 0.78 / columns, 0.62 / rows)
+        _curves(figure.add_axes(box), metric, groups[metric])
+    if len(groups) > len(shown):
+        figure.text(0.99, 0.01, f"and {len(groups) - len(shown)} more metrics", ha="right", size=8, color=GREY)
+    return figure
+
+
+SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
+
+
+def _curves(axes: Axes, metric: str, splits: dict[str, tuple[Sequence[int], Sequence[float]]]) -> None:
+    spare = iter((PURPLE, SKY, INK, GREY) * len(splits))
+    finite: list[np.ndarray] = []
+    for split, (steps, values) in splits.items():
+        x, y = thin(np.asarray(steps, dtype=float), np.asarray(values, dtype=float))
+        last = f"{y[np.isfinite(y)][-1]:.4g}" if np.isfinite(y).any() else "no finite value"
+        y = np.where(np.isfinite(y), y, np.nan)  # a gap
+        finite.append(y[np.isfinite(y)])
+        marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(x) <= 30 else {}
+        colour = SPLIT_COLOURS.get(split) or next(spare)
+        label = f"{shorten(split, 16)} {last}".strip()
+        dense: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.6} if len(x) < len(steps) else {"linewidth": 1.4}
+        axes.plot(x, y, color=colour, label=label, zorder=2 if split == "train" else 3, **dense, **marker)
+    every = np.concatenate(finite)
+    if len(every) and every.min() > 0 and every.max() > 50 * every.min():
+        axes.set_yscale("log")
+        ticks = log_ticks(every.min(), every.max())
+        axes.set_yticks(ticks, [f"{tick:.3g}" for tick in ticks])
+        axes.set_yticks([], minor=True)
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+    title(axes, shorten(metric.replace("_", " "), 40), pad=24)
+    tidy(axes)
+    axes.set_xlabel("optimizer step", color=INK, size=9)
+    legend = axes.legend(
+        fontsize=8,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 0.98),
+        ncols=3,
+        handlelength=1.0,
+        columnspacing=1.0,
+        borderpad=0.1,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most MAX_POINTS of a curve: the lowest and the highest of each stretch, so that no spike is lost."""
+    if len(x) <= MAX_POINTS:
+        return x, y
+    stretches = np.array_split(np.arange(len(x)), MAX_POINTS // 2 - 1)
+    low = np.where(np.isfinite(y), y, np.inf)
+    high = np.where(np.isfinite(y), y, -np.inf)
+    kept = {0, len(x) - 1}
+    for stretch in stretches:
+        kept |= {int(stretch[low[stretch].argmin()]), int(stretch[high[stretch].argmax()])}
+    index = np.array(sorted(kept))
+    return x[index], y[index]
+
+
+def new_figure(
+    width: float, height: float, *, left: float, bottom: float, right: float, top: float
+) -> tuple[Figure, Axes]:
+    """A figure with one axes of that size and those margins around it, in inches."""
+    across, up = left + width + right, bottom + height + top
+    figure = Figure(figsize=(across, up), dpi=DPI)
+    return figure, figure.add_axes((left / across, bottom / up, width / across, height / up))
+
+
+def message(heading: str, text: str) -> Figure:
+    """A picture of nothing that says why there is nothing to see."""
+    figure, axes = new_figure(5, 1.2, left=0.3, bottom=0.2, right=0.3, top=0.6)
+    axes.axis("off")
+    title(axes, heading)
+    write(axes, 0.5, 0.5, text, color=GREY, size=11, ha="center")
+    return figure
+
+
+def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
+    """A text at a place in the axes' data, taken as it is: a $ in a name starts no formula.
+
+    It belongs to the figure, since texts of an axes are clipped, which costs half of their drawing.
+    """
+    style = {"color": INK, "va": "center", "transform": axes.transData, "parse_math": False, **style}
+    figure = axes.get_figure()
+    assert figure is not None
+    figure.text(x, y, text, **style)
+
+
+def title(axes: Axes, text: str, pad: float = 12) -> None:
+    axes.set_title(text, loc="left", size=11, weight="bold", color=INK, pad=pad, parse_math=False)
+
+
+def tidy(axes: Axes) -> None:
+    """Two spines and a light grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(colors=INK, labelsize=9, length=3)
+    axes.grid(color="#E6E6E6", linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis: powers of ten, and over a short range 2 and 5 (or 3) of each too."""
+    factors = (1, 2, 5) if high < 60 * low else (1, 3) if high < 1500 * low else (1,)
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    ticks = [factor * 10.0**power for power in range(first, last + 1, 1 + (last - first) // 7) for factor in factors]
+    return [tick for tick in ticks if low * 0.8 <= tick <= high * 1.25] or [low, high]
+
+
+def shorten(text: Any, length: int) -> str:
+    """A text cut in its end to at most `length` characters."""
+    text = str(text)
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _shorten_together(target: str, predicted: str, length: int) -> tuple[str, str]:
+    """Both words, cut; two words that differ are still two words that differ."""
+    short = shorten(target, length), shorten(predicted, length)
+    if target != predicted and short[0] == short[1]:
+        start = next((i for i, (a, b) in enumerate(zip(target, predicted, strict=False)) if a != b), length)
+        start = max(0, min(start, max(len(target), len(predicted))) - length // 2)
+        return shorten("…" + target[start:], length), shorten("…" + predicted[start:], length)
+    return short
+
+
+def _percent(probability: float) -> str:
+    """0.000012 -> "<0.1%", so that no probability of a mistake reads as nothing at all."""
+    return "<0.1%" if 0 < probability < 0.0005 else f"{probability:.1%}"
+
+
+PICTURES = {
+    function.__name__: function
+    for function in (confusion_matrix, worst_mistakes, decoded_words, exact_match_by_length, learning_curves)
+}
+
+
+def draw(name: str, **arguments: Any) -> Figure:
+    """Draws the picture of that name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name not in PICTURES:
+        raise ValueError(f"unknown picture {name}{nearest(name, PICTURES)}")
+    return PICTURES[name](**arguments)
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Writes a PNG whole or not at all; makes its folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        # Level 1 takes a fraction of the default level's time; such pictures are as good as equally small.
+        figure.savefig(temporary, format="png", pil_kwargs={"compress_level": 1})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,350 @@
+"""The command line in this process: parsing, exit codes, JSON, and every bad input a user can type.
+
+Trials run in real child processes of a warm server that all these tests share.
+"""
+
+import json
+import os
+import signal
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from studies.cli import main, split_overrides
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[str, Any], str]:
+    """Exit code, the JSON object, and stderr of `harness ... --json`."""
+    capsys.readouterr()
+    status = main([*argv, "--json"])
+    captured = capsys.readouterr()
+    lines = captured.out.strip().splitlines()
+    assert len(lines) == 1, "everything but the JSON object goes to stderr"
+    return status, json.loads(lines[0]), captured.err
+
+
+@pytest.fixture
+def client(home: Path) -> MlflowClient:
+    return MlflowClient(tracking_uri=f"sqlite:///{home}/mlflow.db")
+
+
+def test_overrides_in_both_spellings() -> None:
+    argv = ["train", "x", "--model.a", "-1", "--data.b=[1, 2]", "--json"]
+    assert split_overrides(argv) == (["train", "x", "--json"], {"model.a": "-1", "data.b": "[1, 2]"})
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    status, answer, _ = run(capsys, "list")
+    assert status == 0
+    assert {"mnist_mlp", "reverse_gru"} <= {item["name"] for item in answer["experiments"]}
+    assert main(["list"]) == 0
+    assert "model.learning_rate" in capsys.readouterr().out
+
+
+def test_train_is_tracked_whole(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, answer, err = run(capsys, "train", str(toy), "--seed", "3", "--trainer.max_epochs", "2")
+    assert status == 0 and answer["status"] == "finished", err
+    assert set(answer) == {"run_id", "status", "metrics", "wall_seconds"}
+    assert {"val/loss", "test/loss", "best/val/loss"} <= set(answer["metrics"])
+    run_ = client.get_run(answer["run_id"])
+    assert run_.info.status == "FINISHED"
+    assert run_.data.params["trainer.max_epochs"] == "2" and run_.data.params["seed"] == "3"
+    assert run_.data.params["model.width"] == "1", "defaults too"
+    files = {item.path for item in client.list_artifacts(answer["run_id"])}
+    assert files == {"config.yaml", "log.txt", "pictures", "provenance", "checkpoints"}
+    history = client.get_metric_history(answer["run_id"], "val/loss")
+    assert [metric.step for metric in history] == [4, 8], "nothing is logged twice"
+    assert [metric.step for metric in client.get_metric_history(answer["run_id"], "test/loss")] == [8]
+
+
+def test_one_seed_one_result(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = [run(capsys, "train", str(toy), "--seed", seed, "--no-test")[1]["metrics"] for seed in ("1", "1", "2")]
+    losses = [metrics["val/loss"] for metrics in results]
+    assert losses[0] == losses[1] != losses[2]
+    assert "test/loss" not in results[0]
+
+
+def test_study_goes_on_and_agrees_with_mlflow(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, answer, err = run(capsys, "study", str(toy), "--trials", "2", "--workers", "2", "--no-test")
+    assert status == 0 and [trial["number"] for trial in answer["trials"]] == [0, 1], err
+    assert answer["test"] == {}
+    status, answer, err = run(capsys, "study", str(toy), "--trials", "4")
+    assert status == 0 and [trial["number"] for trial in answer["trials"]] == [0, 1, 2, 3]
+    assert "study toy goes on: 2 of 4 trials are done" in err
+    experiment = client.get_experiment_by_name("toy")
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [r for r in runs if r.data.tags["harness.kind"] == "study"]
+    children = {r.info.run_id: r for r in runs if r.data.tags["harness.kind"] == "trial"}
+    assert len(parents) == 1 and len(children) == 4
+    assert all(r.data.tags["mlflow.parentRunId"] == parents[0].info.run_id for r in children.values())
+    for trial in answer["trials"]:
+        child = children[trial["run_id"]]
+        assert child.info.status == "FINISHED" and trial["state"] == "COMPLETE"
+        assert child.data.metrics["best/val/loss"] == trial["value"]
+        for name, value in trial["params"].items():
+            assert json.loads(child.data.params[name]) == value, "the sampled value is the logged one"
+        assert int(child.data.metrics["best/step"]) % (32 // trial["params"]["data.batch_size"]) == 0, (
+            "and the used one"
+        )
+    ranks = {r.data.tags["harness.rank"] for r in children.values()}
+    assert ranks == {"1", "2", "3", "4"}
+    assert children[answer["best"]["run_id"]].data.tags["harness.rank"] == "1"
+    assert "test/loss" in children[answer["best"]["run_id"]].data.metrics
+    assert sum("test/loss" in r.data.metrics for r in children.values()) == 1, "only the champion meets the test set"
+    pictures = {item.path for item in client.list_artifacts(parents[0].info.run_id, "pictures")}
+    assert {"pictures/history.png", "pictures/parallel_coordinates.png", "pictures/slices.png"} <= pictures
+    champion = client.get_model_version_by_alias("toy", "champion")
+    assert champion.tags["harness.run_id"] == answer["best"]["run_id"]
+
+
+def test_the_status_table(home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Failed, pruned and finished trials: Optuna's state and MLflow's status agree row by row."""
+    fails = ["study", str(toy), "--trials", "1", "--study-name", "fails", "--model.trouble", "raise"]
+    status, answer, err = run(capsys, *fails)
+    assert status == 1 and answer["status"] == "failed" and answer["best"] is None
+    assert answer["trials"][0]["state"] == "FAIL" and "the toy broke" in err
+    failed = client.get_run(answer["trials"][0]["run_id"])
+    assert failed.info.status == "FAILED" and "the toy broke" in failed.data.tags["harness.error"]
+    assert "traceback.txt" in {item.path for item in client.list_artifacts(failed.info.run_id)}
+
+    pruned = ["study", str(toy), "--trials", "8", "--study-name", "pruned", "--pruner", "median", "--no-test"]
+    status, answer, _ = run(capsys, *pruned)
+    states = {trial["run_id"]: trial["state"] for trial in answer["trials"]}
+    assert status == 0 and "PRUNED" in states.values() and "COMPLETE" in states.values()
+    for run_id, state in states.items():
+        run_ = client.get_run(run_id)
+        expected = {"PRUNED": ("KILLED", "pruned"), "COMPLETE": ("FINISHED", None)}[state]
+        assert (run_.info.status, run_.data.tags.get("harness.outcome")) == expected
+
+
+def test_a_nan_fails_its_trial_and_the_study_goes_on(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = toy.read_text().replace("data.batch_size: [4, 8, 16]", "model.trouble: [none, nan]")
+    toy.write_text(text)
+    status, answer, _ = run(
+        capsys, "study", str(toy), "--trials", "2", "--sampler", "grid", "--model.learning_rate=0.1"
+    )
+    assert status == 0
+    assert sorted(trial["state"] for trial in answer["trials"]) == ["COMPLETE", "FAIL"]
+
+
+def test_a_process_that_dies_goes_on_from_its_checkpoint(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run(capsys, "train", str(toy))[1]
+    status, answer, err = run(capsys, "train", str(toy), "--model.trouble", "kill", "--model.once", "true")
+    assert status == 0 and "was killed by SIGKILL; it goes on" in err
+    assert answer["metrics"]["val/loss"] == whole["metrics"]["val/loss"], "as if nothing had happened"
+    for name in ("val/loss", "train/loss"):
+        series = [[(m.step, m.value) for m in client.get_metric_history(r["run_id"], name)] for r in (whole, answer)]
+        assert series[0] == series[1]
+    status, answer, err = run(capsys, "train", str(toy), "--model.trouble", "kill")
+    assert status == 1 and answer["status"] == "failed" and "3 times" in err
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_trials_go_on(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], number: int, status: int
+) -> None:
+    study = ["study", str(toy), "--trials", "2", "--model.seconds", "0.05", "--trainer.max_epochs", "6", "--no-test"]
+
+    def interrupt_once_it_trains() -> None:
+        for _ in range(600):
+            threading.Event().wait(0.1)
+            if any(b'"checkpoint"' in path.read_bytes() for path in home.glob("trials/*/events.jsonl")):
+                os.kill(os.getpid(), number)
+                return
+
+    thread = threading.Thread(target=interrupt_once_it_trains)
+    thread.start()
+    got, answer, _ = run(capsys, *study)
+    thread.join()
+    assert got == status and answer["status"] == "interrupted"
+    first = answer["trials"][0]
+    assert first["state"] == "RUNNING"
+    run_ = client.get_run(first["run_id"])
+    assert (run_.info.status, run_.data.tags["harness.outcome"]) == ("KILLED", "interrupted")
+
+    got, answer, _ = run(capsys, *study)
+    assert got == 0 and [trial["state"] for trial in answer["trials"]] == ["COMPLETE", "COMPLETE"]
+    assert answer["trials"][0]["run_id"] == first["run_id"], "the same trial, the same run"
+    run_ = client.get_run(first["run_id"])
+    assert run_.info.status == "FINISHED" and "harness.outcome" not in run_.data.tags
+    steps = [metric.step for metric in client.get_metric_history(first["run_id"], "val/loss")]
+    assert len(steps) == len(set(steps)) == 6, "nothing lost, nothing twice"
+
+
+def test_a_timeout_stops_and_the_same_command_goes_on(
+    home: Path, toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = ["study", str(toy), "--trials", "3", "--model.seconds", "0.05", "--trainer.max_epochs", "9", "--no-test"]
+    status, answer, _ = run(capsys, *study, "--timeout", "1")
+    assert status == 0 and answer["status"] == "timeout" and len(answer["trials"]) < 3
+    status, answer, _ = run(capsys, *study)
+    assert status == 0 and [trial["state"] for trial in answer["trials"]] == ["COMPLETE"] * 3
+
+
+def test_inline_and_local_agree_to_the_bit(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = []
+    for name in ("local", "inline"):
+        arguments = ["--study-name", name, "--executor", name, "--trials", "2", "--pruner", "median", "--no-test"]
+        status, answer, _ = run(capsys, "study", str(toy), *arguments)
+        assert status == 0
+        values.append([(trial["value"], trial["params"]) for trial in answer["trials"]])
+    assert values[0] == values[1]
+
+
+def test_the_number_of_workers_changes_nothing(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = []
+    for workers in ("1", "3"):
+        arguments = ["--study-name", f"w{workers}", "--workers", workers, "--trials", "3", "--no-test"]
+        _, answer, _ = run(capsys, "study", str(toy), *arguments)
+        values.append([(trial["number"], trial["value"], trial["params"]) for trial in answer["trials"]])
+    assert values[0] == values[1]
+
+
+def test_runs_and_compare(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [run(capsys, "train", str(toy), "--seed", seed)[1]["run_id"] for seed in ("1", "2")]
+    status, answer, _ = run(capsys, "runs", "--experiment", "toy")
+    assert status == 0 and {item["run_id"] for item in answer["runs"]} == set(ids)
+    assert {"run_id", "experiment", "study", "status", "params", "metrics"} <= set(answer["runs"][0])
+    status, answer, _ = run(capsys, "compare", ids[0], ids[1][:8])
+    assert status == 0 and [item["run_id"] for item in answer["runs"]] == ids
+    assert main(["compare", *ids]) == 0
+    shown = capsys.readouterr().out
+    assert "seed" in shown and "model.width" not in shown, "only the parameters that differ"
+    assert main(["runs"]) == 0
+    assert ids[0][:12] in capsys.readouterr().out
+
+
+TYPED = [
+    (["train", "mnist_mpl"], "did you mean mnist_mlp"),
+    (["trian"], "did you mean train"),
+    (["study", "TOY", "--trails", "3"], "did you mean --trials"),
+    (["study", "TOY", "--trials", "0"], "trials must be at least 1, but got trials=0"),
+    (["study", "TOY", "--trials", "many"], "invalid int value: 'many'"),
+    (["study", "TOY", "--workers", "0"], "workers must be at least 1"),
+    (["study", "TOY", "--timeout", "-1"], "timeout must be at least 1"),
+    (["study", "TOY", "--timeout", "nan"], "timeout must be at least 1"),
+    (["study", "TOY", "--sampler", "tpee"], "did you mean tpe"),
+    (["study", "TOY", "--pruner", "medain"], "did you mean median"),
+    (["study", "TOY", "--sampler", "grid"], "the grid sampler needs a list or a step for model.learning_rate"),
+    (["study", "TOY", "--study-name", "../x"], "study-name must be letters"),
+    (["study", "TOY", "--executor", "locla"], "did you mean local"),
+    (["study", "TOY", "--executor", "inline", "--workers", "2"], "workers must be 1 with the inline executor"),
+    (["study", "TOY", "--model.learning_rate", "1", "--data.batch_size", "8"], "nothing to search"),
+    (["train", "TOY", "--seed", "-1"], "seed must be"),
+    (["train", "TOY", "--seed", "1.5"], "invalid int value"),
+    (["train", "TOY", "--model.learning_rate"], "--model.learning_rate needs a value"),
+    (["train", "TOY", "--model.learning_rate", "[1"], "broken YAML"),
+    (["train", "TOY", "--model.learning_rate", "-0.1"], "learning_rate must be above 0"),
+    (["train", "TOY", "--model.lerning_rate", "0.1"], "did you mean model.learning_rate"),
+    (["train", "TOY", "--data.batch_size", "0"], "batch_size must be between 1 and the 32 points"),
+    (["train", "TOY", "--data.batch_size", "64"], "batch_size must be between 1 and the 32 points"),
+    (["train", "TOY", "--trainer.max_epochs", "x"], "trainer.max_epochs must be"),
+    (["train", "TOY", "--model.class_path", "toy.Nothing"], "toy has no Nothing"),
+    (["train", "TOY", "--modle.learning_rate", "0.1"], "unknown argument --modle.learning_rate"),
+    (["train"], "the following arguments are required: NAME"),
+    (["list", "--model.a", "1"], "belongs to train and study"),
+    (["runs", "--limit", "0"], "limit must be at least 1"),
+    (["runs"], "no runs yet"),
+    (["compare", "abc"], "no runs yet"),
+    (["ui"], "no runs yet"),
+    (["ui", "--port", "0"], "port must be between 1 and 65535"),
+]
+
+
+@pytest.mark.parametrize(("argv", "said"), TYPED)
+def test_bad_input_is_one_line_exit_2_and_nothing_created(
+    empty_home: Path, toy: Path, capsys: pytest.CaptureFixture[str], argv: list[str], said: str
+) -> None:
+    status, answer, err = run(capsys, *[str(toy) if word == "TOY" else word for word in argv])
+    assert status == 2
+    (line,) = [line for line in err.splitlines() if line.startswith("harness: ")]
+    assert said in line
+    assert set(answer) == {"error", "hint"}
+    assert not empty_home.exists(), "nothing half-created"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("low: 1.0e-3, high: 0.5", "low: 0.5, high: 1.0e-3", "low must be below high"),
+        ("model.learning_rate: {", "model.learning_rat: {", "unknown parameter model.learning_rat; did you mean"),
+        ("metric: val/loss", "metric: val/lss", "unknown metric val/lss; did you mean val/loss"),
+        ("[4, 8, 16]", "[4, 8, 64]", "data.batch_size=64: batch_size must be between"),
+        ("low: 1.0e-3, high: 0.5", "low: -1.0, high: 0.5", "low must be above 0"),
+        ("class_path: toy.Toy,", "class_path: toy.ToyData,", "is not a LightningModule"),
+        ("class_path: toy.Toy,", "class_path: nowhere.Toy,", "does not import"),
+        ("direction: minimize", "direction: minimise", "did you mean minimize"),
+        ("search:\n", "search: {\n", "broken YAML"),
+        ("description:", "descripton:", "did you mean description"),
+    ],
+)
+def test_a_bad_experiment_file(
+    empty_home: Path, toy: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, said: str
+) -> None:
+    text = toy.read_text()
+    assert old in text
+    toy.write_text(text.replace(old, new))
+    status, _, err = run(capsys, "study", str(toy), "--trials", "2")
+    assert status == 2 and said in err and "Traceback" not in err
+    assert not empty_home.exists()
+
+
+def test_the_users_bug_is_shown_with_its_traceback_and_nothing_created(
+    empty_home: Path, toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, "train", str(toy), "--model.class_path", "toy.Broken")
+    assert status == 1 and "broken on purpose" in err and "training_step" in err
+    assert not empty_home.exists()
+
+
+def test_a_study_of_that_name_with_another_space(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "study", str(toy), "--trials", "1", "--no-test")[0] == 0
+    for change, said in ((["--data.batch_size", "8"], "another experiment"), (["--seed", "9"], "another seed")):
+        status, _, err = run(capsys, "study", str(toy), "--trials", "2", *change)
+        assert status == 2 and said in err and "--study-name" in err
+    text = toy.read_text()
+    toy.write_text(text.replace("direction: minimize", "direction: maximize"))
+    assert "another direction" in run(capsys, "study", str(toy), "--trials", "2")[2]
+    toy.write_text(text.replace("[4, 8, 16]", "[4, 8]"))
+    assert "another space" in run(capsys, "study", str(toy), "--trials", "2")[2]
+
+
+def test_places_that_cannot_be_used(
+    empty_home: Path, toy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty_home.mkdir()
+    with sqlite3.connect(empty_home / "mlflow.db") as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    status, _, err = run(capsys, "train", str(toy))
+    assert status == 2 and "another program's database" in err
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("HARNESS_HOME", str(empty_home / "new"))
+    status, _, err = run(capsys, "train", str(toy))
+    assert status == 2 and "tracking server http://127.0.0.1:9" in err
+    assert not (empty_home / "new").exists()
+
+
+def test_a_data_folder_that_cannot_be_used(
+    empty_home: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    status, _, err = run(capsys, "train", "mnist_mlp", "--data.data_dir", str(tmp_path / "file"))
+    assert status == 2 and str(tmp_path / "file") in err and "Traceback" not in err
+    assert not empty_home.exists()
+
+
+def test_help_of_an_experiment(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(toy), "--help"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("--seed", "--model.learning_rate", "step size of SGD, above 0", "--data.batch_size", "--trainer."):
+        assert text in shown

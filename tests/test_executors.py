@@ -1,0 +1,167 @@
+"""Both executors, through the same calls; real processes for the local one."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from studies.event_log import NAME, EventReader
+from studies.executors.inline import InlineExecutor
+from studies.executors.local import LocalExecutor, Message
+from studies.messages import Event, Failed, Finished, Report, Started, Stopped, TrialSpec
+
+SLOW = {"seconds": 0.05}
+
+
+def spec(folder: Path, name: str = "r", epochs: int = 3, **fields: Any) -> TrialSpec:
+    experiment = {
+        "model": {"class_path": "toy.Toy", "init_args": fields.pop("model", {})},
+        "data": {"class_path": "toy.ToyData", "init_args": {}},
+        "trainer": {"max_epochs": epochs, **fields.pop("trainer", {})},
+    }
+    path = [str(Path(__file__).parent / "toy")]
+    fields = {"metric": "val/loss", "direction": "minimize", "search_path": path} | fields
+    return TrialSpec(name, experiment, 1, str(folder / name), **fields)
+
+
+def events(folder: Path, name: str = "r") -> list[Event]:
+    return EventReader(folder / name / NAME).read()
+
+
+@pytest.fixture
+def executor(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalExecutor]:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "toy"))
+    executor = LocalExecutor(workers=2)
+    executor.warm()
+    yield executor
+    executor.close()
+
+
+def until_exit(executor: LocalExecutor, on_message: Any = None) -> list[Message]:
+    messages = []
+    deadline = time.monotonic() + 120
+    while executor.running:
+        assert time.monotonic() < deadline, messages
+        for message in executor.wait(0.2):
+            messages.append(message)
+            if on_message is not None:
+                on_message(message)
+    return messages
+
+
+def test_two_trials_at_once(executor: LocalExecutor, tmp_path: Path) -> None:
+    executor.submit(spec(tmp_path, "a"))
+    executor.submit(spec(tmp_path, "b"))
+    assert executor.free == 0 and set(executor.running) == {"a", "b"}
+    messages = until_exit(executor)
+    assert {m.run_id: m.status for m in messages if m.kind == "exited"} == {"a": 0, "b": 0}
+    for name in "ab":
+        started, ending = events(tmp_path, name)[0], events(tmp_path, name)[-1]
+        assert isinstance(started, Started) and started.pid != os.getpid()
+        assert isinstance(ending, Finished)
+        assert (tmp_path / name / "log.txt").exists()
+    assert executor.threads == max(1, len(os.sched_getaffinity(0)) // 2), "the cores are shared out"
+
+
+def test_a_verdict_prunes(executor: LocalExecutor, tmp_path: Path) -> None:
+    executor.submit(spec(tmp_path, epochs=50, pruning=True))
+    asked = []
+
+    def verdict(message: Message) -> None:
+        if message.kind == "verdict?":
+            asked.append(message)
+            executor.answer("r", "pruned" if len(asked) == 2 else None)
+
+    until_exit(executor, verdict)
+    ending = events(tmp_path)[-1]
+    assert isinstance(ending, Stopped) and ending.why == "pruned" and len(asked) == 2
+    assert sum(isinstance(event, Report) for event in events(tmp_path)) == 2
+
+
+def test_a_stop_is_heard_at_the_next_step(executor: LocalExecutor, tmp_path: Path) -> None:
+    executor.submit(spec(tmp_path, epochs=10_000, model=SLOW))
+    stopped = False
+
+    def stop(message: Message) -> None:
+        nonlocal stopped
+        if not stopped and any(isinstance(event, Report) for event in events(tmp_path)):
+            executor.stop("r", "interrupted")
+            stopped = True
+
+    until_exit(executor, stop)
+    ending = events(tmp_path)[-1]
+    assert isinstance(ending, Stopped) and ending.why == "interrupted"
+    assert (tmp_path / "r" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_killed_process_is_reported_with_its_signal(executor: LocalExecutor, tmp_path: Path) -> None:
+    executor.submit(spec(tmp_path, model={"trouble": "kill"}))
+    (exited,) = [message for message in until_exit(executor) if message.kind == "exited"]
+    assert exited.status == -signal.SIGKILL
+    executor.submit(spec(tmp_path, "next"))
+    until_exit(executor)
+    assert isinstance(events(tmp_path, "next")[-1], Finished), "the server serves on"
+
+
+def test_kill_and_close(executor: LocalExecutor, tmp_path: Path) -> None:
+    executor.submit(spec(tmp_path, epochs=10_000, model=SLOW))
+    while not events(tmp_path):
+        executor.wait(0.2)
+    started = events(tmp_path)[0]
+    assert isinstance(started, Started)
+    executor.close()
+    assert executor.running == [] and not psutil.pid_exists(started.pid)
+
+
+def test_the_users_exception_is_said(executor: LocalExecutor, tmp_path: Path) -> None:
+    executor.submit(spec(tmp_path, model={"trouble": "raise"}))
+    until_exit(executor)
+    ending = events(tmp_path)[-1]
+    assert isinstance(ending, Failed) and "the toy broke" in ending.error
+    assert "the toy broke" in (tmp_path / "r" / "log.txt").read_text()
+
+
+def test_call_returns_json_and_names_a_death(executor: LocalExecutor) -> None:
+    assert executor.call("posixpath:split", "a/b") == ["a", "b"]  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match=r"os:_exit died \(exit status 5\)"):
+        executor.call("os:_exit", 5)  # type: ignore[arg-type]
+
+
+def test_two_processes_of_one_trial(executor: LocalExecutor, tmp_path: Path) -> None:
+    """DDP on CPU: started as a script, so that Lightning's own launcher can start the second rank."""
+    ddp = {"devices": 2, "strategy": "ddp", "accelerator": "cpu", "log_every_n_steps": 1}
+    executor.submit(spec(tmp_path, epochs=2, trainer=ddp))
+    until_exit(executor)
+    said = events(tmp_path)
+    log = (tmp_path / "r" / "log.txt").read_text()
+    assert isinstance(said[-1], Finished), log
+    assert sum(isinstance(event, Started) for event in said) == 1, "only rank 0 speaks"
+    reports = [event for event in said if isinstance(event, Report)]
+    assert [report.step for report in reports] == [2, 4], "32 points in batches of 2 x 8"
+
+
+def test_inline_runs_here_and_asks_its_handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "toy"))
+    executor = InlineExecutor()
+    asked = []
+
+    def handler(message: Message) -> None:
+        if message.kind == "verdict?":
+            asked.append(message)
+            executor.answer("r", "pruned" if len(asked) == 2 else None)
+
+    executor.handler = handler
+    executor.submit(spec(tmp_path, epochs=9, pruning=True))
+    assert executor.free == 0
+    assert executor.wait(0.1) == [Message("r", "exited", 0)]
+    started, ending = events(tmp_path)[0], events(tmp_path)[-1]
+    assert isinstance(started, Started) and started.pid == os.getpid()
+    assert isinstance(ending, Stopped) and ending.why == "pruned"
+    assert executor.call("posixpath:split", "a/b") == ["a", "b"]  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="workers must be 1"):
+        InlineExecutor(2)
