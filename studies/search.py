@@ -50,9 +50,9 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
         "grid": lambda: optuna.samplers.RandomSampler(seed=seed),
-        "tpe": lambda: optuna.samplers.TPESampler(seed=seed, warn_independent_sampling=False),
-        "gp": lambda: optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False),
-        "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
+        "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
+        "gp": lambda: optuna.samplers.GPSampler(seed=seed),
+        "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=seed),
     }
     return samplers[name]()
 
@@ -133,6 +133,7 @@ class Search:
             )
             self._define(definition)
         self._live: dict[int, optuna.Trial] = {}
+        self._reported: dict[int, set[int]] = {}  # trial -> steps
 
     def _define(self, definition: dict[str, Any]) -> None:
         wanted = json.loads(json.dumps(definition))
@@ -160,7 +161,7 @@ class Search:
             self._study.enqueue_trial({name: encode_choice(value) for name, value in self._grid[number].items()})
         self._study.sampler = make_sampler(self._sampler, derive_seed(self._seed, number, "sampler"))
         trial = self._study.ask()
-        self._live[trial.number] = trial
+        self._live[trial.number], self._reported[trial.number] = trial, set()
         return TrialRow(trial.number, "RUNNING", None, self._suggest(trial))
 
     def reopen(self, number: int) -> TrialRow:
@@ -168,7 +169,7 @@ class Search:
         frozen = self._study.get_trials(deepcopy=False)[number]
         self._study.sampler = make_sampler(self._sampler, derive_seed(self._seed, number, "sampler"))
         trial = optuna.trial.Trial(self._study, frozen._trial_id)
-        self._live[number] = trial
+        self._live[number], self._reported[number] = trial, set(frozen.intermediate_values)
         return TrialRow(number, "RUNNING", None, self._suggest(trial), frozen.user_attrs.get(RUN))
 
     def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
@@ -193,7 +194,9 @@ class Search:
         trial = self._live[number]
         if value != value:
             return False
-        trial.report(value, step)
+        if step not in self._reported[number]:
+            trial.report(value, step)
+            self._reported[number].add(step)
         return trial.should_prune()
 
     def tell(self, number: int, state: str, value: float | None) -> None:

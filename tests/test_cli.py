@@ -309,7 +309,11 @@ def test_the_users_bug_is_shown_with_its_traceback_and_nothing_created(
 
 def test_a_study_of_that_name_with_another_space(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "study", str(toy), "--trials", "1", "--no-test")[0] == 0
-    for change, said in ((["--data.batch_size", "8"], "another experiment"), (["--seed", "9"], "another seed")):
+    for change, said in (
+        (["--data.batch_size", "8"], "another space"),
+        (["--trainer.max_epochs", "9"], "another experiment"),
+        (["--seed", "9"], "another seed"),
+    ):
         status, _, err = run(capsys, "study", str(toy), "--trials", "2", *change)
         assert status == 2 and said in err and "--study-name" in err
     text = toy.read_text()
