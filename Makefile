@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: study test test-slow ui lint install
+.PHONY: study test test-slow ui results lint install
 
 study: install
 	$(BIN)/harness study mnist_mlp --trials 8 --workers 2
@@ -18,6 +18,9 @@ test-slow: install
 
 ui: install
 	$(BIN)/harness ui
+
+results: install
+	$(BIN)/python benchmarks/results.py
 
 lint: install
 	$(BIN)/ruff check .
