@@ -48,7 +48,10 @@ class EventLogger(Logger):
             return  # Lightning also logs where it stops; that would be a point no uninterrupted run has
         values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
         if values:
-            self.link.say(Metrics(self.trainer.global_step, self.trainer.current_epoch, values))
+            epoch, epochs = self.trainer.current_epoch, self.trainer.max_epochs
+            if epochs is not None and epochs > 0:
+                epoch = min(epoch, epochs - 1)  # after the fit, in the test, Lightning counts one more
+            self.link.say(Metrics(self.trainer.global_step, epoch, values))
 
 
 class Checkpoints(Callback):
@@ -174,7 +177,7 @@ class Verdicts(Callback):
         self.pruning = pruning
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if self.link.stop_reason is not None:
+        if self._heard(trainer):
             trainer.should_stop = True
             trainer.limit_val_batches = 0  # Lightning also validates where it stops: the same
 
@@ -186,8 +189,16 @@ class Verdicts(Callback):
             self.link.ask(report)
         else:
             self.link.say(report)
-        if trainer.strategy.reduce_boolean_decision(self.link.stop_reason is not None, all=False):
+        if self._heard(trainer):
             trainer.should_stop = True
+
+    def _heard(self, trainer: Trainer) -> bool:
+        """Whether the driver said stop. Only rank 0 hears it; all must stop at the same step, for the same reason."""
+        if trainer.world_size > 1:
+            if not trainer.strategy.reduce_boolean_decision(self.link.stop_reason is not None, all=False):
+                return False
+            self.link.stop_reason = trainer.strategy.broadcast(self.link.stop_reason)
+        return self.link.stop_reason is not None
 
 
 class ResourceSampler(threading.Thread):

@@ -239,10 +239,11 @@ def study(experiment: Experiment, options: Options) -> Result:
         for name, parameter in (plan.space.items() if isinstance(plan.space, dict) else ())
         if isinstance(parameter, Range | Choice)
     }
-    from studies.search import check_space
-    from studies.study import StudySource, conclude
-
     with display, _session(experiment, options, display) as session:
+        # Optuna and matplotlib are imported here while the warm server imports torch.
+        from studies.search import check_space
+        from studies.study import StudySource, conclude
+
         name = options.study_name or experiment.name
         lease = Lease(session.home.folder / "studies" / f"{name}.lease")
         check_space(plan.space, plan.sampler)

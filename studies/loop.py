@@ -92,8 +92,9 @@ class TrialLoop:
         self.tracking = tracking
         self.display = display
         self.deadline = deadline
-        self.signal: int | None = None  # the signal that interrupted us
         self.timed_out = False
+        self._signals: list[int] = []
+        self._told = False  # whether the trials were told to stop
         self._live: dict[str, Live] = {}
         if hasattr(executor, "handler"):
             executor.handler = self._on_message  # the inline executor has no process to wait for
@@ -110,6 +111,7 @@ class TrialLoop:
                     break
                 for message in self.executor.wait(0.25):
                     self._on_message(message)
+                self._act_on_signals()
                 if self.deadline is not None and time.monotonic() > self.deadline and not self.timed_out:
                     self.timed_out = True
                     self._stop_all()
@@ -124,15 +126,23 @@ class TrialLoop:
                 signal.signal(number, handler)
 
     @property
+    def signal(self) -> int | None:
+        """The signal that interrupted us, if one did."""
+        return self._signals[0] if self._signals else None
+
+    @property
     def _stopping(self) -> bool:
-        return self.signal is not None or self.timed_out
+        return bool(self._signals) or self.timed_out
 
     def _on_signal(self, number: int, frame: object) -> None:
-        if self.signal is None:
-            self.signal = number
+        self._signals.append(number)  # no more: the loop may be in the middle of anything
+
+    def _act_on_signals(self) -> None:
+        if self._signals and not self._told:
+            self._told = True
             self.display.say("stopping: trials save and end at their next step; once more stops them at once")
             self._stop_all()
-        else:
+        if len(self._signals) > 1:
             for run_id in self.executor.running:
                 self.executor.kill(run_id)
 

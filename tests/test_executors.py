@@ -145,6 +145,23 @@ def test_two_processes_of_one_trial(executor: LocalExecutor, tmp_path: Path) -> 
     assert [report.step for report in reports] == [2, 4], "32 points in batches of 2 x 8"
 
 
+def test_two_processes_stop_together(executor: LocalExecutor, tmp_path: Path) -> None:
+    """Only rank 0 hears the driver; were the other not told, both would wait for each other for ever."""
+    ddp = {"devices": 2, "strategy": "ddp", "accelerator": "cpu"}
+    executor.submit(spec(tmp_path, epochs=10_000, model=SLOW, trainer=ddp))
+    stopped = False
+
+    def stop(message: Message) -> None:
+        nonlocal stopped
+        if not stopped and any(isinstance(event, Report) for event in events(tmp_path)):
+            executor.stop("r", "interrupted")
+            stopped = True
+
+    until_exit(executor, stop)
+    ending = events(tmp_path)[-1]
+    assert isinstance(ending, Stopped) and ending.why == "interrupted"
+
+
 def test_inline_runs_here_and_asks_its_handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent / "toy"))
     executor = InlineExecutor()

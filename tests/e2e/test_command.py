@@ -66,12 +66,12 @@ class Perceptron(LightningModule):
 
 EXPERIMENT = """
 description: my own
-model: {class_path: mine.blobs.Perceptron, init_args: {learning_rate: 0.1}}
+model: {class_path: mine.blobs.Perceptron, init_args: {learning_rate: 0.5}}
 data: {class_path: mine.blobs.Blobs}
-trainer: {max_epochs: 3}
+trainer: {max_epochs: 10}
 search:
   metric: val/accuracy
-  space: {model.learning_rate: {low: 1e-3, high: 1.0, log: true}, data.batch_size: [8, 16]}
+  space: {model.learning_rate: {low: 0.1, high: 1.0, log: true}, data.batch_size: [8, 16]}
 """
 
 
