@@ -145,6 +145,7 @@ def test_two_processes_of_one_trial(executor: LocalExecutor, tmp_path: Path) -> 
     assert [report.step for report in reports] == [2, 4], "32 points in batches of 2 x 8"
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together(executor: LocalExecutor, tmp_path: Path) -> None:
     """Only rank 0 hears the driver; were the other not told, both would wait for each other for ever."""
     ddp = {"devices": 2, "strategy": "ddp", "accelerator": "cpu"}
