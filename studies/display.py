@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
-import shutil
 import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, TextIO
+
+from studies.tables import align, assignments, duration_text, number_text, parameter_columns
 
 DRAWN_PER_SECOND = 4
 RUN_SECONDS, TRIAL_SECONDS = 5.0, 10.0  # without a terminal: least time between lines of a run, of a study's trial
@@ -185,7 +185,7 @@ class Display:
         now = time.monotonic()
         if self._live is None and self._phase is not None and now - self._phase_said >= PHASE_SECONDS:
             self._phase_said = now
-            self.say(f"{self._phase} ... {_duration(now - self._phase_began)}")
+            self.say(f"{self._phase} ... {duration_text(now - self._phase_began)}")
 
     def went_on(self, done: int, best: float | None = None, number: int | None = None) -> None:
         """Counts in the trials that ended before this start, and the best one's value and number."""
@@ -199,7 +199,7 @@ class Display:
         self._workers = max(self._workers, len(self._running))
         self._said[number] = time.monotonic()
         if params and (self._live is None or self.total == 1):
-            self.say(f"trial {number}  started  {_assignments(params)}")
+            self.say(f"trial {number}  started  {assignments(params)}")
 
     def trial_progress(
         self, number: int, epoch: int, epochs: int | None, step: int, steps: int | None, metrics: dict[str, float]
@@ -232,10 +232,10 @@ class Display:
         if self.total == 1:
             if self._live is None and row.updated:
                 self.say(self._run_line(row))
-            self.say(f"{state} in {_duration(seconds)}{result}")
+            self.say(f"{state} in {duration_text(seconds)}{result}")
         elif self._live is None:
             self.say(
-                "  ".join([f"trial {number}  {state}{result}", *self._standing(), _assignments(row.params)]).rstrip()
+                "  ".join([f"trial {number}  {state}{result}", *self._standing(), assignments(row.params)]).rstrip()
             )
 
     def _beats(self, value: float) -> bool:
@@ -278,7 +278,7 @@ class Display:
         parts = [] if self._best is None else [f"best {number_text(self._best[0])} (trial {self._best[1]})"]
         parts.append(f"{self._done}/{self.total}")
         left = self._left()
-        return parts if left is None or self._done >= self.total else [*parts, f"{_duration(left)} left"]
+        return parts if left is None or self._done >= self.total else [*parts, f"{duration_text(left)} left"]
 
     def _run_parts(self, row: Row) -> list[str]:
         """Where a trial is, the most wanted first."""
@@ -289,7 +289,7 @@ class Display:
         )
         values = [f"{name} {number_text(row.metrics[name])}" for name in names]
         speed = [f"{row.speed:.0f} it/s" if row.speed >= 10 else f"{row.speed:.2g} it/s"] if row.speed else []
-        ending = [] if left is None else [f"{_duration(left)} left" if row.share != 1 else "finishing"]
+        ending = [] if left is None else [f"{duration_text(left)} left" if row.share != 1 else "finishing"]
         return [f"epoch {row.place}", *ending, *values[:1], f"step {row.step}", *speed, *values[1:4]]
 
     def _run_line(self, row: Row) -> str:
@@ -314,7 +314,7 @@ class Display:
         heading: list[tuple[str, str]] = []
         if self._phase is not None:
             now = time.monotonic()
-            seconds = _duration(now - self._phase_began)
+            seconds = duration_text(now - self._phase_began)
             sign = SPINNER[int(now * DRAWN_PER_SECOND) % len(SPINNER)]
             heading = [(f"{sign} {self.title}: {self._phase}  {seconds}", "cyan")]
         if not rows or self.total == 1:
@@ -338,12 +338,12 @@ class Display:
             values = [row.metrics.get(self.metric) if row.state == "running" else row.value for row in rows]
             columns.append([self.metric, *("" if value is None else number_text(value) for value in values)])
         columns.append(["state", *(row.state.lower() for row in rows)])
-        columns += _parameter_columns(names, [row.params for row in rows])
+        columns += parameter_columns(names, [row.params for row in rows])
         return align(columns, width)
 
     def _progress(self, row: Row, width: int) -> str:
         if row.updated is None:
-            return f"{self.title}: starting  {_duration(time.monotonic() - row.began)}"
+            return f"{self.title}: starting  {duration_text(time.monotonic() - row.began)}"
         parts, bar = self._run_parts(row), ""
         if row.share is not None:
             size = 20 if width >= 60 else 8
@@ -355,103 +355,3 @@ class Display:
             if len(line) + 2 + len(part) <= width:
                 line += "  " + part
         return line
-
-
-def leaderboard(
-    rows: list[dict[str, Any]],
-    metric: str,
-    direction: str,
-    best: int | None,
-    limit: int = 10,
-    width: int | None = None,
-) -> str:
-    """The best trials as an aligned table, best first; what did not complete is counted below.
-
-    Args:
-        rows: of number, value, state, params.
-        metric: its name.
-        direction: maximize or minimize.
-        best: number of the best trial, marked by a star.
-        limit: at most so many trials.
-        width: in characters; the last parameters are left out where they do not fit. None is as wide as the
-            terminal, and without bounds where stdout is none.
-    """
-    width = shutil.get_terminal_size((1_000_000, 24)).columns if width is None else width
-    sign = -1 if direction == "maximize" else 1
-    complete = [row for row in rows if row["state"] == "COMPLETE" and row["value"] is not None]
-    complete.sort(key=lambda row: (math.isnan(row["value"]), sign * row["value"], row["number"]))
-    shown = complete[:limit]
-    names = list(dict.fromkeys(name for row in shown for name in row["params"]))
-    columns = [
-        ["", *("*" if row["number"] == best else "" for row in shown)],
-        ["rank", *(str(rank) for rank in range(1, len(shown) + 1))],
-        ["trial", *(str(row["number"]) for row in shown)],
-        [metric, *(number_text(row["value"]) for row in shown)],
-        *_parameter_columns(names, [row["params"] for row in shown]),
-    ]
-    lines = align(columns, width) if shown else []
-    if len(complete) > limit:
-        lines.append(f"... and {len(complete) - limit} more")
-    words = {"PRUNED": "pruned", "FAIL": "failed", "RUNNING": "interrupted", "WAITING": "waiting"}
-    counts = {word: sum(row["state"] == state for row in rows) for state, word in words.items()}
-    lines.append(", ".join([f"{len(complete)} complete", *(f"{n} {word}" for word, n in counts.items() if n)]))
-    return "\n".join(lines)
-
-
-def align(columns: list[list[str]], width: int) -> list[str]:
-    """The lines of a table, numbers to the right; the first has line breaks where long names must be broken.
-
-    Where the table is too wide, names are broken at _ and /, and then the last columns are left out.
-    """
-    heads = [[column[0]] for column in columns]
-    if _width(columns, heads) > width:
-        heads = [re.sub(r"(?<=[_/.])(?=.)", "\n", column[0]).split("\n") for column in columns]
-    while len(columns) > 1 and _width(columns, heads) > width:
-        columns, heads = columns[:-1], heads[:-1]
-    depth = max(len(head) for head in heads)
-    heads = [[""] * (depth - len(head)) + head for head in heads]  # at the bottom
-    cells = [[*head, *column[1:]] for head, column in zip(heads, columns, strict=True)]
-    for index, column in enumerate(columns):
-        size = max(map(len, cells[index]))
-        numbers = all(re.fullmatch(r"|-?[\d.]+(e[-+]?\d+)?|nan|-?inf|-", cell) for cell in column[1:])
-        cells[index] = [cell.rjust(size) if numbers else cell.ljust(size) for cell in cells[index]]
-    lines = ["  ".join(line).rstrip() for line in zip(*cells, strict=True)]
-    return ["\n".join(lines[:depth]), *lines[depth:]]
-
-
-def _width(columns: list[list[str]], heads: list[list[str]]) -> int:
-    sizes = [max(map(len, [*head, *column[1:]])) for head, column in zip(heads, columns, strict=True)]
-    return sum(sizes) + 2 * (len(sizes) - 1)
-
-
-def _parameter_columns(names: list[str], params: list[dict[str, Any]]) -> list[list[str]]:
-    short = _short_names(names)
-    return [[short[name], *(_value(row[name]) if name in row else "-" for row in params)] for name in names]
-
-
-def _short_names(names: list[str]) -> dict[str, str]:
-    """The last part of each dotted name, or the whole where two would be the same."""
-    last = [name.rpartition(".")[2] for name in names]
-    return {name: short if last.count(short) == 1 else name for name, short in zip(names, last, strict=True)}
-
-
-def number_text(value: float) -> str:
-    """A metric's value, by four significant digits: 0.9000."""
-    return f"{value:#.4g}".rstrip(".")
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_value, value)) + "]"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _assignments(params: dict[str, Any]) -> str:
-    short = _short_names(list(params))
-    return " ".join(f"{short[name]}={_value(value)}" for name, value in params.items())
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

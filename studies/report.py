@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studies.display import leaderboard
 from studies.home import Home
 from studies.nearest import nearest
+from studies.tables import leaderboard
 
 if TYPE_CHECKING:
     from studies.driver import Result

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from studies import study_plots
 from studies.experiment import SearchPlan
+from studies.figures import save
 from studies.loop import Ending, TrialLoop, newest_checkpoint
 from studies.messages import TrialSpec
-from studies.plots import save
 from studies.search import Search, TrialRow, best_of, derive_seed
 from studies.space import Choice, Range
 from studies.views import prepared_view

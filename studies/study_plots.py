@@ -13,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from studies.plots import BLUE, DPI, GREY, INK, ORANGE, log_ticks, message, new_figure, shorten, tidy, title
+from studies.figures import BLUE, DPI, GREY, INK, ORANGE, log_ticks, message, new_figure, shorten, tidy, title
 
 if TYPE_CHECKING:
     import plotly.graph_objects

@@ -215,14 +215,14 @@ def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodu
                 steps.append(event.step)
                 values.append(value)
     try:
-        from studies import plots
+        from studies import figures, plots
 
         drawings: dict[str, Any] = {"learning_curves": {"series": series}} if series else {}
         if hasattr(module, "pictures"):
             drawings |= module.pictures(datamodule.val_dataloader())  # type: ignore[operator]
         for name, arguments in drawings.items():
             figure = plots.draw(name, **arguments) if isinstance(arguments, dict) else arguments
-            plots.save(figure, folder / f"{name}.png")
+            figures.save(figure, folder / f"{name}.png")
             link.say(Artifact(f"pictures/{name}.png", "picture"))
     except Exception as error:
         warnings.warn(f"pictures are missing: {type(error).__name__}: {error}", stacklevel=1)

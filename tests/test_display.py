@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studies import display as display_module
-from studies.display import Display, Row, align, leaderboard
+from studies.display import Display, Row
+from studies.tables import align, duration_text, leaderboard
 
 ROWS: list[dict[str, Any]] = [
     {"number": 0, "value": 0.9, "state": "COMPLETE", "params": {"model.lr": 0.00123456, "data.b": 32}},
@@ -324,4 +325,4 @@ def test_a_table_is_as_wide_as_it_may_be_at_most(columns: list[list[str]], width
 
 
 def test_time_is_told_in_two_units_at_most() -> None:
-    assert [display_module._duration(seconds) for seconds in (0.2, 59.6, 61, 3700)] == ["0s", "1m00s", "1m01s", "1h01m"]
+    assert [duration_text(seconds) for seconds in (0.2, 59.6, 61, 3700)] == ["0s", "1m00s", "1m01s", "1h01m"]

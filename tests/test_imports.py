@@ -57,15 +57,17 @@ def test_the_ground_floor_is_standard_library(name: str) -> None:
 
 ALLOWED = {
     "callbacks": {"link", "messages"},
-    "trial": {"callbacks", "event_log", "link", "messages", "plots"},
+    "trial": {"callbacks", "event_log", "figures", "link", "messages", "plots"},
     "search": {"locks", "space"},
     "tracking": {"locks", "messages", "nearest"},
     "executors.local": {"event_log", "link", "messages", "trial"},
     "executors.inline": {"event_log", "executors.local", "link", "messages", "trial"},
     "loop": {"event_log", "executors.local", "messages", "tracking_queue"},
-    "plots": {"nearest"},
-    "study_plots": {"plots"},
-    "display": set(),
+    "figures": set(),
+    "plots": {"figures", "nearest"},
+    "study_plots": {"figures"},
+    "tables": set(),
+    "display": {"tables"},
 }
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from studies import plots
+from studies import figures, plots
 
 NAN, INF = math.nan, math.inf
 NOISE = np.random.default_rng(0)
@@ -157,7 +157,7 @@ def test_draw_finds_pictures_by_name_and_helps_with_unknown_ones() -> None:
 
 
 def test_save_writes_a_png_and_leaves_nothing_else(tmp_path: Path) -> None:
-    plots.save(plots.message("title", "text"), tmp_path / "deep" / "picture.png")
+    figures.save(figures.message("title", "text"), tmp_path / "deep" / "picture.png")
     (path,) = (tmp_path / "deep").iterdir()
     assert path.name == "picture.png" and path.read_bytes().startswith(b"\x89PNG")
 
@@ -165,16 +165,16 @@ def test_save_writes_a_png_and_leaves_nothing_else(tmp_path: Path) -> None:
 def test_a_save_that_fails_keeps_the_picture_that_was_there(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     path.write_bytes(b"before")
-    figure = plots.message("title", "text")
+    figure = figures.message("title", "text")
     figure.savefig = lambda target, **_: [Path(target).write_bytes(b"half"), 1 / 0]  # type: ignore[assignment]
     with pytest.raises(ZeroDivisionError):
-        plots.save(figure, path)
+        figures.save(figure, path)
     assert [*tmp_path.iterdir()] == [path] and path.read_bytes() == b"before"
 
 
 def test_threads_may_draw_at_once(tmp_path: Path) -> None:
     def work(index: int) -> None:
-        plots.save(plots.learning_curves({"train/loss": ([1, 2], [1.0, index])}), tmp_path / f"{index}.png")
+        figures.save(plots.learning_curves({"train/loss": ([1, 2], [1.0, index])}), tmp_path / f"{index}.png")
 
     threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
     for thread in threads:

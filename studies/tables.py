@@ -1,0 +1,108 @@
+"""Trials as plain text: the leaderboard, aligned tables, and how numbers and parameters are written in them."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from typing import Any
+
+
+def leaderboard(
+    rows: list[dict[str, Any]],
+    metric: str,
+    direction: str,
+    best: int | None,
+    limit: int = 10,
+    width: int | None = None,
+) -> str:
+    """The best trials as an aligned table, best first; what did not complete is counted below.
+
+    Args:
+        rows: of number, value, state, params.
+        metric: its name.
+        direction: maximize or minimize.
+        best: number of the best trial, marked by a star.
+        limit: at most so many trials.
+        width: in characters; the last parameters are left out where they do not fit. None is as wide as the
+            terminal, and without bounds where stdout is none.
+    """
+    width = shutil.get_terminal_size((1_000_000, 24)).columns if width is None else width
+    sign = -1 if direction == "maximize" else 1
+    complete = [row for row in rows if row["state"] == "COMPLETE" and row["value"] is not None]
+    complete.sort(key=lambda row: (math.isnan(row["value"]), sign * row["value"], row["number"]))
+    shown = complete[:limit]
+    names = list(dict.fromkeys(name for row in shown for name in row["params"]))
+    columns = [
+        ["", *("*" if row["number"] == best else "" for row in shown)],
+        ["rank", *(str(rank) for rank in range(1, len(shown) + 1))],
+        ["trial", *(str(row["number"]) for row in shown)],
+        [metric, *(number_text(row["value"]) for row in shown)],
+        *parameter_columns(names, [row["params"] for row in shown]),
+    ]
+    lines = align(columns, width) if shown else []
+    if len(complete) > limit:
+        lines.append(f"... and {len(complete) - limit} more")
+    words = {"PRUNED": "pruned", "FAIL": "failed", "RUNNING": "interrupted", "WAITING": "waiting"}
+    counts = {word: sum(row["state"] == state for row in rows) for state, word in words.items()}
+    lines.append(", ".join([f"{len(complete)} complete", *(f"{n} {word}" for word, n in counts.items() if n)]))
+    return "\n".join(lines)
+
+
+def align(columns: list[list[str]], width: int) -> list[str]:
+    """The lines of a table, numbers to the right; the first has line breaks where long names must be broken.
+
+    Where the table is too wide, names are broken at _ and /, and then the last columns are left out.
+    """
+    heads = [[column[0]] for column in columns]
+    if _width(columns, heads) > width:
+        heads = [re.sub(r"(?<=[_/.])(?=.)", "\n", column[0]).split("\n") for column in columns]
+    while len(columns) > 1 and _width(columns, heads) > width:
+        columns, heads = columns[:-1], heads[:-1]
+    depth = max(len(head) for head in heads)
+    heads = [[""] * (depth - len(head)) + head for head in heads]  # at the bottom
+    cells = [[*head, *column[1:]] for head, column in zip(heads, columns, strict=True)]
+    for index, column in enumerate(columns):
+        size = max(map(len, cells[index]))
+        numbers = all(re.fullmatch(r"|-?[\d.]+(e[-+]?\d+)?|nan|-?inf|-", cell) for cell in column[1:])
+        cells[index] = [cell.rjust(size) if numbers else cell.ljust(size) for cell in cells[index]]
+    lines = ["  ".join(line).rstrip() for line in zip(*cells, strict=True)]
+    return ["\n".join(lines[:depth]), *lines[depth:]]
+
+
+def _width(columns: list[list[str]], heads: list[list[str]]) -> int:
+    sizes = [max(map(len, [*head, *column[1:]])) for head, column in zip(heads, columns, strict=True)]
+    return sum(sizes) + 2 * (len(sizes) - 1)
+
+
+def parameter_columns(names: list[str], params: list[dict[str, Any]]) -> list[list[str]]:
+    short = short_names(names)
+    return [[short[name], *(value_text(row[name]) if name in row else "-" for row in params)] for name in names]
+
+
+def short_names(names: list[str]) -> dict[str, str]:
+    """The last part of each dotted name, or the whole where two would be the same."""
+    last = [name.rpartition(".")[2] for name in names]
+    return {name: short if last.count(short) == 1 else name for name, short in zip(names, last, strict=True)}
+
+
+def number_text(value: float) -> str:
+    """A metric's value, by four significant digits: 0.9000."""
+    return f"{value:#.4g}".rstrip(".")
+
+
+def value_text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(value_text, value)) + "]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def assignments(params: dict[str, Any]) -> str:
+    short = short_names(list(params))
+    return " ".join(f"{short[name]}={value_text(value)}" for name, value in params.items())
+
+
+def duration_text(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
