@@ -15,8 +15,8 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser
 from pytorch_lightning import Trainer
 
+from studies.components import import_class, parameters_of
 from studies.nearest import nearest
-from studies.trial import import_class, parameters_of
 
 # What the harness decides itself; everything else of the Trainer is the user's.
 OURS = {

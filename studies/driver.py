@@ -241,8 +241,9 @@ def study(experiment: Experiment, options: Options) -> Result:
     }
     with display, _session(experiment, options, display) as session:
         # Optuna and matplotlib are imported here while the warm server imports torch.
+        from studies.conclusion import conclude
         from studies.search import check_space
-        from studies.study import StudySource, conclude
+        from studies.study import StudySource
 
         name = options.study_name or experiment.name
         lease = Lease(session.home.folder / "studies" / f"{name}.lease")

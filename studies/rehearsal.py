@@ -15,17 +15,10 @@ import torch
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
 from studies.arguments import typed, typed_trainer
+from studies.components import build_datamodule, build_module, import_class, parameters_of, sizes_of
 from studies.messages import TrialSpec
 from studies.nearest import nearest
-from studies.trial import (
-    build_datamodule,
-    build_module,
-    build_trainer,
-    import_class,
-    parameters_of,
-    seed_and_threads,
-    sizes_of,
-)
+from studies.trial import build_trainer, seed_and_threads
 
 
 def rehearse(payload: dict[str, Any]) -> dict[str, Any]:

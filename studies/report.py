@@ -38,8 +38,8 @@ def studied(result: Result, as_json: bool) -> int:
     """Prints what `harness study` came to; returns the exit status."""
     fields = result.fields
     if as_json:
-        names = ("trials", "best", "test")
-        answer = {"study": fields["study"], "status": result.status, **{name: fields[name] for name in names}}
+        answer = {"study": fields["study"], "status": result.status, "trials": fields["trials"]}
+        answer |= {"best": fields["best"], "test": _finite(fields["test"])}
         _print_json({**answer, "wall_seconds": round(result.wall_seconds, 3)})
         return _exit_status(result)
     rows = fields["trials"]

@@ -1,0 +1,137 @@
+"""The end of a study: ranks, leaderboard, pictures, and the champion, who alone meets the test set."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from typing import Any
+
+from studies import study_plots
+from studies.figures import save
+from studies.loop import TrialLoop
+from studies.search import TrialRow, best_of
+from studies.space import Choice, Range
+from studies.study import StudySource
+
+DRAWN_STATES = ("COMPLETE", "PRUNED")
+
+
+def conclude(source: StudySource, loop: TrialLoop) -> dict[str, Any]:
+    """After the last trial: ranks, leaderboard, pictures, and the champion, who alone meets the test set."""
+    session, plan = source.session, source.plan
+    rows = source.search.trials()
+    best = best_of(rows, plan.direction)
+    session.display.phase("ranking, and drawing the study's pictures")
+    _rank(source, rows)
+    _draw(source, rows)
+    test: dict[str, float] = {}
+    if best is not None:
+        session.tracking.put("log_metrics", source.parent, {f"best/{plan.metric}": best.value})
+    if best is not None and best.run_id is not None and not loop.signal and session.options.test:
+        session.display.phase("testing and registering the champion")
+        test = _champion(source, best)
+    interrupted = bool(loop.signal or loop.timed_out)
+    outcome = "interrupted" if interrupted else None
+    session.tracking.put("end", source.parent, "KILLED" if interrupted else "FINISHED", outcome)
+    return {
+        "study": source.name,
+        "trials": [row.to_json() for row in rows],
+        "best": {key: best.to_json()[key] for key in ("number", "value", "params", "run_id")} if best else None,
+        "test": test,
+        "metric": plan.metric,
+        "direction": plan.direction,
+    }
+
+
+def _rank(source: StudySource, rows: list[TrialRow]) -> None:
+    sign = -1 if source.plan.direction == "maximize" else 1
+    complete = [row for row in rows if row.state == "COMPLETE" and row.value is not None]
+    ranked = sorted(complete, key=lambda row: (sign * (row.value or 0.0), row.number))
+    for rank, row in enumerate(ranked, start=1):
+        source.session.tracking.put("set_tags", row.run_id, {"harness.rank": str(rank)})
+    rest = [row for row in rows if row not in ranked]
+    names = sorted({name for row in rows for name in row.params})
+    everyone = [*ranked, *rest]
+    columns: dict[str, list[Any]] = {
+        "rank": [*range(1, len(ranked) + 1), *[None] * len(rest)],
+        "trial": [row.number for row in everyone],
+        "state": [row.state for row in everyone],
+        source.plan.metric: [row.value for row in everyone],
+        **{name: [str(row.params.get(name)) for row in everyone] for name in names},
+        "run_id": [row.run_id for row in everyone],
+    }
+    source.session.tracking.put("log_table", source.parent, columns, "leaderboard.json")
+
+
+def _draw(source: StudySource, rows: list[TrialRow]) -> None:
+    """History, parallel coordinates, importance, slices; what too few trials cannot fill is left out."""
+    shown = [row for row in rows if row.state in DRAWN_STATES and row.value is not None]
+    folder = source.parent_folder / "artifacts" / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = source.plan
+    if not shown:
+        return
+    log = {
+        name
+        for name, parameter in (plan.space.items() if isinstance(plan.space, dict) else ())
+        if (isinstance(parameter, Range) and parameter.log) or _spans_decades(parameter)
+    }
+    names = [name for name in shown[0].params if all(name in row.params for row in shown)]
+    params: dict[str, Sequence[Any]] = {name: [row.params[name] for row in shown] for name in names}
+    values = [row.value for row in shown if row.value is not None]
+    figures = {
+        "history": study_plots.study_history(
+            [row.number for row in shown], values, [row.state for row in shown], plan.metric, plan.direction
+        )
+    }
+    if params:
+        figures["parallel_coordinates"] = study_plots.parallel_coordinates(
+            params, values, plan.metric, plan.direction, log
+        )
+        figures["slices"] = study_plots.slices(params, values, plan.metric, log, plan.direction)
+        interactive = study_plots.interactive_parallel_coordinates(params, values, plan.metric, plan.direction, log)
+        interactive.write_html(folder / "parallel_coordinates.html", include_plotlyjs=True)
+    importances = source.search.importances()
+    if importances:
+        figures["importance"] = study_plots.importance(importances, plan.metric)
+    for name, figure in figures.items():
+        save(figure, folder / f"{name}.png")
+    source.session.tracking.put("log_files", source.parent, folder, "pictures")
+
+
+def _spans_decades(parameter: Range | Choice) -> bool:
+    """Whether a list of numbers (batch sizes) reads best on a logarithmic axis."""
+    if not isinstance(parameter, Choice):
+        return False
+    numbers = [value for value in parameter.values if isinstance(value, int | float) and not isinstance(value, bool)]
+    return len(numbers) == len(parameter.values) and min(numbers) > 0 and max(numbers) >= 8 * min(numbers)
+
+
+def _champion(source: StudySource, best: TrialRow) -> dict[str, float]:
+    """Tests the best trial's checkpoint and registers it, unless the study has done so already."""
+    session = source.session
+    assert best.run_id is not None
+    requirements = [f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "numpy")]
+    payload = {
+        "spec": str(session.home.trial_folder(best.run_id) / "spec.json"),
+        "tracking_uri": session.home.tracking_uri,
+        "parent": source.parent,
+        "model_name": source.experiment.name,
+        "study": source.name,
+        "value": best.value,
+        "metric": source.plan.metric,
+        "direction": source.plan.direction,
+        "requirements": requirements,
+    }
+    session.tracking.get("flush")  # from here until it returns, the champion's process is the one writer
+    try:
+        result = session.executor.call("studies.champion:publish", payload, session.display.refresh)
+    except RuntimeError as error:
+        result = {"error": str(error)}
+    if "error" in result:
+        session.display.say(f"the champion could not be published: {result['error']}")
+        session.tracking.put("set_tags", source.parent, {"harness.error": result["error"]})
+        return {}
+    if result.get("note"):
+        session.display.say(result["note"])
+    return result["test"]
