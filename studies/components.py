@@ -27,8 +27,9 @@ def import_class(class_path: str) -> type:
     try:
         return getattr(module, name)
     except AttributeError:
-        public = [item for item in dir(module) if not item.startswith("_")]
-        raise ValueError(f"class_path={class_path!r}: {module_name} has no {name}{nearest(name, public)}") from None
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        hint = nearest(name, classes, f"{module_name}.")
+        raise ValueError(f"class_path={class_path!r}: {module_name} has no {name}{hint}") from None
 
 
 def parameters_of(cls: type) -> set[str]:
