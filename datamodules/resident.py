@@ -88,7 +88,8 @@ class ResidentLoader:
         self.drop_last, self.transform = drop_last, transform
         self.sampler = SeededOrder(samples, shuffle, seed)  # where Lightning looks for set_epoch
         self.batch_sampler = None  # Lightning asks for it wherever there is a sampler
-        self._next_batch = 0
+        self._next_batch = 0  # how far the newest iteration has come
+        self._first_batch = 0  # where the next one begins
 
     def __len__(self) -> int:
         _, world_size = _rank_and_world_size()
@@ -98,7 +99,7 @@ class ResidentLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         # A generator, so nothing here runs before the first batch is wanted: Lightning calls iter() before
         # it has told the sampler the epoch.
-        first, self._next_batch = self._next_batch % len(self), 0
+        first, self._first_batch = self._first_batch % len(self), 0
         rank, world_size = _rank_and_world_size()
         epoch = self.sampler.epoch
         device = self.tensors[0].device
@@ -124,7 +125,7 @@ class ResidentLoader:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Makes the next iteration, and only that one, begin at the position of `state`."""
-        self._next_batch = state["next_batch"]
+        self._next_batch = self._first_batch = state["next_batch"]
 
 
 def seeded_generator(*entropy: int, device: torch.device | str = "cpu") -> torch.Generator:

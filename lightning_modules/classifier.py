@@ -56,7 +56,7 @@ class Classifier(pl.LightningModule):
             "weight_decay": weight_decay,
             "schedule": schedule,
         }
-        # Plain tensors (3,): summed loss, correct, samples. No buffers: they are no part of a checkpoint.
+        # (3,): summed loss, correct, samples. No buffers: they are no part of the weights.
         self._train_sums: Tensor | None = None
         self._eval_sums: Tensor | None = None
         self._logged_step = 0
@@ -68,6 +68,16 @@ class Classifier(pl.LightningModule):
         loss, sums = self._score(batch)
         self._train_sums = sums if self._train_sums is None else self._train_sums + sums
         return loss
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["train_sums"] = self._train_sums  # of an interval that a resumed run will end
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._train_sums = checkpoint.get("train_sums")
+
+    def on_train_start(self) -> None:
+        if self._train_sums is not None:
+            self._train_sums = self._train_sums.to(self.device)
 
     def on_train_epoch_start(self) -> None:
         self._train_sums = None

@@ -88,7 +88,7 @@ class GRUSeq2Seq(pl.LightningModule):
         self.encoder = CELLS[cell](vocab_size, hidden_size, **options)
         self.decoder = CELLS[cell](vocab_size, hidden_size, **options)
         self.output = nn.Linear(hidden_size, vocab_size)
-        # Plain tensors, no part of a checkpoint: (2,) summed loss, characters; (5,) these and right
+        # Plain tensors, no part of the weights: (2,) summed loss, characters; (5,) these and right
         # characters, right words, words.
         self._train_sums: Tensor | None = None
         self._eval_sums: Tensor | None = None
@@ -158,6 +158,16 @@ class GRUSeq2Seq(pl.LightningModule):
         sums = torch.stack([loss.detach().float(), characters.float()])
         self._train_sums = sums if self._train_sums is None else self._train_sums + sums
         return loss / characters
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["train_sums"] = self._train_sums  # of an interval that a resumed run will end
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._train_sums = checkpoint.get("train_sums")
+
+    def on_train_start(self) -> None:
+        if self._train_sums is not None:
+            self._train_sums = self._train_sums.to(self.device)
 
     def on_train_epoch_start(self) -> None:
         self._train_sums = None

@@ -26,7 +26,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
-from studies.callbacks import Checkpoints, EventLogger, ResourceSampler, Verdicts
+from studies.callbacks import EventLogger, ResourceSampler, Verdicts
+from studies.checkpoints import Checkpoints
 from studies.components import build_datamodule, build_module, instantiate, sizes_of
 from studies.event_log import NAME, EventReader, EventWriter
 from studies.link import DRIVER_FD, Link
@@ -69,6 +70,7 @@ def run(spec: TrialSpec, link: Link) -> None:
         ending = Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
         traceback.print_exc()
     resources.stop()
+    resources.join()  # nothing is said after the ending
     link.say(ending, durable=True)
 
 
@@ -79,7 +81,8 @@ def _run(spec: TrialSpec, link: Link) -> Finished | Stopped:
     logger = EventLogger(link)
     checkpoints = Checkpoints(link, Path(spec.folder) / "checkpoints", spec.metric, spec.direction)
     checkpoints.folder.mkdir(parents=True, exist_ok=True)
-    trainer = build_trainer(spec, logger, [checkpoints, Verdicts(link, spec.metric, spec.pruning)])
+    # In this order: where Verdicts stops a fit, Checkpoints saves it.
+    trainer = build_trainer(spec, logger, [Verdicts(link, spec.metric, spec.pruning), checkpoints])
     logger.trainer = trainer
     link.say(_started(spec, trainer))
 

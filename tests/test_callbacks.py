@@ -7,7 +7,8 @@ import torch
 from pytorch_lightning import Trainer
 from toy import Toy, ToyData
 
-from studies.callbacks import Checkpoints, EventLogger, ResourceSampler, Verdicts, random_states, restore_random_states
+from studies.callbacks import EventLogger, ResourceSampler, Verdicts
+from studies.checkpoints import Checkpoints, random_states, restore_random_states
 from studies.event_log import NAME, EventReader, EventWriter
 from studies.link import Link
 from studies.messages import CheckpointSaved, Event, Metrics, Report, Resources

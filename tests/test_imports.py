@@ -56,9 +56,10 @@ def test_the_ground_floor_is_standard_library(name: str) -> None:
 
 
 ALLOWED = {
-    "callbacks": {"link", "messages"},
+    "checkpoints": {"link", "messages"},
+    "callbacks": {"checkpoints", "link", "messages"},
     "components": {"nearest"},
-    "trial": {"components", "callbacks", "event_log", "figures", "link", "messages", "plots"},
+    "trial": {"components", "callbacks", "checkpoints", "event_log", "figures", "link", "messages", "plots"},
     "search": {"locks", "space"},
     "tracking": {"locks", "messages", "nearest"},
     "executors.local": {"event_log", "link", "messages", "trial"},

@@ -3,11 +3,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from studies.event_log import NAME, EventReader, EventWriter
 from studies.link import Link
-from studies.messages import Artifact, Event, Failed, Finished, Metrics, Started, TrialSpec
+from studies.messages import Artifact, Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
 from studies.trial import run
 
 TOY: dict[str, Any] = {
@@ -70,6 +71,58 @@ def test_going_on_from_an_epochs_end_gives_the_same_bits(tmp_path: Path) -> None
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert isinstance(resumed[-1], Finished) and isinstance(whole[-1], Finished)
     assert resumed[-1].summary["best/val/loss"] == whole[-1].summary["best/val/loss"]
+
+
+class StopAfter(Link):
+    """A driver that says stop once a step has been logged."""
+
+    def __init__(self, log: EventWriter, step: int) -> None:
+        super().__init__(log)
+        self.step = step
+
+    def say(self, event: Event, *, durable: bool = False) -> None:
+        super().say(event, durable=durable)
+        if isinstance(event, Metrics) and event.step >= self.step:
+            self.stop_reason = "interrupted"
+
+
+def shipped(name: str, folder: Path) -> dict[str, Any]:
+    """Small versions of the shipped models, with dropout, on resident data."""
+    (folder / "words.txt").write_text("\n".join(a + b + c for a in "abcde" for b in "fghi" for c in "jklm"))
+    words = {"batch_size": 8, "validation_size": 5, "test_size": 5, "words_file": str(folder / "words.txt")}
+    models = {
+        "MLP": {"hidden_sizes": [16], "dropout": 0.3, "batch_norm": True},
+        "CNN": {"width": 4, "depth": 2, "dropout": 0.3},
+        "GRUSeq2Seq": {"hidden_size": 12, "num_layers": 2, "dropout": 0.3},
+    }
+    data = {"class_path": "toy.ToyImages", "init_args": {}}
+    if name == "GRUSeq2Seq":
+        data = {"class_path": "datamodules.WordReversal", "init_args": words}
+    model = {"class_path": f"lightning_modules.{name}", "init_args": {**models[name], "schedule": "cosine"}}
+    return {"model": model, "data": data, "trainer": {"max_epochs": 3, "log_every_n_steps": 4}}
+
+
+@pytest.mark.parametrize("name", ["MLP", "CNN", "GRUSeq2Seq"])
+@pytest.mark.parametrize("step", [4, 12, 20])
+def test_stopped_inside_an_epoch_and_gone_on_is_never_stopped(tmp_path: Path, name: str, step: int) -> None:
+    experiment = shipped(name, tmp_path)
+    fields = {"metric": "val/loss", "direction": "minimize"}
+    whole = events_of(tmp_path / "whole", experiment, **fields)
+    assert isinstance(whole[-1], Finished), whole[-1]
+
+    folder = tmp_path / "parts"
+    spec = TrialSpec(run_id="r", experiment=experiment, seed=1, folder=str(folder), threads=1, **fields)  # type: ignore[arg-type]
+    run(spec, StopAfter(EventWriter(folder / NAME), step))
+    stopped = EventReader(folder / NAME).read()
+    assert isinstance(stopped[-1], Stopped) and stopped[-1].why == "interrupted"
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == step + 1, "at the next step at which nothing else happens"
+
+    resumed = events_of(tmp_path / "parts", experiment, resume=str(folder / "checkpoints" / "last.ckpt"), **fields)
+    assert isinstance(resumed[-1], Finished), resumed[-1]
+    assert series(resumed) == series(whole), "the same metrics at the same steps, none twice"
+    a, b = weights(tmp_path / "whole"), weights(folder)
+    assert all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_what_the_users_code_raises_is_an_event(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from datamodules import ResidentLoader
+
 
 class Toy(LightningModule):
     """Linear regression.
@@ -106,6 +108,33 @@ class ToyData(LightningDataModule):
         return DataLoader(self.data, self.batch_size)
 
     test_dataloader = val_dataloader
+
+
+class ToyImages(LightningDataModule):
+    """Random images of three classes, resident, as the shipped datamodules are.
+
+    Args:
+        batch_size: images per batch.
+        seed: of their order.
+    """
+
+    def __init__(self, batch_size: int = 8, seed: int = 0) -> None:
+        super().__init__()
+        self.batch_size, self.seed = batch_size, seed
+        generator = torch.Generator().manual_seed(0)
+        labels = torch.arange(104) % 3
+        images = torch.randn(104, 1, 12, 12, generator=generator) + labels[:, None, None, None]
+        self.tensors = (images, labels)
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        return {"image_shape": [1, 12, 12], "num_classes": 3, "class_names": ["a", "b", "c"]}
+
+    def train_dataloader(self) -> ResidentLoader:
+        return ResidentLoader(self.tensors, self.batch_size, shuffle=True, seed=self.seed, drop_last=True)
+
+    def val_dataloader(self) -> ResidentLoader:
+        return ResidentLoader(self.tensors, 50)
 
 
 class Broken(Toy):

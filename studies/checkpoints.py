@@ -1,0 +1,174 @@
+"""Where a trial can go on: best.ckpt and last.ckpt, complete, atomic, and exact to the step."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from studies.link import Link
+from studies.messages import CheckpointSaved, better
+
+SAVE_SECONDS = 60.0  # at most so much work is lost to a power cut
+
+
+class Checkpoints(Callback):
+    """Keeps best.ckpt (by the metric; the newest if there is none) and last.ckpt, where a trial can go on.
+
+    last.ckpt is written at the end of each epoch and, where the loader knows its position so that going on is
+    exact to the step, also where a trial is stopped, and once a minute. Both hold module, optimizer, scheduler,
+    loops and the states of all random number generators. They are written beside their name, flushed and
+    renamed, so a crash leaves the one before.
+
+    Args:
+        folder: where the two files go.
+        metric: logged name whose best value picks best.ckpt, or None.
+        direction: "maximize" or "minimize".
+    """
+
+    def __init__(self, link: Link, folder: str | Path, metric: str | None, direction: str) -> None:
+        self.link = link
+        self.folder = Path(folder)
+        self.metric = metric
+        self.direction = direction
+        self.best_value: float | None = None
+        self.best_step: int | None = None
+        self.best_epoch: int | None = None
+        self._saved = time.monotonic()
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last.ckpt"
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # A schedule that asks for the number of steps makes Lightning set up the loader before it knows of the
+        # checkpoint, and then (2.6.6) it never gives the loader its position back.
+        loop = trainer.fit_loop
+        if loop._combined_loader_states_to_load:
+            loop._load_combined_loader_states()
+            iter(loop._data_fetcher)  # type: ignore[arg-type]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit" or self.metric is None:
+            return
+        value = metric_value(trainer, self.metric)
+        if better(value, self.best_value, self.direction):
+            self.best_value, self.best_step = value, trainer.global_step
+            self.best_epoch = trainer.current_epoch
+            self._save(trainer, self.best, value)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # The clock is each rank's own, but all ranks must save together: they do where they stop.
+        due = trainer.world_size == 1 and time.monotonic() - self._saved > SAVE_SECONDS
+        if (due or trainer.should_stop) and can_leave(trainer, batch_idx) and _knows_its_position(trainer):
+            self._save(trainer, self.last, None)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return  # stopped inside the epoch
+        self._save(trainer, self.last, None)
+        if self.metric is None:
+            self.best_step, self.best_epoch = trainer.global_step, trainer.current_epoch
+            _replace_by_link(self.last, self.best)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.metric is None and self.best_step is None and not trainer.should_stop:  # max_steps within an epoch
+            self.best_step, self.best_epoch = trainer.global_step, trainer.current_epoch
+            self._save(trainer, self.best, None)
+
+    def _save(self, trainer: Trainer, path: Path, value: float | None) -> None:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # beside it: a rename across disks isn't atomic
+        trainer.save_checkpoint(temporary, weights_only=False)  # optimizer and loops too
+        if trainer.is_global_zero:
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            self._saved = time.monotonic()
+            self.link.say(CheckpointSaved(str(path), trainer.global_step, trainer.current_epoch, value))
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["random_states"] = random_states()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        restore_random_states(checkpoint["random_states"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_value": self.best_value, "best_step": self.best_step, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_value = state_dict["best_value"]
+        self.best_step = state_dict["best_step"]
+        self.best_epoch = state_dict["best_epoch"]
+
+
+def metric_value(trainer: Trainer, metric: str) -> float:
+    """The newest value of a logged metric.
+
+    Raises:
+        ValueError: if the module logs no such metric.
+    """
+    if metric not in trainer.callback_metrics:
+        logged = ", ".join(sorted(trainer.callback_metrics))
+        raise ValueError(f"metric must be one the module logs in validation ({logged}), but got {metric=!r}")
+    return float(trainer.callback_metrics[metric])
+
+
+def can_leave(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether nothing more belongs to this batch: no logging, no validation, no end of the epoch.
+
+    There a fit can be left, saved, and taken up with the next batch as if it had never been left.
+    """
+    every = trainer.fit_loop.total_batch_idx + 1  # batches of all epochs
+    batches = every if trainer.check_val_every_n_epoch is None else batch_idx + 1
+    validates = bool(trainer.val_check_batch) and batches % (trainer.val_check_batch or 1) == 0
+    interval = getattr(trainer, "log_every_n_steps", 0) or 0
+    logs = bool(interval) and (every % interval == 0 or trainer.global_step % interval == 0)
+    accumulates = (batch_idx + 1) % trainer.accumulate_grad_batches != 0  # gradients are in no checkpoint
+    return not (trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or validates or logs or accumulates)
+
+
+def _knows_its_position(trainer: Trainer) -> bool:
+    """Whether the training loader can be put back to where it was inside an epoch."""
+    loader = trainer.train_dataloader
+    return hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+
+
+def _replace_by_link(source: Path, target: Path) -> None:
+    """Gives a file a second name, atomically, without copying it."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    os.link(source, temporary)
+    temporary.replace(target)
+
+
+def random_states() -> dict[str, Any]:
+    """States of Python's, NumPy's and PyTorch's generators, in types that load with weights_only=True."""
+    numpy_state: Any = np.random.get_state(legacy=True)
+    name, keys, position, has_gauss, gauss = numpy_state
+    return {
+        "python": random.getstate(),
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Undoes random_states()."""
+    random.setstate(states["python"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"].cpu())
+    if states["cuda"]:
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
