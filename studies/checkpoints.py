@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from studies.link import Link
 from studies.messages import CheckpointSaved, better
 
 SAVE_SECONDS = 60.0  # at most so much work is lost to a power cut
+PREVIOUS = "previous.ckpt"  # last.ckpt, as it was before
 
 
 class Checkpoints(Callback):
@@ -81,7 +83,7 @@ class Checkpoints(Callback):
         self._save(trainer, self.last, None)
         if self.metric is None:
             self.best_step, self.best_epoch = trainer.global_step, trainer.current_epoch
-            _replace_by_link(self.last, self.best)
+            replace_by_link(self.last, self.best)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.metric is None and self.best_step is None and not trainer.should_stop:  # max_steps within an epoch
@@ -94,6 +96,10 @@ class Checkpoints(Callback):
         if trainer.is_global_zero:
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
+            if path == self.last and path.exists():
+                replace_by_link(
+                    path, self.folder / PREVIOUS
+                )  # should the disk lose the newest, the one before is there
             temporary.replace(path)
             self._saved = time.monotonic()
             self.link.say(CheckpointSaved(str(path), trainer.global_step, trainer.current_epoch, value))
@@ -111,6 +117,23 @@ class Checkpoints(Callback):
         self.best_value = state_dict["best_value"]
         self.best_step = state_dict["best_step"]
         self.best_epoch = state_dict["best_epoch"]
+
+
+def loadable(path: str | None) -> str | None:
+    """The checkpoint, or where it is broken the one before it, or None where that is too; says what is skipped.
+
+    Empty, truncated and bit-flipped files raise all sorts of errors; a whole one loads with weights_only.
+    """
+    for candidate in [Path(path), Path(path).with_name(PREVIOUS)] if path else []:
+        try:
+            torch.load(candidate, map_location="cpu", weights_only=True)["loops"]
+        except FileNotFoundError:
+            continue
+        except Exception as error:
+            warnings.warn(f"checkpoint {candidate} is broken and skipped: {type(error).__name__}", stacklevel=2)
+        else:
+            return str(candidate)
+    return None
 
 
 def metric_value(trainer: Trainer, metric: str) -> float:
@@ -145,7 +168,7 @@ def _knows_its_position(trainer: Trainer) -> bool:
     return hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
 
 
-def _replace_by_link(source: Path, target: Path) -> None:
+def replace_by_link(source: Path, target: Path) -> None:
     """Gives a file a second name, atomically, without copying it."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     os.link(source, temporary)

@@ -27,7 +27,7 @@ import torch
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
 from studies.callbacks import EventLogger, ResourceSampler, Verdicts
-from studies.checkpoints import Checkpoints
+from studies.checkpoints import Checkpoints, loadable
 from studies.components import build_datamodule, build_module, instantiate, sizes_of
 from studies.event_log import NAME, EventReader, EventWriter
 from studies.link import DRIVER_FD, Link
@@ -87,7 +87,7 @@ def _run(spec: TrialSpec, link: Link) -> Finished | Stopped:
     link.say(_started(spec, trainer))
 
     began = time.perf_counter()
-    trainer.fit(module, datamodule=datamodule, ckpt_path=spec.resume, weights_only=True)
+    trainer.fit(module, datamodule=datamodule, ckpt_path=loadable(spec.resume), weights_only=True)
     summary: dict[str, float] = {"fit_seconds": time.perf_counter() - began}
     if checkpoints.best_value is not None:
         summary[f"best/{spec.metric}"] = checkpoints.best_value

@@ -8,7 +8,7 @@ from pytorch_lightning import Trainer
 from toy import Toy, ToyData
 
 from studies.callbacks import EventLogger, ResourceSampler, Verdicts
-from studies.checkpoints import Checkpoints, random_states, restore_random_states
+from studies.checkpoints import PREVIOUS, Checkpoints, loadable, random_states, restore_random_states
 from studies.event_log import NAME, EventReader, EventWriter
 from studies.link import Link
 from studies.messages import CheckpointSaved, Event, Metrics, Report, Resources
@@ -54,7 +54,9 @@ def test_best_and_last_checkpoint(tmp_path: Path) -> None:
     assert torch.load(checkpoints.last, weights_only=True)["global_step"] == 12
     best = torch.load(checkpoints.best, weights_only=True)
     assert best["global_step"] == checkpoints.best_step and "random_states" in best and "optimizer_states" in best
-    assert {path.name for path in checkpoints.folder.iterdir()} == {"best.ckpt", "last.ckpt"}, "no temporary files"
+    assert {path.name for path in checkpoints.folder.iterdir()} == {"best.ckpt", "last.ckpt", PREVIOUS}, (
+        "no temporary files"
+    )
     assert len(events(tmp_path, CheckpointSaved)) >= 4
 
 
@@ -91,6 +93,23 @@ def test_a_verdict_ends_the_fit_at_that_report(tmp_path: Path) -> None:
     fit(tmp_path, Pruning(EventWriter(tmp_path / NAME)), epochs=9)
     assert [e.epoch for e in events(tmp_path, Report)] == [0, 1]  # type: ignore[attr-defined]
     assert max(e.step for e in events(tmp_path, Metrics)) == 8  # type: ignore[attr-defined]
+
+
+def test_a_broken_checkpoint_is_skipped_for_the_one_before(tmp_path: Path) -> None:
+    checkpoints = fit(tmp_path, Link(EventWriter(tmp_path / NAME)))
+    last, previous = checkpoints.last, checkpoints.folder / PREVIOUS
+    whole = last.read_bytes()
+    assert loadable(str(last)) == str(last)
+    assert torch.load(previous, weights_only=True)["global_step"] == 8
+    middle = len(whole) // 2
+    for broken in (b"", whole[:100], whole[:middle], b"\x00" * len(whole)):
+        last.write_bytes(broken)
+        with pytest.warns(UserWarning, match=r"last\.ckpt is broken"):
+            assert loadable(str(last)) == str(previous)
+    previous.write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"previous\.ckpt is broken"):
+        assert loadable(str(last)) is None
+    assert loadable(None) is None
 
 
 def test_all_random_generators_come_back(tmp_path: Path) -> None:
