@@ -68,6 +68,12 @@ def build_parser() -> Parser:
         "--timeout", type=float, metavar="T", help="seconds after which running trials stop; again goes on"
     )
     study.add_argument(
+        "--trial-timeout", type=float, metavar="T", help="seconds without an event after which a trial has failed"
+    )
+    study.add_argument(
+        "--max-failures", type=int, default=10, metavar="N", help="failed trials in a row that end it (default: 10)"
+    )
+    study.add_argument(
         "--no-test", action="store_true", help="leave the test set alone and register no champion at the end"
     )
     study.add_argument("--storage", metavar="URL", help="Optuna's database (default: mlruns/optuna.db)")
@@ -237,8 +243,10 @@ def _study(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
     experiment = _load(options, overrides)
     _at_least("trials", options.trials)
     _at_least("workers", options.workers)
-    if options.timeout is not None:
-        _at_least("timeout", options.timeout)
+    _at_least("max-failures", options.max_failures)
+    for name, seconds in {"timeout": options.timeout, "trial-timeout": options.trial_timeout}.items():
+        if seconds is not None:
+            _at_least(name, seconds)
     if options.study_name is not None and not re.fullmatch(r"[\w][\w.-]{0,99}", options.study_name):
         raise BadInput(f"study-name must be letters, digits, '.', '_' and '-', but got {options.study_name!r}")
     if options.executor == "inline" and options.workers != 1:
@@ -259,6 +267,8 @@ def _study(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
             test=not options.no_test,
             trials=options.trials,
             timeout=options.timeout,
+            trial_timeout=options.trial_timeout,
+            max_failures=options.max_failures,
             study_name=options.study_name,
             storage=options.storage,
         ),

@@ -48,6 +48,8 @@ class Options:
     test: bool = True
     trials: int = 1
     timeout: float | None = None
+    trial_timeout: float | None = None
+    max_failures: int = 10
     study_name: str | None = None
     storage: str | None = None
 
@@ -130,7 +132,7 @@ class Session:
         (folder / "config.yaml").write_text(dump_yaml(config))
 
     def loop(self, deadline: float | None = None) -> TrialLoop:
-        return TrialLoop(self.executor, self.tracking, self.display, deadline)
+        return TrialLoop(self.executor, self.tracking, self.display, deadline, self.options.trial_timeout)
 
     def close(self) -> None:
         self.executor.close()
@@ -259,6 +261,6 @@ def study(experiment: Experiment, options: Options) -> Result:
         finally:
             lease.release()
     status = "interrupted" if loop.signal else "timeout" if loop.timed_out else "finished"
-    if status == "finished" and fields["best"] is None:
+    if status == "finished" and (fields["best"] is None or source.gave_up):
         status = "failed"
     return Result(status, time.monotonic() - began, loop.signal, fields)

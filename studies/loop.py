@@ -22,6 +22,7 @@ from studies.messages import (
     Finished,
     Metrics,
     Report,
+    Resources,
     Started,
     Stopped,
     TrialSpec,
@@ -75,6 +76,7 @@ class Live:
     epochs: int | None = None
     steps: int | None = None
     prune: bool = False
+    heard: float = field(default_factory=time.monotonic)  # when it last said something of its work
 
 
 class TrialLoop:
@@ -83,15 +85,22 @@ class TrialLoop:
     Args:
         display: see studies.display.Display.
         deadline: time.monotonic() after which running trials are stopped as interrupted, or None.
+        silence: seconds without an event after which a trial has hung: it is killed and has failed; or None.
     """
 
     def __init__(
-        self, executor: LocalExecutor, tracking: TrackingQueue, display: Any, deadline: float | None = None
+        self,
+        executor: LocalExecutor,
+        tracking: TrackingQueue,
+        display: Any,
+        deadline: float | None = None,
+        silence: float | None = None,
     ) -> None:
         self.executor = executor
         self.tracking = tracking
         self.display = display
         self.deadline = deadline
+        self.silence = silence
         self.timed_out = False
         self._signals: list[int] = []
         self._told = False  # whether the trials were told to stop
@@ -112,6 +121,7 @@ class TrialLoop:
                 for message in self.executor.wait(0.25):
                     self._on_message(message)
                 self._act_on_signals()
+                self._end_the_silent()
                 if self.deadline is not None and time.monotonic() > self.deadline and not self.timed_out:
                     self.timed_out = True
                     self._stop_all()
@@ -146,6 +156,13 @@ class TrialLoop:
             for run_id in self.executor.running:
                 self.executor.kill(run_id)
 
+    def _end_the_silent(self) -> None:
+        for run_id, live in self._live.items():
+            if self.silence is not None and time.monotonic() - live.heard > self.silence and live.ending is None:
+                error = f"the trial said nothing for {self.silence:.0f} s (--trial-timeout) and was killed"
+                live.ending = Failed(error, error + "; log.txt may say why")
+                self.executor.kill(run_id)
+
     def _stop_all(self) -> None:
         for run_id in self.executor.running:
             self.executor.stop(run_id, "interrupted")
@@ -156,7 +173,7 @@ class TrialLoop:
         if live.ending is not None and not _may_go_on(live.ending):
             self._close(live)
             return
-        live.ending, live.floor = None, dict(live.logged)
+        live.ending, live.floor, live.heard = None, dict(live.logged), time.monotonic()
         self._live[spec.run_id] = live
         self.display.trial_started(spec.number, spec.params)
         self.executor.submit(spec)
@@ -174,6 +191,8 @@ class TrialLoop:
 
     def _read(self, live: Live) -> None:
         for event in live.reader.read():
+            if not isinstance(event, Resources):  # those come from a thread, which lives on where training hangs
+                live.heard = time.monotonic()
             self._take(live, event)
 
     def _take(self, live: Live, event: Event) -> None:

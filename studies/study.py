@@ -54,6 +54,12 @@ class StudySource:
             session.display.went_on(done, best.value if best else None, best.number if best else None)
             session.display.say(f"study {name} goes on: {done} of {self.total} trials are done")
         self._mend_runs(rows)
+        self._failures = 0  # in a row
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether so many trials in a row have failed that the next would too."""
+        return self._failures >= self.session.options.max_failures
 
     def _reports(self) -> int | None:
         """How often a whole trial validates, as far as the trainer section says."""
@@ -106,6 +112,8 @@ class StudySource:
                 self.session.tracking.put("end", run_id, "KILLED", "interrupted")
 
     def next(self) -> TrialSpec | None:
+        if self.gave_up:
+            return None
         if self._unfinished:
             row = self.search.reopen(self._unfinished.pop(0))
         elif self._open < self.total:
@@ -152,3 +160,8 @@ class StudySource:
     def ended(self, spec: TrialSpec, ending: Ending) -> None:
         if ending.state != "INTERRUPTED":  # that one stays RUNNING, and the next start goes on with it
             self.search.tell(spec.number, ending.state, ending.value)
+            self._failures = self._failures + 1 if ending.state == "FAIL" else 0
+            if self.gave_up:
+                self.session.display.say(
+                    f"{self._failures} trials in a row have failed: the study ends (--max-failures)"
+                )

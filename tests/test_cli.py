@@ -135,6 +135,29 @@ def test_a_nan_fails_its_trial_and_the_study_goes_on(home: Path, toy: Path, caps
     assert sorted(trial["state"] for trial in answer["trials"]) == ["COMPLETE", "FAIL"]
 
 
+def test_a_trial_that_hangs_has_failed_and_so_does_a_study_that_only_fails(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hangs = [
+        "study",
+        str(toy),
+        "--trials",
+        "9",
+        "--model.trouble",
+        "hang",
+        "--trial-timeout",
+        "2",
+        "--max-failures",
+        "2",
+    ]
+    status, answer, err = run(capsys, *hangs)
+    assert status == 1 and answer["status"] == "failed"
+    assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL"], "the rest was not tried"
+    assert "said nothing for 2 s" in err and "2 trials in a row have failed" in err
+    failed = client.get_run(answer["trials"][0]["run_id"])
+    assert failed.info.status == "FAILED" and "said nothing" in failed.data.tags["harness.error"]
+
+
 def test_a_process_that_dies_goes_on_from_its_checkpoint(
     home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -233,6 +256,8 @@ TYPED = [
     (["study", "TOY", "--workers", "0"], "workers must be at least 1"),
     (["study", "TOY", "--timeout", "-1"], "timeout must be at least 1"),
     (["study", "TOY", "--timeout", "nan"], "timeout must be at least 1"),
+    (["study", "TOY", "--trial-timeout", "0"], "trial-timeout must be at least 1"),
+    (["study", "TOY", "--max-failures", "0"], "max-failures must be at least 1"),
     (["study", "TOY", "--sampler", "tpee"], "did you mean tpe"),
     (["study", "TOY", "--pruner", "medain"], "did you mean median"),
     (["study", "TOY", "--sampler", "grid"], "the grid sampler needs a list or a step for model.learning_rate"),

@@ -33,7 +33,7 @@ class Toy(LightningModule):
         learning_rate: float = 0.1,
         width: int = 1,
         num_features: int = 1,
-        trouble: Literal["none", "raise", "nan", "kill", "exit"] = "none",
+        trouble: Literal["none", "raise", "nan", "kill", "exit", "hang"] = "none",
         once: bool = False,
         seconds: float = 0.0,
     ) -> None:
@@ -67,6 +67,8 @@ class Toy(LightningModule):
             os.kill(os.getpid(), signal.SIGKILL)
         if trouble == "exit":
             os._exit(7)
+        if trouble == "hang":
+            time.sleep(3600)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         loss = nn.functional.mse_loss(self(batch[0]), batch[1])
