@@ -6,48 +6,74 @@ recognised by its missing newline. Standard library only.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
+import time
 from pathlib import Path
 
 from studies.messages import Event, parse_event
 
 NAME = "events.jsonl"
+WAIT_SECONDS = 30.0  # for a predecessor that is on its way out
 
 
 class EventWriter:
-    """Appends events; each is one write() to a file opened with O_APPEND, so lines never mix."""
+    """Appends events. Its lock on the file says who is the one process that runs the trial.
 
-    def __init__(self, path: str | Path) -> None:
+    Raises:
+        TimeoutError: if another process keeps writing this log.
+    """
+
+    def __init__(self, path: str | Path, wait: float = WAIT_SECONDS) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        repair(self.path)
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._appending = threading.Lock()
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go when its holder dies
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    os.close(self._file)
+                    raise TimeoutError(f"{self.path} is being written by another process") from None
+                time.sleep(0.05)
+        repair(self.path)
 
     def append(self, event: Event, *, durable: bool = False) -> None:
         """Appends one event; `durable` also waits until the disk has it (survives a power cut)."""
         line = event.to_json().encode() + b"\n"
-        while line:  # a short write (a disk that fills up) goes on or raises, it never passes silently
-            line = line[os.write(self._file, line) :]
-        if durable:
-            os.fsync(self._file)
+        with self._appending:
+            size = os.fstat(self._file).st_size
+            try:
+                while line:  # a short write (a disk that fills up) goes on or raises, it never passes silently
+                    line = line[os.write(self._file, line) :]
+                if durable:
+                    os.fsync(self._file)
+            except OSError:
+                os.ftruncate(self._file, size)  # half a line would swallow the next one
+                raise
 
     def close(self) -> None:
         os.close(self._file)
 
 
 class EventReader:
-    """Reads a log that another process is writing: each call returns the complete lines since the last."""
+    """Reads a log that another process is writing: each call returns the complete lines since the last.
+
+    Attributes:
+        broken: what could not be understood so far, one line each, for a warning; the rest is not lost by it.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.broken: list[str] = []
         self._offset = 0
 
     def read(self) -> list[Event]:
-        """New events, oldest first; a last line without its newline waits for the next call.
-
-        Raises:
-            ValueError: if a complete line is not an event; the message names file and line start.
-        """
+        """New events, oldest first; a last line without its newline waits for the next call."""
         try:
             with open(self.path, "rb") as file:
                 file.seek(self._offset)
@@ -56,11 +82,11 @@ class EventReader:
             return []
         whole = data.rfind(b"\n") + 1
         events = []
-        for line in data[:whole].splitlines():
+        for line in data[:whole].split(b"\n")[:-1]:
             try:
                 events.append(parse_event(line))
             except ValueError as error:
-                raise ValueError(f"{self.path}: {error}") from error
+                self.broken.append(f"{self.path}: {error}")
         self._offset += whole
         return events
 
@@ -75,3 +101,15 @@ def repair(path: str | Path) -> int:
     if torn:
         os.truncate(path, len(data) - torn)
     return torn
+
+
+def is_being_written(path: str | Path) -> bool:
+    """Whether a live process writes this log."""
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

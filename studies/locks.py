@@ -54,7 +54,39 @@ class Lease:
         os.pwrite(file, holder.encode(), 0)
         self._file = file
 
+    @property
+    def is_held(self) -> bool:
+        """Whether some process has it now."""
+        if not self.path.exists():
+            return False
+        with open(self.path) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
     def release(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def this_process() -> str:
+    """A name of this process that no later one on any machine will have: host, number, start time."""
+    return f"{socket.gethostname()} {os.getpid()} {_start_time(os.getpid())}"
+
+
+def may_live(process: str) -> bool:
+    """Whether the process of such a name may be running: if it is on another machine, nobody here can say."""
+    host, pid, started = process.split()
+    return host != socket.gethostname() or _start_time(int(pid)) == started
+
+
+def _start_time(pid: int) -> str | None:
+    """When a process started, in clock ticks since the machine did; None if there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except OSError:
+        return None

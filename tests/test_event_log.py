@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -60,8 +62,41 @@ def test_repair_says_how_much_was_torn(tmp_path: Path) -> None:
     assert path.read_bytes() == b""
 
 
-def test_a_broken_line_is_named(tmp_path: Path) -> None:
+def test_a_broken_line_is_skipped_and_named(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    path.write_bytes(Report(1, 0, 0.5).to_json().encode() + b"\nrubbish\n")
-    with pytest.raises(ValueError, match=r"events.jsonl.*rubbish"):
-        EventReader(path).read()
+    good = Report(1, 0, 0.5, time=1.0)
+    line = good.to_json().encode() + b"\n"
+    for rubbish in (b"rubbish", b"", b"{}", b"[1]", b'{"kind": "metrics"}', b"\xff\x00", b'"a\x85b"'):
+        path.write_bytes(line + rubbish + b"\n" + line)
+        reader = EventReader(path)
+        assert reader.read() == [good, good]
+        assert len(reader.broken) == 1 and "events.jsonl" in reader.broken[0]
+
+
+def test_one_process_writes_a_log(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    writer = EventWriter(path)
+    with pytest.raises(TimeoutError, match="being written by another"):
+        EventWriter(path, wait=0.1)
+    writer.close()
+    EventWriter(path, wait=0.1).close()
+
+
+def test_a_line_that_does_not_fit_the_disk_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "events.jsonl"
+    writer = EventWriter(path)
+    writer.append(EVENTS[0])
+    write, calls = os.write, []
+
+    def full(file: int, data: bytes) -> int:
+        calls.append(data)
+        if len(calls) == 1:
+            return write(file, data[:7])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            writer.append(EVENTS[1])
+    writer.append(EVENTS[2])
+    assert EventReader(path).read() == [EVENTS[0], EVENTS[2]]

@@ -48,23 +48,33 @@ def test_modules_and_datamodules_can_be_lifted_into_a_notebook(folder: str) -> N
         assert not tops(path) & others, path
 
 
-@pytest.mark.parametrize("name", ["messages", "event_log", "link", "locks", "nearest", "space", "views", "home"])
+GROUND = ["messages", "event_log", "link", "locks", "nearest", "space", "views", "home", "temporary", "trouble"]
+GROUND += ["databases", "checkpoint_files"]
+
+
+@pytest.mark.parametrize("name", GROUND)
 def test_the_ground_floor_is_standard_library(name: str) -> None:
     path = ROOT / "studies" / f"{name}.py"
     assert tops(path) <= {*sys.stdlib_module_names, "studies"}
-    assert ours(path) <= {"messages", "event_log", "nearest"}
+    assert ours(path) <= {"messages", "event_log", "nearest", "locks", "temporary"}
 
 
 ALLOWED = {
-    "checkpoints": {"link", "messages"},
+    "memory": set(),
+    "checkpoints": {"checkpoint_files", "link", "messages", "temporary"},
     "callbacks": {"checkpoints", "link", "messages"},
     "components": {"nearest"},
-    "trial": {"components", "callbacks", "checkpoints", "event_log", "figures", "link", "messages", "plots"},
-    "search": {"locks", "space"},
-    "tracking": {"locks", "messages", "nearest"},
+    "trial": {
+        *("components", "callbacks", "checkpoints", "event_log", "figures", "link", "memory", "messages", "plots"),
+        "trouble",
+    },
+    "search": {"databases", "nearest", "space"},
+    "tracking": {"databases", "messages", "nearest", "trouble"},
+    "tracking_queue": {"tracking", "trouble"},
     "executors.local": {"event_log", "link", "messages", "trial"},
     "executors.inline": {"event_log", "executors.local", "link", "messages", "trial"},
-    "loop": {"event_log", "executors.local", "messages", "tracking_queue"},
+    "record": {"checkpoint_files", "event_log", "messages", "tracking_queue"},
+    "loop": {"checkpoint_files", "executors.local", "memory", "messages", "record", "tracking_queue", "trouble"},
     "figures": set(),
     "plots": {"figures", "nearest"},
     "study_plots": {"figures"},

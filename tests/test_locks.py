@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.locks import Lease, file_lock
+from studies.locks import Lease, file_lock, may_live, this_process
 
 
 def add_one(path: Path) -> None:
@@ -43,3 +43,20 @@ def test_a_dead_drivers_lease_is_free(tmp_path: Path) -> None:
     assert "pid" in lease.path.read_text()
     lease.take()
     lease.release()
+
+
+def test_who_looks_at_a_lease_does_not_take_it(tmp_path: Path) -> None:
+    lease, other = Lease(tmp_path / "mine.lease"), Lease(tmp_path / "mine.lease")
+    assert not other.is_held
+    lease.take()
+    assert other.is_held and other.is_held
+    lease.release()
+    assert not other.is_held
+
+
+def test_a_process_is_known_by_more_than_its_number() -> None:
+    host, pid, started = this_process().split()
+    assert may_live(this_process())
+    assert not may_live(f"{host} {pid} {int(started) - 1}"), "another one had our number before"
+    assert not may_live(f"{host} 4194999 5")
+    assert may_live(f"elsewhere {pid} 1"), "who can say"

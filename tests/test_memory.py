@@ -1,0 +1,20 @@
+import pytest
+import torch
+
+from studies.memory import explain, is_out_of_memory, kills
+
+
+def test_running_out_of_memory_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**55, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_it_says_how_much_and_which_batch_size() -> None:
+    text = explain({"data": {"init_args": {"batch_size": 512}}}, 1234.4)
+    assert "used 1234 MB" in text and "data.batch_size=512" in text and "MB are there" in text
+    assert "batch_size" not in explain({}, None)
+    assert kills() >= 0
