@@ -17,7 +17,7 @@ from studies.messages import TrialSpec, better
 from studies.tracking import Tracking
 from studies.trial import prepare_trained
 
-TESTED = "harness.champion"  # tag of a study's run: the trial's run that was tested and registered
+TESTED = "harness.champion"  # tag of a study's run: which run was tested and registered, at which value
 
 
 def publish(payload: dict[str, Any]) -> dict[str, Any]:
@@ -50,7 +50,8 @@ def _publish(
 ) -> dict[str, Any]:
     trial = TrialSpec.load(spec)
     tracking = Tracking(tracking_uri, None)
-    if tracking.tag(parent, TESTED) == trial.run_id:
+    mark = f"{trial.run_id} {value!r}"  # an extended trial is another champion
+    if tracking.tag(parent, TESTED) == mark:
         known = tracking.run(parent).metrics
         return {"test": {name: number for name, number in known.items() if name.startswith("test/")}, "note": ""}
 
@@ -59,25 +60,27 @@ def _publish(
         test: dict[str, float] = {}
         for results in trainer.test(module, datamodule=datamodule, verbose=False):
             test |= {name: float(number) for name, number in results.items()}
-        best_step = tracking.run(trial.run_id).metrics.get("best/step", 0)
-        tracking.log_metrics(trial.run_id, test, int(best_step))
-        tracking.log_metrics(parent, test, trial.number)
+        best_step = int(tracking.run(trial.run_id).metrics.get("best/step", 0))
+        for run_id, step in ((trial.run_id, best_step), (parent, trial.number)):
+            if not test.items() <= tracking.run(run_id).metrics.items():  # one who died here may have logged them
+                tracking.log_metrics(run_id, test, step)
 
         example = next(iter(datamodule.val_dataloader()))[0][:2].cpu()
         module = module.cpu().eval()
         module.trainer = None  # type: ignore[assignment]  # an exported program has no trainer
         tags = {"harness.study": study, "harness.run_id": trial.run_id, "harness.metric": metric}
+        tags["harness.value"] = repr(value)
         champion = tracking.champion(model_name)
-        with torch.no_grad():
-            version = tracking.publish_model(
-                parent, module, example, model_name, requirements, {**tags, "harness.value": repr(value)}
-            )
+        version = tracking.version_of(model_name, tags)
+        if version is None:
+            with torch.no_grad():
+                version = tracking.publish_model(parent, module, example, model_name, requirements, tags)
     note = f"model {model_name} version {version} is models:/{model_name}@champion"
     if _stays(champion, study, metric, direction, value):
         note = f"model {model_name} version {version} is registered; another study's champion is better and stays"
     else:
         tracking.crown(model_name, version)
-    tracking.set_tags(parent, {TESTED: trial.run_id})
+    tracking.set_tags(parent, {TESTED: mark})
     return {"test": test, "note": note}
 
 

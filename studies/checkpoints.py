@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from studies.checkpoint_files import BEST, LAST, PREVIOUS, is_whole
 from studies.link import Link
 from studies.messages import CheckpointSaved, better
+from studies.temporary import temporary_name
 
 SAVE_SECONDS = 60.0  # at most so much work is lost to a power cut
-PREVIOUS = "previous.ckpt"  # last.ckpt, as it was before
 
 
 class Checkpoints(Callback):
@@ -46,11 +47,11 @@ class Checkpoints(Callback):
 
     @property
     def best(self) -> Path:
-        return self.folder / "best.ckpt"
+        return self.folder / BEST
 
     @property
     def last(self) -> Path:
-        return self.folder / "last.ckpt"
+        return self.folder / LAST
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # A schedule that asks for the number of steps makes Lightning set up the loader before it knows of the
@@ -91,11 +92,16 @@ class Checkpoints(Callback):
             self._save(trainer, self.best, None)
 
     def _save(self, trainer: Trainer, path: Path, value: float | None) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # beside it: a rename across disks isn't atomic
-        trainer.save_checkpoint(temporary, weights_only=False)  # optimizer and loops too
+        temporary = temporary_name(path)  # beside it: a rename across disks isn't atomic
+        try:
+            trainer.save_checkpoint(temporary, weights_only=False)  # optimizer and loops too
+            if trainer.is_global_zero:
+                with open(temporary, "rb") as file:
+                    os.fsync(file.fileno())
+        except OSError:  # a full disk: what was written of it would keep it full
+            temporary.unlink(missing_ok=True)
+            raise
         if trainer.is_global_zero:
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
             if path == self.last and path.exists():
                 replace_by_link(
                     path, self.folder / PREVIOUS
@@ -122,13 +128,15 @@ class Checkpoints(Callback):
 def loadable(path: str | None) -> str | None:
     """The checkpoint, or where it is broken the one before it, or None where that is too; says what is skipped.
 
-    Empty, truncated and bit-flipped files raise all sorts of errors; a whole one loads with weights_only.
+    Empty, truncated and bit-flipped files raise all sorts of errors, or none; a whole one loads with weights_only.
     """
-    for candidate in [Path(path), Path(path).with_name(PREVIOUS)] if path else []:
-        try:
-            torch.load(candidate, map_location="cpu", weights_only=True)["loops"]
-        except FileNotFoundError:
+    for candidate in dict.fromkeys([Path(path), Path(path).with_name(PREVIOUS)]) if path else []:
+        if not candidate.exists():
             continue
+        try:
+            if not is_whole(candidate):
+                raise ValueError("its contents differ from its checksums")
+            torch.load(candidate, map_location="cpu", weights_only=True)["loops"]
         except Exception as error:
             warnings.warn(f"checkpoint {candidate} is broken and skipped: {type(error).__name__}", stacklevel=2)
         else:
@@ -170,7 +178,8 @@ def _knows_its_position(trainer: Trainer) -> bool:
 
 def replace_by_link(source: Path, target: Path) -> None:
     """Gives a file a second name, atomically, without copying it."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(target)
+    temporary.unlink(missing_ok=True)
     os.link(source, temporary)
     temporary.replace(target)
 

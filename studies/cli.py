@@ -73,6 +73,7 @@ def build_parser() -> Parser:
     study.add_argument(
         "--max-failures", type=int, default=10, metavar="N", help="failed trials in a row that end it (default: 10)"
     )
+    study.add_argument("--retry-failed", action="store_true", help="run trials that failed again, as new trials")
     study.add_argument(
         "--no-test", action="store_true", help="leave the test set alone and register no champion at the end"
     )
@@ -82,6 +83,14 @@ def build_parser() -> Parser:
             "--executor", default="local", help="local | inline: this process, for debuggers (default: local)"
         )
 
+    extend = command("extend", "let the best trials of a study go on for more epochs, in their own runs")
+    extend.add_argument("study", metavar="STUDY", help="name of the study (`harness runs` shows them)")
+    extend.add_argument("--top", type=int, default=1, metavar="K", help="how many trials, from 1 (default: 1)")
+    extend.add_argument("--epochs", type=int, required=True, metavar="+N", help="how many epochs more, from 1")
+    extend.add_argument("--workers", type=int, default=1, help="trials at once, from 1 (default: 1)")
+    extend.add_argument("--no-test", action="store_true", help="leave the test set alone and register no champion")
+    extend.add_argument("--storage", metavar="URL", help="Optuna's database (default: mlruns/optuna.db)")
+
     runs = command("runs", "list runs, newest first")
     runs.add_argument("--experiment", help="only this experiment's")
     runs.add_argument("--study", help="only this study's")
@@ -89,6 +98,10 @@ def build_parser() -> Parser:
 
     compare = command("compare", "show runs side by side: the parameters that differ, and the metrics")
     compare.add_argument("runs", metavar="RUN", nargs="+", help="run ids, or beginnings of them")
+
+    doctor = command("doctor", "compare databases, runs, trials, files and processes; exit 1 where they disagree")
+    doctor.add_argument("--fix", action="store_true", help="mend what is found; no result is deleted")
+    doctor.add_argument("--storage", metavar="URL", help="Optuna's database (default: mlruns/optuna.db)")
 
     ui = command("ui", "open MLflow on a prepared view of an experiment")
     ui.add_argument("experiment", metavar="NAME", nargs="?", help="the experiment to open (default: the newest)")
@@ -150,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{type(error).__name__}: {error}", 1, as_json)
     except Exception as error:
-        if type(error).__name__ == "WorkFailed":
+        if type(error).__name__ in ("WorkFailed", "StorageFailed"):
             return _fail(str(error), 1, as_json)
         raise
 
@@ -269,11 +282,21 @@ def _study(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
             timeout=options.timeout,
             trial_timeout=options.trial_timeout,
             max_failures=options.max_failures,
+            retry_failed=options.retry_failed,
             study_name=options.study_name,
             storage=options.storage,
         ),
     )
     return report.studied(result, options.json)
+
+
+def _extend(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
+    for name in ("top", "epochs", "workers"):
+        _at_least(name, getattr(options, name))
+    from studies import driver, report
+
+    how = driver.Options(argv, workers=options.workers, test=not options.no_test, storage=options.storage)
+    return report.studied(driver.extend(options.study, options.top, options.epochs, how), options.json)
 
 
 def _runs(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
@@ -289,6 +312,12 @@ def _compare(options: argparse.Namespace, overrides: dict[str, str], argv: list[
     return report.compare(options.runs, options.json)
 
 
+def _doctor(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
+    from studies import report
+
+    return report.doctor(options.storage, options.fix, options.json)
+
+
 def _ui(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
     if options.port is not None and not 1 <= options.port <= 65535:
         raise BadInput(f"port must be between 1 and 65535, but got port={options.port}")
@@ -297,7 +326,16 @@ def _ui(options: argparse.Namespace, overrides: dict[str, str], argv: list[str])
     return report.ui(options.experiment, options.host, options.port, not options.no_open, options.json)
 
 
-COMMANDS = {"list": _list, "train": _train, "study": _study, "runs": _runs, "compare": _compare, "ui": _ui}
+COMMANDS = {
+    "list": _list,
+    "train": _train,
+    "study": _study,
+    "extend": _extend,
+    "runs": _runs,
+    "compare": _compare,
+    "doctor": _doctor,
+    "ui": _ui,
+}
 
 
 if __name__ == "__main__":

@@ -11,30 +11,30 @@ from studies.figures import save
 from studies.loop import TrialLoop
 from studies.search import TrialRow, best_of
 from studies.space import Choice, Range
-from studies.study import StudySource
+from studies.study import Study
 
 DRAWN_STATES = ("COMPLETE", "PRUNED")
 
 
-def conclude(source: StudySource, loop: TrialLoop) -> dict[str, Any]:
+def conclude(study: Study, loop: TrialLoop) -> dict[str, Any]:
     """After the last trial: ranks, leaderboard, pictures, and the champion, who alone meets the test set."""
-    session, plan = source.session, source.plan
-    rows = source.search.trials()
+    session, plan = study.session, study.plan
+    rows = study.search.trials()
     best = best_of(rows, plan.direction)
     session.display.phase("ranking, and drawing the study's pictures")
-    _rank(source, rows)
-    _draw(source, rows)
+    _rank(study, rows)
+    _draw(study, rows)
     test: dict[str, float] = {}
     if best is not None:
-        session.tracking.put("log_metrics", source.parent, {f"best/{plan.metric}": best.value})
+        session.tracking.put("log_metrics", study.parent, {f"best/{plan.metric}": best.value})
     if best is not None and best.run_id is not None and not loop.signal and session.options.test:
         session.display.phase("testing and registering the champion")
-        test = _champion(source, best)
+        test = _champion(study, best)
     interrupted = bool(loop.signal or loop.timed_out)
     outcome = "interrupted" if interrupted else None
-    session.tracking.put("end", source.parent, "KILLED" if interrupted else "FINISHED", outcome)
+    session.tracking.put("end", study.parent, "KILLED" if interrupted else "FINISHED", outcome)
     return {
-        "study": source.name,
+        "study": study.name,
         "trials": [row.to_json() for row in rows],
         "best": {key: best.to_json()[key] for key in ("number", "value", "params", "run_id")} if best else None,
         "test": test,
@@ -43,12 +43,12 @@ def conclude(source: StudySource, loop: TrialLoop) -> dict[str, Any]:
     }
 
 
-def _rank(source: StudySource, rows: list[TrialRow]) -> None:
-    sign = -1 if source.plan.direction == "maximize" else 1
+def _rank(study: Study, rows: list[TrialRow]) -> None:
+    sign = -1 if study.plan.direction == "maximize" else 1
     complete = [row for row in rows if row.state == "COMPLETE" and row.value is not None]
     ranked = sorted(complete, key=lambda row: (sign * (row.value or 0.0), row.number))
     for rank, row in enumerate(ranked, start=1):
-        source.session.tracking.put("set_tags", row.run_id, {"harness.rank": str(rank)})
+        study.session.tracking.put("set_tags", row.run_id, {"harness.rank": str(rank)})
     rest = [row for row in rows if row not in ranked]
     names = sorted({name for row in rows for name in row.params})
     everyone = [*ranked, *rest]
@@ -56,19 +56,19 @@ def _rank(source: StudySource, rows: list[TrialRow]) -> None:
         "rank": [*range(1, len(ranked) + 1), *[None] * len(rest)],
         "trial": [row.number for row in everyone],
         "state": [row.state for row in everyone],
-        source.plan.metric: [row.value for row in everyone],
+        study.plan.metric: [row.value for row in everyone],
         **{name: [str(row.params.get(name)) for row in everyone] for name in names},
         "run_id": [row.run_id for row in everyone],
     }
-    source.session.tracking.put("log_table", source.parent, columns, "leaderboard.json")
+    study.session.tracking.put("log_table", study.parent, columns, "leaderboard.json")
 
 
-def _draw(source: StudySource, rows: list[TrialRow]) -> None:
+def _draw(study: Study, rows: list[TrialRow]) -> None:
     """History, parallel coordinates, importance, slices; what too few trials cannot fill is left out."""
     shown = [row for row in rows if row.state in DRAWN_STATES and row.value is not None]
-    folder = source.parent_folder / "artifacts" / "pictures"
+    folder = study.parent_folder / "artifacts" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
-    plan = source.plan
+    plan = study.plan
     if not shown:
         return
     log = {
@@ -91,12 +91,12 @@ def _draw(source: StudySource, rows: list[TrialRow]) -> None:
         figures["slices"] = study_plots.slices(params, values, plan.metric, log, plan.direction)
         interactive = study_plots.interactive_parallel_coordinates(params, values, plan.metric, plan.direction, log)
         interactive.write_html(folder / "parallel_coordinates.html", include_plotlyjs=True)
-    importances = source.search.importances()
+    importances = study.search.importances()
     if importances:
         figures["importance"] = study_plots.importance(importances, plan.metric)
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")
-    source.session.tracking.put("log_files", source.parent, folder, "pictures")
+    study.session.tracking.put("log_files", study.parent, folder, "pictures")
 
 
 def _spans_decades(parameter: Range | Choice) -> bool:
@@ -107,20 +107,20 @@ def _spans_decades(parameter: Range | Choice) -> bool:
     return len(numbers) == len(parameter.values) and min(numbers) > 0 and max(numbers) >= 8 * min(numbers)
 
 
-def _champion(source: StudySource, best: TrialRow) -> dict[str, float]:
+def _champion(study: Study, best: TrialRow) -> dict[str, float]:
     """Tests the best trial's checkpoint and registers it, unless the study has done so already."""
-    session = source.session
+    session = study.session
     assert best.run_id is not None
     requirements = [f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "numpy")]
     payload = {
         "spec": str(session.home.trial_folder(best.run_id) / "spec.json"),
         "tracking_uri": session.home.tracking_uri,
-        "parent": source.parent,
-        "model_name": source.experiment.name,
-        "study": source.name,
+        "parent": study.parent,
+        "model_name": study.experiment.name,
+        "study": study.name,
         "value": best.value,
-        "metric": source.plan.metric,
-        "direction": source.plan.direction,
+        "metric": study.plan.metric,
+        "direction": study.plan.direction,
         "requirements": requirements,
     }
     session.tracking.get("flush")  # from here until it returns, the champion's process is the one writer
@@ -130,7 +130,7 @@ def _champion(source: StudySource, best: TrialRow) -> dict[str, float]:
         result = {"error": str(error)}
     if "error" in result:
         session.display.say(f"the champion could not be published: {result['error']}")
-        session.tracking.put("set_tags", source.parent, {"harness.error": result["error"]})
+        session.tracking.put("set_tags", study.parent, {"harness.error": result["error"]})
         return {}
     if result.get("note"):
         session.display.say(result["note"])

@@ -17,11 +17,13 @@ from studies.display import Display
 from studies.experiment import Experiment, dump_yaml, flat_parameters
 from studies.home import Home
 from studies.locks import Lease
-from studies.loop import Ending, TrialLoop
+from studies.loop import TrialLoop
 from studies.messages import TrialSpec
 from studies.provenance import Provenance
+from studies.record import Ending
 from studies.space import Choice, Range
 from studies.tracking_queue import TrackingQueue
+from studies.trouble import StorageFailed, disk_is_full, in_one_line, passes
 
 
 class WorkFailed(Exception):
@@ -50,6 +52,7 @@ class Options:
     timeout: float | None = None
     trial_timeout: float | None = None
     max_failures: int = 10
+    retry_failed: bool = False
     study_name: str | None = None
     storage: str | None = None
 
@@ -112,15 +115,22 @@ class Session:
         seed: int,
         tags: dict[str, str],
         searched: Collection[str] = (),
+        adopted: str | None = None,
     ) -> tuple[str, Path]:
         """Opens an MLflow run with its parameters and provenance; returns its id and its trial folder.
 
         A study's own run has no value of the parameters that are `searched`: a chart would draw it as a trial.
+        A run that is `adopted` was opened before by a driver that died, and perhaps got no further.
         """
         params = {**flat_parameters(sections), "seed": seed}
         params = {key: value for key, value in params.items() if key not in searched}
         tags = {**self.provenance.tags, "harness.experiment": self.experiment.name, **tags}
-        run_id = self.tracking.get("start", experiment_id, name, params, tags)
+        if adopted is None:
+            run_id = self.tracking.get("start", experiment_id, name, params, tags)
+        else:
+            run_id = adopted
+            self.tracking.get("reopen", run_id)
+            self.tracking.put("log_params", run_id, params)
         folder = self.home.trial_folder(run_id)
         self.write_config(folder / "artifacts", {**sections, "seed": seed})
         self.tracking.put("log_files", run_id, folder / "artifacts")
@@ -135,7 +145,9 @@ class Session:
         return TrialLoop(self.executor, self.tracking, self.display, deadline, self.options.trial_timeout)
 
     def close(self) -> None:
+        """Waits until MLflow has everything, as long as that may come to pass."""
         self.executor.close()
+        self.tracking.meanwhile = self.display.refresh
         self.tracking.close()
 
 
@@ -160,12 +172,18 @@ def _session(experiment: Experiment, options: Options, display: Display) -> Iter
     session = Session(experiment, options, display)
     try:
         yield session
-    except BaseException:
+        session.close()
+    except BaseException as error:
         session.executor.close()
+        session.tracking.hurry()
         with contextlib.suppress(Exception):  # the first error is the one to show
             session.tracking.close()
+        if isinstance(error, Exception) and not isinstance(error, StorageFailed | ValueError):
+            if disk_is_full(error):
+                raise StorageFailed(f"no space left on the disk: {in_one_line(error)}") from error
+            if passes(error):
+                raise StorageFailed(in_one_line(error)) from error
         raise
-    session.close()
 
 
 class SingleRun:
@@ -181,6 +199,9 @@ class SingleRun:
 
     def report(self, spec: TrialSpec, count: int, value: float) -> bool:
         return False
+
+    def unrecorded(self) -> list[tuple[TrialSpec, str]]:
+        return []
 
     def ended(self, spec: TrialSpec, ending: Ending) -> None:
         self.ending = ending
@@ -245,22 +266,57 @@ def study(experiment: Experiment, options: Options) -> Result:
         # Optuna and matplotlib are imported here while the warm server imports torch.
         from studies.conclusion import conclude
         from studies.search import check_space
-        from studies.study import StudySource
+        from studies.study import Study, StudySource
 
         name = options.study_name or experiment.name
-        lease = Lease(session.home.folder / "studies" / f"{name}.lease")
+        lease = Lease(session.home.lease(name))
         check_space(plan.space, plan.sampler)
         session.check(plan.metric, extremes)
         lease.take()
         try:
-            source = StudySource(session, plan, name, written)
+            opened = Study(session, plan, name, written)
+            source = StudySource(opened)
             deadline = time.monotonic() + options.timeout if options.timeout else None
             loop = session.loop(deadline)
             loop.run(source)
-            fields = conclude(source, loop)
+            fields = conclude(opened, loop)
         finally:
             lease.release()
+    return _concluded(loop, fields, source.gave_up, began)
+
+
+def extend(name: str, top: int, epochs: int, options: Options) -> Result:
+    """Lets the best trials of a study go on from their last checkpoint, for so many epochs more."""
+    began = time.monotonic()
+    from studies.extension import ExtensionSource, described
+
+    home = Home.find(options.storage)
+    home.check()
+    experiment = described(home, name)
+    plan = experiment.search
+    assert plan is not None
+    title = f"extend {name}"
+    display = Display(title=title, metric=plan.metric, direction=plan.direction, total=top, live=_live(options))
+    with display, _session(experiment, options, display) as session:
+        from studies.conclusion import conclude
+        from studies.study import Study
+
+        lease = Lease(session.home.lease(name))
+        lease.take()
+        try:
+            opened = Study(session, plan, name, experiment.sections)
+            source = ExtensionSource(opened, top, epochs)
+            loop = session.loop()
+            loop.run(source)
+            source.restore()
+            fields = conclude(opened, loop)
+        finally:
+            lease.release()
+    return _concluded(loop, fields, source.failed, began)
+
+
+def _concluded(loop: TrialLoop, fields: dict[str, Any], failed: bool, began: float) -> Result:
     status = "interrupted" if loop.signal else "timeout" if loop.timed_out else "finished"
-    if status == "finished" and (fields["best"] is None or source.gave_up):
+    if status == "finished" and (fields["best"] is None or failed):
         status = "failed"
     return Result(status, time.monotonic() - began, loop.signal, fields)

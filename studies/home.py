@@ -42,8 +42,15 @@ class Home:
     def trial_folder(self, run_id: str) -> Path:
         return self.folder / "trials" / run_id
 
-    def check(self) -> None:
+    def lease(self, study: str) -> Path:
+        """The file that says who drives a study."""
+        return self.folder / "studies" / f"{study}.lease"
+
+    def check(self, databases: bool = True) -> None:
         """Sees that state can be kept here, without creating anything.
+
+        Args:
+            databases: look into the SQLite files too.
 
         Raises:
             ValueError: in one line: the folder cannot be written, or holds another tool's or an older layout,
@@ -58,7 +65,7 @@ class Home:
                 f"state folder {self.folder} holds MLflow's old file store ({old.parent.name}/meta.yaml): "
                 "move it away or name another folder by HARNESS_HOME"
             )
-        for name, table in (("mlflow.db", "alembic_version"), ("optuna.db", "studies")):
+        for name, table in (("mlflow.db", "alembic_version"), ("optuna.db", "studies")) if databases else ():
             _check_database(self.folder / name, table)
         if self.is_remote:
             _check_server(self.tracking_uri)
@@ -74,7 +81,8 @@ def _check_database(path: Path, table: str) -> None:
     if not path.exists() or path.stat().st_size == 0:
         return
     try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60) as connection:
+        # Not mode=ro: a database whose writer was killed is rolled back by whoever opens it next.
+        with sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=60) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
     except sqlite3.DatabaseError as error:
         raise ValueError(f"{path} is not a database ({error}): move it away or restore it") from error

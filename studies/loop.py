@@ -12,37 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from studies.event_log import NAME, EventReader
+from studies import memory
+from studies.checkpoint_files import newest_checkpoint
 from studies.executors.local import LocalExecutor, Message
-from studies.messages import (
-    Artifact,
-    CheckpointSaved,
-    Event,
-    Failed,
-    Finished,
-    Metrics,
-    Report,
-    Resources,
-    Started,
-    Stopped,
-    TrialSpec,
-    better,
-)
+from studies.messages import Event, Metrics, Report, Resources, Stopped, TrialSpec
+from studies.record import Ending, TrialRecord
 from studies.tracking_queue import TrackingQueue
+from studies.trouble import DISK_FULL, StorageFailed
 
-DEATHS = 3  # a trial whose process dies goes on from its checkpoint; after so many deaths it has failed
+DEATHS = 5  # a trial whose process dies goes on; after so many deaths without a step forward it has failed
 FLUSH_SECONDS = 1.0
-
-
-@dataclass
-class Ending:
-    """How a trial ended. `state`: COMPLETE, PRUNED, FAIL or INTERRUPTED; `value`: the metric's best."""
-
-    state: str
-    value: float | None
-    metrics: dict[str, float]
-    seconds: float
-    error: str | None = None
 
 
 class Source(Protocol):
@@ -57,26 +36,29 @@ class Source(Protocol):
     def ended(self, spec: TrialSpec, ending: Ending) -> None:
         """A trial has ended."""
 
+    def unrecorded(self) -> list[tuple[TrialSpec, str]]:
+        """Trials, and how they ended, that a former driver closed but did not get to log."""
+
 
 @dataclass
 class Live:
-    """A trial that runs, as the loop knows it."""
+    """A trial that runs, as the loop knows it.
+
+    Attributes:
+        verdict: why we killed it, if we did.
+        deaths: of its processes, since it last saved a step that was new (`saved`).
+        heard: when it last said something of its work.
+        kills: the kernel's, for want of memory, when it was started.
+    """
 
     spec: TrialSpec
-    reader: EventReader
-    began: float
-    ending: Event | None = None
-    reports: int = 0
-    best: float | None = None
-    newest: dict[str, float] = field(default_factory=dict)  # metric -> its latest value
-    logged: dict[str, int] = field(default_factory=dict)  # metric -> the last step that was logged
-    floor: dict[str, int] = field(default_factory=dict)  # the same when the trial went on: what it repeats
-    reported: int = -1  # the last step that was reported
-    deaths: int = 0
-    epochs: int | None = None
-    steps: int | None = None
+    record: TrialRecord
     prune: bool = False
-    heard: float = field(default_factory=time.monotonic)  # when it last said something of its work
+    verdict: str | None = None
+    deaths: int = 0
+    saved: int = -1
+    heard: float = field(default_factory=time.monotonic)
+    kills: int = field(default_factory=memory.kills)
 
 
 class TrialLoop:
@@ -102,6 +84,8 @@ class TrialLoop:
         self.deadline = deadline
         self.silence = silence
         self.timed_out = False
+        self._full: str | None = None  # where the disk is full
+        self._trouble = False  # whether the user was told that MLflow is waited for
         self._signals: list[int] = []
         self._told = False  # whether the trials were told to stop
         self._live: dict[str, Live] = {}
@@ -111,29 +95,50 @@ class TrialLoop:
     def run(self, source: Source) -> None:
         self._source = source
         handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        flushed = time.monotonic()
+        self._flushed = time.monotonic()
+        self.tracking.meanwhile = lambda: self._serve(0.0)
         try:
+            for spec, state in source.unrecorded():
+                record = TrialRecord(spec, self.tracking)
+                record.read()
+                record.end_as(state)
             while True:
-                while self.executor.free and not self._stopping and (spec := source.next()) is not None:
+                while self.executor.free and not self._stopping and (spec := source.next()) is not None:  # type: ignore[assignment]
                     self._submit(spec)
                 if not self._live:
                     break
-                for message in self.executor.wait(0.25):
-                    self._on_message(message)
-                self._act_on_signals()
-                self._end_the_silent()
-                if self.deadline is not None and time.monotonic() > self.deadline and not self.timed_out:
-                    self.timed_out = True
-                    self._stop_all()
-                if time.monotonic() - flushed > FLUSH_SECONDS:
-                    flushed = time.monotonic()
-                    self.tracking.check()
-                    self.tracking.put("flush")
-                    self.display.refresh()
+                self._serve(0.25)
         finally:
+            self.tracking.meanwhile = self.display.refresh
             self.executor.close()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+        if self._full is not None:
+            raise StorageFailed(self._full)
+
+    def _serve(self, seconds: float) -> None:
+        """Hears the trials, the user and the clocks once; submits nothing."""
+        for message in self.executor.wait(seconds):
+            self._on_message(message)
+        self._act_on_signals()
+        self._end_the_silent()
+        if self.deadline is not None and time.monotonic() > self.deadline and not self.timed_out:
+            self.timed_out = True
+            self._stop_all()
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._flushed = time.monotonic()
+            self.tracking.check()
+            self.tracking.put("flush")
+            self._tell_of_trouble()
+            self.display.refresh()
+
+    def _tell_of_trouble(self) -> None:
+        trouble = self.tracking.trouble
+        if trouble and not self._trouble:
+            self.display.say(f"MLflow is waited for ({trouble}): training goes on, and what it says is kept")
+        if self._trouble and not trouble:
+            self.display.say("MLflow answers again")
+        self._trouble = bool(trouble)
 
     @property
     def signal(self) -> int | None:
@@ -142,7 +147,7 @@ class TrialLoop:
 
     @property
     def _stopping(self) -> bool:
-        return bool(self._signals) or self.timed_out
+        return bool(self._signals) or self.timed_out or self._full is not None
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._signals.append(number)  # no more: the loop may be in the middle of anything
@@ -151,6 +156,7 @@ class TrialLoop:
         if self._signals and not self._told:
             self._told = True
             self.display.say("stopping: trials save and end at their next step; once more stops them at once")
+            self.tracking.hurry()
             self._stop_all()
         if len(self._signals) > 1:
             for run_id in self.executor.running:
@@ -158,9 +164,8 @@ class TrialLoop:
 
     def _end_the_silent(self) -> None:
         for run_id, live in self._live.items():
-            if self.silence is not None and time.monotonic() - live.heard > self.silence and live.ending is None:
-                error = f"the trial said nothing for {self.silence:.0f} s (--trial-timeout) and was killed"
-                live.ending = Failed(error, error + "; log.txt may say why")
+            if self.silence is not None and time.monotonic() - live.heard > self.silence and live.verdict is None:
+                live.verdict = f"the trial said nothing for {self.silence:.0f} s (--trial-timeout) and was killed"
                 self.executor.kill(run_id)
 
     def _stop_all(self) -> None:
@@ -168,15 +173,20 @@ class TrialLoop:
             self.executor.stop(run_id, "interrupted")
 
     def _submit(self, spec: TrialSpec) -> None:
-        live = Live(spec, EventReader(Path(spec.folder) / NAME), time.monotonic())
-        self._read(live)  # what a former driver did not get to log; the same rows are stored once
-        if live.ending is not None and not _may_go_on(live.ending):
+        live = Live(spec, TrialRecord(spec, self.tracking))
+        self._read(live)  # what a former driver did not get to log
+        if live.record.ending is not None and not _may_go_on(live.record.ending, spec):
             self._close(live)
             return
-        live.ending, live.floor, live.heard = None, dict(live.logged), time.monotonic()
-        self._live[spec.run_id] = live
+        live.record.ending = None
         self.display.trial_started(spec.number, spec.params)
-        self.executor.submit(spec)
+        self._start(live)
+
+    def _start(self, live: Live) -> None:
+        live.spec = replace(live.spec, resume=newest_checkpoint(Path(live.spec.folder)))
+        live.heard, live.kills = time.monotonic(), memory.kills()
+        self._live[live.spec.run_id] = live
+        self.executor.submit(live.spec)
 
     def _on_message(self, message: Message) -> None:
         live = self._live.get(message.run_id)
@@ -190,94 +200,61 @@ class TrialLoop:
             self._exited(live, message.status)
 
     def _read(self, live: Live) -> None:
-        for event in live.reader.read():
+        """What is new of a trial: to MLflow, the display and the source."""
+        record, number = live.record, live.spec.number
+        for event in record.read():
             if not isinstance(event, Resources):  # those come from a thread, which lives on where training hangs
                 live.heard = time.monotonic()
-            self._take(live, event)
-
-    def _take(self, live: Live, event: Event) -> None:
-        """One event: to the display, the source and the tracking, in that order of haste."""
-        number = live.spec.number
-        if isinstance(event, Metrics):
-            live.newest |= event.values
-            new = {name: value for name, value in event.values.items() if event.step > live.floor.get(name, -1)}
-            live.logged |= dict.fromkeys(new, event.step)
-            if not new:
-                return
-            event = replace(event, values=new)
-            self.display.trial_progress(number, event.epoch, live.epochs, event.step, live.steps, live.newest)
-        elif isinstance(event, Report):
-            if better(event.value, live.best, live.spec.direction):
-                live.best = event.value
-            if event.step > live.reported:
-                live.reported, live.reports = event.step, live.reports + 1
-                live.prune = self._source.report(live.spec, live.reports, event.value)
-            return
-        elif isinstance(event, Started):
-            live.epochs, live.steps = event.epochs, event.steps
-            live.floor = dict(live.logged)
-        elif isinstance(event, Finished | Stopped | Failed):
-            live.ending = event
-            return  # logged when the process is gone, with the files
-        elif isinstance(event, CheckpointSaved | Artifact):
-            return  # the files go at the end
-        self.tracking.put("log", live.spec.run_id, event)
+            if isinstance(event, Metrics):
+                self.display.trial_progress(number, event.epoch, record.epochs, event.step, record.steps, record.newest)
+            elif isinstance(event, Report):
+                live.prune = self._source.report(live.spec, record.reports, event.value)
+        for line in record.warnings():
+            self.display.say(line)
 
     def _exited(self, live: Live, status: int | None) -> None:
         del self._live[live.spec.run_id]
-        if live.ending is None:
-            live.deaths += 1
-            if self._stopping:
-                live.ending = Stopped("interrupted", {})
-            elif live.deaths < DEATHS:
+        if live.record.ending is None:
+            live.deaths = live.deaths + 1 if live.record.saved <= live.saved else 1
+            live.saved = live.record.saved
+            if status == DISK_FULL:
+                self._full = (
+                    f"no space left on the disk of {live.spec.folder}: free some, then the same command goes on"
+                )
+                self._stop_all()
+            error = self._why_failed(live, status)
+            if error is None and not self._stopping:
                 self.display.say(f"trial {live.spec.number}: its process {_died(status)}; it goes on")
-                resume = newest_checkpoint(Path(live.spec.folder))
-                live.spec = replace(live.spec, resume=resume)
-                self._live[live.spec.run_id] = live
-                self.executor.submit(live.spec)
+                self._start(live)
                 return
+            if error is None:
+                live.record.ending = Stopped("interrupted", {})
             else:
-                error = f"the trial's process {_died(status)}, {live.deaths} times"
-                live.ending = Failed(error, error + "; log.txt may say why")
+                live.record.fail(error)
         self._close(live)
 
+    def _why_failed(self, live: Live, status: int | None) -> str | None:
+        """Why a trial whose process is gone has failed; None if it may go on."""
+        if live.verdict is not None:
+            return live.verdict
+        if status == -signal.SIGKILL and memory.kills() > live.kills:
+            return memory.explain(live.spec.experiment, live.record.megabytes)
+        if live.deaths >= DEATHS and not self._stopping:
+            return f"the trial's process {_died(status)}, {live.deaths} times without a step forward"
+        return None
+
     def _close(self, live: Live) -> None:
-        spec, event = live.spec, live.ending
-        assert event is not None
-        value = live.best
-        metrics = {**live.newest, **getattr(event, "summary", {})}
-        seconds = metrics.get("fit_seconds", time.monotonic() - live.began)
-        if isinstance(event, Finished):
-            ending, status, outcome = Ending("COMPLETE", value, metrics, seconds), "FINISHED", None
-            if value is None and spec.metric is not None:
-                error = f"the metric {spec.metric} never had a number"
-                ending, status, outcome = Ending("FAIL", None, metrics, seconds, error), "FAILED", "failed"
-        elif isinstance(event, Stopped):
-            state = "PRUNED" if event.why == "pruned" else "INTERRUPTED"
-            ending, status, outcome = Ending(state, value, metrics, seconds), "KILLED", event.why
-        else:
-            assert isinstance(event, Failed)
-            ending, status, outcome = Ending("FAIL", None, metrics, seconds, event.error), "FAILED", "failed"
-        self.tracking.put("log", spec.run_id, event)
-        folder = Path(spec.folder)
-        self.tracking.put("log_files", spec.run_id, folder / "artifacts")
-        self.tracking.put("log_files", spec.run_id, folder / "log.txt")
-        self.tracking.put("log_files", spec.run_id, folder / "checkpoints" / "best.ckpt", "checkpoints")
-        self.tracking.put("end", spec.run_id, status, outcome)
-        self._source.ended(spec, ending)
-        self.display.trial_ended(spec.number, ending.state, value, seconds)
+        assert live.record.ending is not None
+        ending = live.record.end(live.record.ending)
+        self._source.ended(live.spec, ending)
+        self.display.trial_ended(live.spec.number, ending.state, ending.value, ending.seconds)
         if ending.error:
-            self.display.say(f"trial {spec.number}: {ending.error}")
+            self.display.say(f"trial {live.spec.number}: {ending.error}")
 
 
-def _may_go_on(ending: Event) -> bool:
-    return isinstance(ending, Stopped) and ending.why == "interrupted"
-
-
-def newest_checkpoint(folder: Path) -> str | None:
-    """Where a trial can go on, or None to start it again."""
-    last = folder / "checkpoints" / "last.ckpt"
-    return str(last) if last.exists() and last.stat().st_size > 0 else None
+def _may_go_on(ending: Event, spec: TrialSpec) -> bool:
+    """Whether a trial that ended so may run on: one that was interrupted, or one that shall be extended."""
+    return spec.extends or (isinstance(ending, Stopped) and ending.why == "interrupted")
 
 
 def _died(status: int | None) -> str:

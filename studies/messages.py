@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from studies.temporary import left_over, write_whole
+
 
 @dataclass(frozen=True)
 class TrialSpec:
@@ -31,6 +33,7 @@ class TrialSpec:
         pruning: wait for the driver's verdict after each value of the metric.
         test: meet the test set once, with the best checkpoint, after the fit.
         resume: checkpoint to go on from, or None to start afresh.
+        extends: the trial had ended, and goes on to more epochs.
         threads: CPU threads of this process; 0 leaves PyTorch's default.
         gpu: index of the one GPU this trial may use, or None for all that are visible.
         search_path: folders to add to sys.path, where the user's own modules are found.
@@ -48,6 +51,7 @@ class TrialSpec:
     pruning: bool = False
     test: bool = False
     resume: str | None = None
+    extends: bool = False
     threads: int = 0
     gpu: int | None = None
     search_path: list[str] = field(default_factory=list)
@@ -56,9 +60,9 @@ class TrialSpec:
         """Writes spec.json into the trial's folder and returns its path."""
         path = Path(self.folder) / "spec.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1))
-        temporary.replace(path)
+        for left in left_over(path.parent):  # of a process that died here
+            left.unlink(missing_ok=True)
+        write_whole(path, json.dumps(dataclasses.asdict(self), indent=1))
         return path
 
     @classmethod

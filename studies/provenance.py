@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from studies.locks import this_process
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -50,6 +52,7 @@ class Provenance:
             "mlflow.source.type": "LOCAL",
             "mlflow.user": _user(),
             "harness.python": sys.version.split()[0],
+            "harness.driver": this_process(),
         }
         return tags | ({"mlflow.source.git.commit": self.commit} if self.commit else {})
 

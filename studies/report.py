@@ -126,6 +126,31 @@ def _find(tracking: Tracking, prefix: str) -> RunInfo:
     raise ValueError(f"unknown run {prefix}{nearest(prefix, [run.run_id for run in every[:10]])}")
 
 
+def doctor(storage: str | None, fix: bool, as_json: bool) -> int:
+    """`harness doctor`: 0 when all is sound (again), else 1."""
+    from studies.display import Display
+    from studies.doctor.examination import visit
+
+    home = Home.find(storage)
+    if not home.folder.exists():
+        raise ValueError(f"no runs yet in {home.folder}: `harness train NAME` makes one")
+    home.check(databases=False)
+    with Display(title="doctor", metric=None, direction="maximize", total=1, live=False) as display:
+        found, left = visit(home, fix, display)
+    if as_json:
+        findings = [{"kind": item.kind, "where": item.where, "fix": item.fix} for item in found]
+        _print_json({"sound": not left, "findings": findings})
+    elif not found:
+        print("all is sound")
+    elif fix:
+        print(f"{len(found)} found, {len(left)} left")
+    else:
+        for item in found:
+            print(f"{item.kind}: {item.where}\n    --fix: {item.fix}")
+        print(f"\n{len(found)} found\nnext:  harness doctor --fix")
+    return 1 if left else 0
+
+
 def ui(experiment: str | None, host: str, port: int | None, open_browser: bool, as_json: bool) -> int:
     """`harness ui`."""
     from studies.ui import serve

@@ -13,7 +13,6 @@ import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -25,14 +24,18 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
-from studies.locks import file_lock
-from studies.space import Choice, Range, Space, decode_choice, encode_choice, grid_of
+from studies.databases import made_whole, sqlite_path
+from studies.nearest import nearest
+from studies.space import Choice, Range, Space, decode_choice, encode_choice, grid_of, parse_space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 DEFINITION = "harness.definition"  # study attribute: what may not change while a study goes on
 RUN = "harness.run_id"  # trial attribute: the MLflow run
+REBOUND = "harness.run_id."  # study attribute, and a closed trial's number: its MLflow run since it was made anew
+RETRY_OF = "harness.retry_of"  # trial attribute: the failed trial that this one runs again
+EXTENDED = "harness.extended."  # study attribute, and the trial's number: how it went on after its end
 STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAIL": TrialState.FAIL}
 
 
@@ -45,11 +48,26 @@ def derive_seed(seed: int, number: int, purpose: str) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
+class ByName(optuna.samplers.RandomSampler):
+    """Random search in which a parameter's value depends on (seed, its name) alone, not on what was drawn before.
+
+    So a trial whose driver died between two of its parameters gets from the next driver what it would have got.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._seed = seed
+
+    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+        sampler = optuna.samplers.RandomSampler(derive_seed(self._seed, 0, param_name))
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     """A fresh sampler: random | grid | tpe | gp | cmaes (gp imports torch; grid's points are enqueued)."""
     samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
-        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-        "grid": lambda: optuna.samplers.RandomSampler(seed=seed),
+        "random": lambda: ByName(seed),
+        "grid": lambda: ByName(seed),
         "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
         "gp": lambda: optuna.samplers.GPSampler(seed=seed),
         "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=seed),
@@ -75,7 +93,14 @@ def make_pruner(name: str, reports: int | None) -> optuna.pruners.BasePruner:
 
 @dataclass
 class TrialRow:
-    """A trial as the leaderboard sees it. `state`: COMPLETE, PRUNED, FAIL, RUNNING or WAITING."""
+    """A trial as the leaderboard sees it.
+
+    Attributes:
+        state: COMPLETE, PRUNED, FAIL, RUNNING or WAITING.
+        retry_of: the failed trial that this one runs again, or None.
+        extension: of a trial that goes on or went on after its end: `epochs` in all, whether they are `done`, and
+            once some are, the `state` and `value` they led to; else {}.
+    """
 
     number: int
     state: str
@@ -83,6 +108,8 @@ class TrialRow:
     params: dict[str, Any] = field(default_factory=dict)
     run_id: str | None = None
     seconds: float | None = None
+    retry_of: int | None = None
+    extension: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("number", "state", "value", "params", "run_id")}
@@ -122,18 +149,33 @@ class Search:
         self._function = _import_function(space) if isinstance(space, str) else None
         self._sampler = sampler
         self._grid = grid_of(space, self._seed) if sampler == "grid" and not isinstance(space, str) else None
-        with _creating(storage):
-            self._storage = optuna.storages.RDBStorage(storage, engine_kwargs=_engine_arguments(storage))
-            self._study = optuna.create_study(
-                storage=self._storage,
-                study_name=name,
-                direction=self.direction,
-                load_if_exists=True,
-                pruner=make_pruner(pruner, reports),
-            )
-            self._define(definition)
+        self._study = _open(storage, name, self.direction, make_pruner(pruner, reports))
+        self._define(definition)
         self._live: dict[int, optuna.Trial] = {}
         self._reported: dict[int, set[int]] = {}  # trial -> steps
+
+    @classmethod
+    def existing(cls, storage: str, name: str) -> Search:
+        """A study that is there, by its own definition, to look into and to mend.
+
+        Raises:
+            ValueError: if it is not there, or was not made by this harness.
+        """
+        known = study_names(storage)
+        if name not in known:
+            raise ValueError(f"unknown study {name}{nearest(name, known)}")
+        attributes = optuna.load_study(study_name=name, storage=_storage(storage)).user_attrs
+        if DEFINITION not in attributes:
+            raise ValueError(f"study {name} was not made by this harness: it has no definition")
+        definition = attributes[DEFINITION]
+        written = definition["space"]
+        space = written if isinstance(written, str) else parse_space(written)
+        return cls(storage, name, definition, space, "random", "none", None)
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """What makes the study this study."""
+        return dict(self._study.user_attrs[DEFINITION])
 
     def _define(self, definition: dict[str, Any]) -> None:
         wanted = json.loads(json.dumps(definition))
@@ -167,10 +209,27 @@ class Search:
     def reopen(self, number: int) -> TrialRow:
         """Goes on with a trial that a former driver left RUNNING: the same parameters, the missing ones drawn."""
         frozen = self._study.get_trials(deepcopy=False)[number]
+        if frozen.state == TrialState.WAITING:
+            self._study._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
         self._study.sampler = make_sampler(self._sampler, derive_seed(self._seed, number, "sampler"))
         trial = optuna.trial.Trial(self._study, frozen._trial_id)
         self._live[number], self._reported[number] = trial, set(frozen.intermediate_values)
-        return TrialRow(number, "RUNNING", None, self._suggest(trial), frozen.user_attrs.get(RUN))
+        attributes = frozen.user_attrs
+        run_id = self._study.user_attrs.get(f"{REBOUND}{number}", attributes.get(RUN))
+        return TrialRow(number, "RUNNING", None, self._suggest(trial), run_id, retry_of=attributes.get(RETRY_OF))
+
+    def retry_failed(self) -> list[int]:
+        """Enqueues each failed trial again that has not been, with its parameters; returns the new numbers."""
+        rows = self._study.get_trials(deepcopy=False)
+        again = {trial.user_attrs.get(RETRY_OF) for trial in rows}
+        failed = [trial for trial in rows if trial.state == TrialState.FAIL and trial.number not in again]
+        for trial in failed:
+            self._study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
+        return list(range(len(rows), len(rows) + len(failed)))
+
+    def extend(self, number: int, extension: dict[str, Any]) -> None:
+        """Notes how a trial that Optuna has closed goes on, or went on; see TrialRow."""
+        self._study.set_user_attr(f"{EXTENDED}{number}", extension)
 
     def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         if self._function is not None:
@@ -185,6 +244,10 @@ class Search:
     def bind(self, number: int, run_id: str) -> None:
         """Notes which MLflow run a trial is."""
         self._live[number].set_user_attr(RUN, run_id)
+
+    def rebind(self, number: int, run_id: str) -> None:
+        """Notes that a trial's MLflow run was made anew. Optuna changes no trial that it has closed."""
+        self._study.set_user_attr(f"{REBOUND}{number}", run_id)
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Notes a value of the metric (step: the how-many-eth, from 1); returns whether to prune the trial.
@@ -210,11 +273,17 @@ class Search:
     def trials(self) -> list[TrialRow]:
         """All trials by number. The value of a pruned one is the last it reported."""
         rows = []
+        study_attributes = self._study.user_attrs
         for trial in self._study.get_trials(deepcopy=False):
             params = {name: self._decoded(name, value) for name, value in trial.params.items()}
             seconds = trial.duration.total_seconds() if trial.duration else None
-            run_id = trial.user_attrs.get(RUN)
-            rows.append(TrialRow(trial.number, trial.state.name, trial.value, params, run_id, seconds))
+            extension = study_attributes.get(f"{EXTENDED}{trial.number}", {})
+            state, value = trial.state.name, trial.value
+            if "state" in extension:
+                state, value = extension["state"], extension["value"]
+            run_id = study_attributes.get(f"{REBOUND}{trial.number}", trial.user_attrs.get(RUN))
+            retry_of = trial.user_attrs.get(RETRY_OF)
+            rows.append(TrialRow(trial.number, state, value, params, run_id, seconds, retry_of, extension))
         return rows
 
     def _decoded(self, name: str, value: Any) -> Any:
@@ -272,21 +341,31 @@ def _import_function(path: str) -> Callable[[optuna.Trial], dict[str, Any]]:
         ) from error
 
 
-def _creating(storage: str) -> Any:
-    """Holds a lock beside a SQLite database while it may be created: two at once would break it."""
+def study_names(storage: str) -> list[str]:
+    """Names of all studies of a database; none where there is no database."""
     path = sqlite_path(storage)
-    import contextlib
-
-    return file_lock(path.with_suffix(".lock")) if path else contextlib.nullcontext()
-
-
-def sqlite_path(storage: str) -> Path | None:
-    """The file of a SQLite URL, or None for other databases."""
-    return Path(storage.removeprefix("sqlite:///")) if storage.startswith("sqlite:///") else None
+    if path is not None and not path.exists():
+        return []
+    return sorted(optuna.get_all_study_names(storage=_storage(storage)))
 
 
-def _engine_arguments(storage: str) -> dict[str, Any]:
-    return {"connect_args": {"timeout": 60}} if sqlite_path(storage) else {}
+def upgrade_database(storage: str) -> None:
+    """Brings a database of another version of Optuna to this one's."""
+    optuna.storages.RDBStorage(storage, skip_compatibility_check=True).upgrade()
+
+
+def _open(storage: str, name: str, direction: Any, pruner: optuna.pruners.BasePruner) -> optuna.Study:
+    """A study, made if it is not there, and its database too."""
+    with made_whole(storage, lambda url: _storage(url).engine.dispose()):
+        return optuna.create_study(
+            storage=_storage(storage), study_name=name, direction=direction, load_if_exists=True, pruner=pruner
+        )
+
+
+def _storage(url: str) -> optuna.storages.RDBStorage:
+    """The database of a URL; SQLite itself waits for a lock of somebody else's."""
+    arguments = {"connect_args": {"timeout": 600}} if sqlite_path(url) else {"pool_pre_ping": True}
+    return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
 
 
 def _short(value: Any) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studies.experiment import SearchPlan
-from studies.loop import Ending, newest_checkpoint
 from studies.messages import TrialSpec
+from studies.record import Ending
 from studies.search import Search, TrialRow, best_of, derive_seed
 from studies.views import prepared_view
 
@@ -19,8 +19,18 @@ if TYPE_CHECKING:
     from studies.driver import Session
 
 
-class StudySource:
-    """Trials of a study: first those a former driver left unfinished, then new ones up to the wanted total."""
+class Study:
+    """A study, opened: its Optuna study and its run in MLflow, both made where they are not.
+
+    Attributes:
+        search: the Optuna study.
+        experiment_id: MLflow's.
+        parent: MLflow run of the study.
+        parent_folder: folder of that run's artifacts.
+
+    Raises:
+        ValueError: if a study of that name is there with another definition.
+    """
 
     def __init__(self, session: Session, plan: SearchPlan, name: str, written: dict[str, Any]) -> None:
         self.session = session
@@ -41,25 +51,6 @@ class StudySource:
         self.experiment_id = session.connect()
         self.parent, self.parent_folder = self._open_parent()
         self._tag_view()
-        rows = self.search.trials()
-        self._unfinished = [row.number for row in rows if row.state in ("RUNNING", "WAITING")]
-        self._open = len(rows)
-        self.total = session.options.trials
-        if self.search.points is not None and self.search.points < self.total:
-            session.display.say(f"the grid has {self.search.points} points, so there will be no more trials than that")
-            self.total = session.display.total = self.search.points
-        if rows:
-            done = sum(row.state in ("COMPLETE", "PRUNED", "FAIL") for row in rows)
-            best = best_of(rows, plan.direction)
-            session.display.went_on(done, best.value if best else None, best.number if best else None)
-            session.display.say(f"study {name} goes on: {done} of {self.total} trials are done")
-        self._mend_runs(rows)
-        self._failures = 0  # in a row
-
-    @property
-    def gave_up(self) -> bool:
-        """Whether so many trials in a row have failed that the next would too."""
-        return self._failures >= self.session.options.max_failures
 
     def _reports(self) -> int | None:
         """How often a whole trial validates, as far as the trainer section says."""
@@ -73,12 +64,14 @@ class StudySource:
         session = self.session
         tags = {"harness.kind": "study", "harness.study": self.name}
         found = session.tracking.get("find_run", tags, self.experiment_id)
-        if found is not None:
+        if found is not None and "search.metric" in session.tracking.get("run", found).params:
             session.tracking.get("reopen", found)
             return found, session.home.trial_folder(found)
         searched = list(self.plan.space) if isinstance(self.plan.space, dict) else []
         sections, seed = self.experiment.sections, self.experiment.seed
-        run_id, folder = session.start_run(self.experiment_id, f"study {self.name}", sections, seed, tags, searched)
+        run_id, folder = session.start_run(
+            self.experiment_id, f"study {self.name}", sections, seed, tags, searched, found
+        )
         search = {
             "metric": self.plan.metric,
             "direction": self.plan.direction,
@@ -100,57 +93,91 @@ class StudySource:
         put("tag_experiment", self.experiment_id, view.tag_key, view.tag_value)
         put("tag_experiment", self.experiment_id, "harness.view", view.path)
 
-    def _mend_runs(self, rows: list[TrialRow]) -> None:
-        """Closes runs whose trial Optuna has already closed: a former driver died between the two."""
-        ends = {"COMPLETE": ("FINISHED", None), "PRUNED": ("KILLED", "pruned"), "FAIL": ("FAILED", "failed")}
-        states = {row.run_id: row.state for row in rows}
-        bound = {row.run_id for row in rows}
-        for run_id in self.session.tracking.get("running", self.experiment_id, self.name):
-            if states.get(run_id) in ends:
-                self.session.tracking.put("end", run_id, *ends[states[run_id]])
-            elif run_id not in bound:  # opened, but its trial never learnt of it and will get another
-                self.session.tracking.put("end", run_id, "KILLED", "interrupted")
+
+class StudySource:
+    """Trials of a study: first those a former driver left unfinished, then new ones up to the wanted total."""
+
+    def __init__(self, study: Study) -> None:
+        session, plan = study.session, study.plan
+        self.study = study
+        self.session = session
+        self.search = study.search
+        self.experiment = study.experiment
+        if session.options.retry_failed:
+            self.search.retry_failed()
+        rows = self.search.trials()
+        self._unfinished = [row.number for row in rows if row.state in ("RUNNING", "WAITING")]
+        retries = sum(row.retry_of is not None for row in rows)  # they stand for those they run again
+        self._open = len(rows)
+        self.total = session.display.total = session.options.trials + retries
+        if self.search.points is not None and self.search.points + retries < self.total:
+            session.display.say(f"the grid has {self.search.points} points, so there will be no more trials than that")
+            self.total = session.display.total = self.search.points + retries
+        if rows:
+            done = sum(row.state in ("COMPLETE", "PRUNED", "FAIL") for row in rows)
+            best = best_of(rows, plan.direction)
+            session.display.went_on(done, best.value if best else None, best.number if best else None)
+            session.display.say(f"study {study.name} goes on: {done} of {self.total} trials are done")
+        self._rows = rows
+        self._failures = 0  # in a row
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether so many trials in a row have failed that the next would too."""
+        return self._failures >= self.session.options.max_failures
+
+    def unrecorded(self) -> list[tuple[TrialSpec, str]]:
+        """Trials that Optuna has closed and MLflow believes to be running: a former driver died between the two."""
+        running = set(self.session.tracking.get("running", self.study.experiment_id, self.study.name))
+        ended = [row for row in self._rows if row.run_id in running and row.state in ("COMPLETE", "PRUNED", "FAIL")]
+        return [(self._spec_of(row, row.run_id), row.state) for row in ended if row.run_id is not None]
 
     def next(self) -> TrialSpec | None:
         if self.gave_up:
             return None
         if self._unfinished:
-            row = self.search.reopen(self._unfinished.pop(0))
-        elif self._open < self.total:
-            row = self.search.ask()
+            return self._spec(self.search.reopen(self._unfinished.pop(0)), reopened=True)
+        if self._open < self.total:
             self._open += 1
-        else:
-            return None
-        return self._spec(row)
+            return self._spec(self.search.ask(), reopened=False)
+        return None
 
-    def _spec(self, row: TrialRow) -> TrialSpec:
-        session, seed = self.session, derive_seed(self.experiment.seed, row.number, "training")
-        sections = self.experiment.with_params(row.params)
-        if row.run_id is None:
-            tags = {
-                "harness.kind": "trial",
-                "harness.study": self.name,
-                "harness.trial": str(row.number),
-                "mlflow.parentRunId": self.parent,
-            }
-            run_id, folder = session.start_run(self.experiment_id, f"trial {row.number}", sections, seed, tags)
+    def _spec(self, row: TrialRow, reopened: bool) -> TrialSpec:
+        """The spec of a trial that shall run, with an open MLflow run bound to it."""
+        session, run_id = self.session, row.run_id
+        tags = {"harness.kind": "trial", "harness.study": self.study.name, "harness.trial": str(row.number)}
+        if run_id is None and reopened:  # its run may have been opened by a driver that died before it was bound
+            run_id = session.tracking.get("find_run", tags, self.study.experiment_id)
+        if run_id is None or row.run_id is None:
+            tags["mlflow.parentRunId"] = self.study.parent
+            if row.retry_of is not None:
+                tags["harness.retry_of"] = str(row.retry_of)
+            sections, seed = self.experiment.with_params(row.params), self._seed(row)
+            run_id, _ = session.start_run(
+                self.study.experiment_id, f"trial {row.number}", sections, seed, tags, adopted=run_id
+            )
             self.search.bind(row.number, run_id)
         else:
-            run_id, folder = row.run_id, session.home.trial_folder(row.run_id)
             session.tracking.put("reopen", run_id)
             session.tracking.put("delete_tag", run_id, "harness.outcome")
+        return self._spec_of(row, run_id)
+
+    def _seed(self, row: TrialRow) -> int:
+        """A trial's training seed; a trial that runs a failed one again has that one's."""
+        return derive_seed(self.experiment.seed, row.number if row.retry_of is None else row.retry_of, "training")
+
+    def _spec_of(self, row: TrialRow, run_id: str) -> TrialSpec:
         return TrialSpec(
             run_id=run_id,
-            experiment=sections,
-            seed=seed,
-            folder=str(folder),
-            study=self.name,
+            experiment=self.experiment.with_params(row.params),
+            seed=self._seed(row),
+            folder=str(self.session.home.trial_folder(run_id)),
+            study=self.study.name,
             number=row.number,
             params=row.params,
-            metric=self.plan.metric,
-            direction=self.plan.direction,
-            pruning=self.plan.pruner != "none",
-            resume=newest_checkpoint(folder),
+            metric=self.study.plan.metric,
+            direction=self.study.plan.direction,
+            pruning=self.study.plan.pruner != "none",
             search_path=[str(self.experiment.path.parent), str(Path.cwd())],
         )
 

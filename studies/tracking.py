@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,15 +27,20 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.utils import _all_tables_exist, _upgrade_db, _verify_schema
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from studies.locks import file_lock
+from studies.databases import made_whole, sqlite_path
 from studies.messages import Event, Failed, Finished, Metrics, Resources, Started, Stopped
+from studies.trouble import patiently
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs each error that we retry
 logging.getLogger("alembic").setLevel(logging.ERROR)
 
 BATCH = 1000  # MLflow's limit of metrics per call
 PARAM_LENGTH = 6000  # MLflow's limit of a parameter's value
+TOKEN = "harness.token"  # tag: which call opened a run
 TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens the experiment as model training
 
 
@@ -50,10 +57,25 @@ class RunInfo:
     start_time: float
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         names = ("run_id", "experiment", "study", "name", "kind", "status", "params", "metrics")
         return {name: getattr(self, name) for name in names}
+
+
+Patience = Callable[[Callable[[], Any]], Any]
+
+
+class _Patient:
+    """An MlflowClient, each call of which is repeated while what stops it passes by itself."""
+
+    def __init__(self, client: MlflowClient, patient: Patience) -> None:
+        self._client, self._patient = client, patient
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+        return lambda *args, **kwargs: self._patient(lambda: method(*args, **kwargs))
 
 
 class Tracking:
@@ -62,20 +84,19 @@ class Tracking:
     Args:
         uri: tracking URI: a database's or a server's.
         artifacts: folder for artifacts of new experiments, or None to leave it to the server.
+        patient: does a call again and again while the database is locked or the server away; see trouble.patiently.
 
     Raises:
         ValueError: in one line, if the database is of another MLflow version or the server refuses.
     """
 
-    def __init__(self, uri: str, artifacts: Path | None) -> None:
+    def __init__(self, uri: str, artifacts: Path | None, patient: Patience = patiently) -> None:
         self.uri = uri
         self._artifacts = artifacts
         self._pending: dict[str, list[Metric]] = {}
-        database = uri.removeprefix("sqlite:///")
-        lock = file_lock(Path(database).with_suffix(".lock")) if database != uri else contextlib.nullcontext()
         try:
-            with lock:  # two that make the tables at once leave them half made for good
-                self._client = MlflowClient(tracking_uri=uri)
+            with made_whole(uri, _make):
+                self._client: Any = _Patient(MlflowClient(tracking_uri=uri), patient)
                 self._client.search_experiments(max_results=1)
         except MlflowException as error:
             raise ValueError(f"MLflow at {uri} cannot be used: {' '.join(str(error).split())}") from error
@@ -101,9 +122,14 @@ class Tracking:
 
     def start(self, experiment_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """Opens a run and returns its id."""
-        run = self._client.create_run(experiment_id, run_name=name, tags=dict(tags))
-        self.log_params(run.info.run_id, params)
-        return run.info.run_id
+        token = uuid.uuid4().hex
+        run_id = self._client.create_run(experiment_id, run_name=name, tags={**tags, TOKEN: token}).info.run_id
+        if not sqlite_path(self.uri):  # a server may have made one whose answer got lost before the call was repeated
+            for run in self._client.search_runs([experiment_id], f"tags.`{TOKEN}` = '{token}'"):
+                if run.info.run_id != run_id:
+                    self._client.delete_run(run.info.run_id)
+        self.log_params(run_id, params)
+        return str(run_id)
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         rows = [Param(key, param_text(value)) for key, value in params.items()]
@@ -142,7 +168,7 @@ class Tracking:
 
     def _add(self, run_id: str, values: Mapping[str, float], stamp: float, step: int) -> None:
         rows = self._pending.setdefault(run_id, [])
-        rows.extend(Metric(name, float(value), int(stamp * 1000), step) for name, value in values.items())
+        rows.extend(Metric(metric_name(name), float(value), int(stamp * 1000), step) for name, value in values.items())
         if len(rows) >= BATCH:
             self.flush(run_id)
 
@@ -234,6 +260,17 @@ class Tracking:
         """Name -> id of all experiments."""
         return {item.name: item.experiment_id for item in self._client.search_experiments()}
 
+    def files(self, run_id: str, folder: str | None = None) -> dict[str, int]:
+        """Path -> bytes of all artifacts of a run."""
+        found: dict[str, int] = {}
+        for item in self._client.list_artifacts(run_id, folder):
+            found |= self.files(run_id, item.path) if item.is_dir else {item.path: item.file_size}
+        return found
+
+    def fetch(self, run_id: str, path: str, to: Path) -> Path:
+        """Copies one artifact into a folder and returns where it lies there."""
+        return Path(self._client.download_artifacts(run_id, path, str(to)))
+
     def view(self, experiment_id: str) -> str:
         """The prepared view of an experiment: what follows the server's address."""
         tags = self._client.get_experiment(experiment_id).tags
@@ -279,9 +316,41 @@ class Tracking:
         except MlflowException:
             return None
 
+    def version_of(self, name: str, tags: Mapping[str, str]) -> int | None:
+        """The newest version of a model that carries all these tags, or None."""
+        versions = self._client.search_model_versions(f"name = '{name}'")
+        found = [int(item.version) for item in versions if tags.items() <= dict(item.tags).items()]
+        return max(found, default=None)
+
     def crown(self, name: str, version: int) -> None:
         """Makes a version the champion of its model."""
         self._client.set_registered_model_alias(name, "champion", str(version))
+
+
+def _make(url: str) -> None:
+    """Makes MLflow's tables in a new database and lets go of it."""
+    MlflowClient(tracking_uri=url).search_experiments(max_results=1)
+    SqlAlchemyStore._engine_map.pop(url).dispose()
+
+
+def open_existing(uri: str) -> None:
+    """Sees that a database is one that this version of MLflow understands; raises what it says if not."""
+    engine = SqlAlchemyStore._get_or_create_engine(uri)
+    try:
+        if not _all_tables_exist(engine):
+            raise ValueError("some of its tables are missing")
+        _verify_schema(engine)
+    finally:
+        SqlAlchemyStore._engine_map.pop(uri).dispose()
+
+
+def upgrade_database(uri: str) -> None:
+    """Brings a database of an older version of MLflow, or one half made, to this version's tables."""
+    engine = SqlAlchemyStore._get_or_create_engine(uri)
+    try:
+        _upgrade_db(engine)
+    finally:
+        SqlAlchemyStore._engine_map.pop(uri).dispose()
 
 
 @contextlib.contextmanager
@@ -296,6 +365,11 @@ def _global_uri(uri: str) -> Iterator[None]:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def metric_name(name: str) -> str:
+    """A metric's name in the letters that MLflow allows, e.g. "val/top@5" -> "val/top_5"."""
+    return re.sub(r"[^\w\-. :/]", "_", name)
 
 
 def param_text(value: Any) -> str:
@@ -319,4 +393,5 @@ def _info(run: Run, experiment: str) -> RunInfo:
         start_time=run.info.start_time / 1000,
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
+        tags=dict(tags),
     )

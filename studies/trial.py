@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
@@ -31,7 +32,9 @@ from studies.checkpoints import Checkpoints, loadable
 from studies.components import build_datamodule, build_module, instantiate, sizes_of
 from studies.event_log import NAME, EventReader, EventWriter
 from studies.link import DRIVER_FD, Link
+from studies.memory import explain, is_out_of_memory
 from studies.messages import Artifact, Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
+from studies.trouble import DISK_FULL, disk_is_full
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no tips in every trial's log
 
@@ -59,19 +62,36 @@ def seed_and_threads(spec: TrialSpec) -> None:
     pl.seed_everything(spec.seed, workers=True, verbose=False)
 
 
-def run(spec: TrialSpec, link: Link) -> None:
-    """Runs one trial and says everything as events, the last of which is finished, stopped or failed."""
+def run(spec: TrialSpec, link: Link) -> int:
+    """Runs one trial and says everything as events, the last of which is finished, stopped or failed.
+
+    Returns:
+        The exit status of its process: 0, or DISK_FULL where the ending could not be said: the trial has not
+        ended then, and goes on from its last checkpoint once there is space.
+    """
     resources = ResourceSampler(link)
     resources.start()
     ending: Event
     try:
         ending = _run(spec, link)
     except BaseException as error:  # Lightning turns signals into SystemExit: no ending goes unsaid
-        ending = Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
         traceback.print_exc()
+        if disk_is_full(error):
+            return DISK_FULL
+        text = f"{type(error).__name__}: {error}"
+        if is_out_of_memory(error):
+            used = psutil.Process().memory_info().rss / 1e6
+            text = f"{explain(spec.experiment, used)} ({text})"
+        ending = Failed(text, traceback.format_exc())
     resources.stop()
     resources.join()  # nothing is said after the ending
-    link.say(ending, durable=True)
+    try:
+        link.say(ending, durable=True)
+    except OSError as error:
+        if disk_is_full(error):
+            return DISK_FULL
+        raise
+    return 0
 
 
 def _run(spec: TrialSpec, link: Link) -> Finished | Stopped:
@@ -152,6 +172,8 @@ def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodu
             figures.save(figure, folder / f"{name}.png")
             link.say(Artifact(f"pictures/{name}.png", "picture"))
     except Exception as error:
+        if disk_is_full(error):
+            raise
         warnings.warn(f"pictures are missing: {type(error).__name__}: {error}", stacklevel=1)
         traceback.print_exc()
 
@@ -184,12 +206,10 @@ def main() -> int:
     spec = TrialSpec.load(sys.argv[1])
     sys.path.extend(folder for folder in spec.search_path if folder not in sys.path)
     if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0:
-        run(spec, Link(None))
-        return 0
+        return run(spec, Link(None))
     driver = os.environ.pop(DRIVER_FD, None)
     connection = Connection(int(driver)) if driver else None
-    run(spec, Link(EventWriter(Path(spec.folder) / NAME), connection))
-    return 0
+    return run(spec, Link(EventWriter(Path(spec.folder) / NAME), connection))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Trials run in real child processes of a warm server that all these tests share.
 
 import json
 import os
+import random
 import signal
 import sqlite3
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mlflow import MlflowClient
 
 from studies.cli import main, split_overrides
@@ -158,6 +160,52 @@ def test_a_trial_that_hangs_has_failed_and_so_does_a_study_that_only_fails(
     assert failed.info.status == "FAILED" and "said nothing" in failed.data.tags["harness.error"]
 
 
+def test_failed_trials_run_again_on_request(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = ["study", str(toy), "--trials", "2", "--no-test", "--model.trouble", "cured"]
+    assert run(capsys, *study)[0] == 1
+    (home / "trials" / "cured").touch()
+    status, answer, _ = run(capsys, *study)
+    assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL"], "not without being asked"
+    status, answer, err = run(capsys, *study, "--retry-failed")
+    assert status == 0, err
+    assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    first, second, *again = answer["trials"]
+    assert [trial["params"] for trial in again] == [first["params"], second["params"]]
+    tags = client.get_run(again[0]["run_id"]).data.tags
+    assert tags["harness.retry_of"] == "0"
+    seeds = [client.get_run(trial["run_id"]).data.params["seed"] for trial in (first, again[0])]
+    assert seeds[0] == seeds[1], "the same trial once more"
+    _, answer, _ = run(capsys, *study, "--retry-failed")
+    assert len(answer["trials"]) == 4, "once is enough"
+
+
+def test_trials_are_extended_in_their_own_runs_with_one_joined_curve(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = ["study", str(toy), "--trials", "2", "--no-test", "--study-name", "whole", "--trainer.max_epochs", "5"]
+    _, longer, _ = run(capsys, *whole)
+    _, before, _ = run(capsys, "study", str(toy), "--trials", "2", "--no-test")
+    status, after, err = run(capsys, "extend", "toy", "--top", "2", "--epochs", "+2")
+    assert status == 0, err
+    assert [trial["run_id"] for trial in after["trials"]] == [trial["run_id"] for trial in before["trials"]]
+    for trial, other in zip(after["trials"], longer["trials"], strict=True):
+        assert (trial["state"], trial["value"]) == (other["state"], other["value"]), "as if never ended"
+        for name in ("val/loss", "train/loss"):
+            curves = [
+                [(m.step, m.value) for m in client.get_metric_history(item["run_id"], name)] for item in (trial, other)
+            ]
+            assert curves[0] == curves[1]
+        run_ = client.get_run(trial["run_id"])
+        assert run_.info.status == "FINISHED" and run_.data.tags["harness.epochs"] == "5"
+    assert main(["doctor"]) == 0
+    status, _, err = run(capsys, "extend", "tooy", "--epochs", "1")
+    assert status == 2 and "unknown study tooy; did you mean toy" in err
+    # The study itself still knows when it is done.
+    assert len(run(capsys, "study", str(toy), "--trials", "2")[1]["trials"]) == 2
+
+
 def test_a_process_that_dies_goes_on_from_its_checkpoint(
     home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,7 +217,45 @@ def test_a_process_that_dies_goes_on_from_its_checkpoint(
         series = [[(m.step, m.value) for m in client.get_metric_history(r["run_id"], name)] for r in (whole, answer)]
         assert series[0] == series[1]
     status, answer, err = run(capsys, "train", str(toy), "--model.trouble", "kill")
-    assert status == 1 and answer["status"] == "failed" and "3 times" in err
+    assert status == 1 and answer["status"] == "failed" and "5 times" in err
+
+
+@pytest.mark.parametrize("name", ["MLP", "CNN", "GRUSeq2Seq"])
+def test_killed_amid_any_batch_and_gone_on_is_never_killed(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """The weights that are left, and every stored value, are those of a run that nobody killed."""
+    words = toy.with_name("words.txt")
+    words.write_text("\n".join(a + b + c for a in "abcde" for b in "fghi" for c in "jklm"))
+    sizes = {"MLP": "{hidden_sizes: [16], dropout: 0.3}", "CNN": "{width: 4, depth: 2, dropout: 0.3}"}
+    model = sizes.get(name, "{hidden_size: 12, num_layers: 2, dropout: 0.3}")
+    data = "{class_path: toy.ToyImages}"
+    if name == "GRUSeq2Seq":
+        arguments = f"{{batch_size: 7, validation_size: 5, test_size: 5, words_file: {words}}}"
+        data = f"{{class_path: datamodules.WordReversal, init_args: {arguments}}}"
+    experiment = toy.with_name("killed.yaml")
+    experiment.write_text(
+        f"model: {{class_path: lightning_modules.{name}, init_args: {model}}}\ndata: {data}\n"
+        "trainer: {max_epochs: 3, log_every_n_steps: 4}\nsearch: {metric: val/loss, direction: minimize, space: "
+        "{model.learning_rate: [0.1]}}"
+    )
+    train = ["train", str(experiment), "--no-test"]
+
+    def outcome(*arguments: str) -> tuple[Any, ...]:
+        status, answer, err = run(capsys, *train, *arguments)
+        assert status == 0, err
+        checkpoint = torch.load(home / "trials" / answer["run_id"] / "checkpoints" / "last.ckpt", weights_only=True)
+        names = [key for key in client.get_run(answer["run_id"]).data.metrics if not key.startswith(("system", "fit"))]
+        curves = {key: [(m.step, m.value) for m in client.get_metric_history(answer["run_id"], key)] for key in names}
+        return {key: value.tolist() for key, value in checkpoint["state_dict"].items()}, curves, err
+
+    *whole, _ = outcome()
+    chance = random.Random(name)
+    for batch in chance.sample(range(1, 30), 3):
+        killer = f"[{{class_path: toy.Killer, init_args: {{batch: {batch}}}}}]"
+        *parts, err = outcome("--trainer.callbacks", killer)
+        assert "was killed by SIGKILL; it goes on" in err, batch
+        assert parts == whole, batch
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -282,6 +368,11 @@ TYPED = [
     (["runs"], "no runs yet"),
     (["compare", "abc"], "no runs yet"),
     (["ui"], "no runs yet"),
+    (["doctor"], "no runs yet"),
+    (["extend", "toy", "--epochs", "0"], "epochs must be at least 1"),
+    (["extend", "toy", "--epochs", "2", "--top", "0"], "top must be at least 1"),
+    (["extend", "toy", "--epochs", "2"], "unknown study toy"),
+    (["extend", "toy"], "the following arguments are required: --epochs"),
     (["ui", "--port", "0"], "port must be between 1 and 65535"),
 ]
 

@@ -26,7 +26,9 @@ def events_of(folder: Path, experiment: dict[str, Any] = TOY, **fields: Any) -> 
     fields = {"seed": 1, "metric": "val/loss", "direction": "minimize", "threads": 1} | fields
     spec = TrialSpec(run_id="r", experiment=experiment, folder=str(folder), **fields)
     spec.save()
-    run(spec, Link(EventWriter(folder / NAME)))
+    log = EventWriter(folder / NAME)
+    run(spec, Link(log))
+    log.close()
     return EventReader(folder / NAME).read()
 
 
@@ -112,7 +114,9 @@ def test_stopped_inside_an_epoch_and_gone_on_is_never_stopped(tmp_path: Path, na
 
     folder = tmp_path / "parts"
     spec = TrialSpec(run_id="r", experiment=experiment, seed=1, folder=str(folder), threads=1, **fields)  # type: ignore[arg-type]
-    run(spec, StopAfter(EventWriter(folder / NAME), step))
+    log = EventWriter(folder / NAME)
+    run(spec, StopAfter(log, step))
+    log.close()
     stopped = EventReader(folder / NAME).read()
     assert isinstance(stopped[-1], Stopped) and stopped[-1].why == "interrupted"
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)

@@ -55,10 +55,10 @@ class InlineExecutor:
 
         spec, log = self._spec, EventWriter(Path(self._spec.folder) / NAME)
         self._link = _InlineLink(log, lambda kind: self.handler(Message(spec.run_id, kind)))  # type: ignore[arg-type]
-        trial.run(spec, self._link)
+        status = trial.run(spec, self._link)
         log.close()
         self._spec = self._link = None
-        return [Message(spec.run_id, "exited", 0)]
+        return [Message(spec.run_id, "exited", status)]
 
     def answer(self, run_id: str, stop: str | None) -> None:
         if self._link is not None and stop is not None:

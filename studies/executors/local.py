@@ -27,6 +27,9 @@ from studies.event_log import NAME, EventWriter
 from studies.link import ASK, GO, STOP, Link
 from studies.messages import TrialSpec
 
+ATTEMPTS = 3  # to start a process, and to do a call whose process somebody killed
+UNKNOWN = 255  # multiprocessing's exit status of a process whose server was killed
+
 Kind = Literal["events", "verdict?", "exited"]
 
 
@@ -73,15 +76,23 @@ class LocalExecutor:
     def call(self, function: str, payload: dict[str, Any], while_waiting: Callable[[], None] | None = None) -> Any:
         """Calls `module:function` with a JSON payload in a warm process of its own and returns its JSON result.
 
+        A call whose process is killed from outside is made again: it must be one that may be.
+
         Raises:
             RuntimeError: if the process died before it answered.
         """
+        for _ in range(ATTEMPTS - 1):
+            with contextlib.suppress(_Killed):
+                return self._call_once(function, payload, while_waiting)
+        return self._call_once(function, payload, while_waiting)
+
+    def _call_once(
+        self, function: str, payload: dict[str, Any], while_waiting: Callable[[], None] | None = None
+    ) -> Any:
         ours, theirs = self._context.Pipe()
         with tempfile.TemporaryDirectory(prefix="harness-call-") as folder:
             log = Path(folder) / "log.txt"
-            arguments = (function, json.dumps(payload), theirs, str(log))
-            process = self._context.Process(target=_call, args=arguments, daemon=True)
-            process.start()
+            process = self._start(_call, function, json.dumps(payload), theirs, str(log))
             theirs.close()
             try:
                 while not ours.poll(0.25):
@@ -91,11 +102,26 @@ class LocalExecutor:
             except EOFError:
                 process.join()
                 said = log.read_text(errors="replace").strip()[-2000:] if log.exists() else ""
-                raise RuntimeError(f"{function} died (exit status {process.exitcode}) {said}") from None
+                ended = process.exitcode
+                text = f"{function} died (exit status {ended}) {said}"
+                raise (_Killed(text) if ended in (-signal.SIGKILL, UNKNOWN) else RuntimeError(text)) from None
             finally:
                 ours.close()
                 process.kill()
                 process.join()
+
+    def _start(self, target: Callable[..., None], *arguments: Any) -> BaseProcess:
+        """A process forked from the warm server; if that was killed, from a new one, which has to import first."""
+        for attempt in range(ATTEMPTS):
+            process = self._context.Process(target=target, args=arguments, daemon=True)  # type: ignore[attr-defined]
+            try:
+                process.start()
+            except (OSError, EOFError):
+                if attempt == ATTEMPTS - 1:
+                    raise
+            else:
+                return process
+        raise AssertionError
 
     def submit(self, spec: TrialSpec) -> None:
         """Starts a trial. Its events go to events.jsonl in its folder, its output to log.txt there."""
@@ -105,12 +131,7 @@ class LocalExecutor:
         spec = dataclasses.replace(spec, threads=self.threads, gpu=gpu)
         path = spec.save()
         ours, theirs = self._context.Pipe()
-        process: BaseProcess | subprocess.Popen[bytes]
-        if _spans_processes(spec):
-            process = _start_script(path, theirs)
-        else:
-            process = self._context.Process(target=_trial, args=(spec, theirs), daemon=True)  # type: ignore[attr-defined]
-            process.start()
+        process = _start_script(path, theirs) if _spans_processes(spec) else self._start(_trial, spec, theirs)
         theirs.close()
         self._trials[spec.run_id] = _Trial(slot, ours, process)
 
@@ -166,6 +187,10 @@ class LocalExecutor:
         return trial.process.exitcode
 
 
+class _Killed(RuntimeError):
+    """The process of a call was killed from outside."""
+
+
 class _Trial(NamedTuple):
     slot: int
     connection: Connection
@@ -204,7 +229,7 @@ def _trial(spec: TrialSpec, connection: Connection) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[spec.gpu] if visible else str(spec.gpu)
     from studies import trial
 
-    trial.run(spec, Link(EventWriter(folder / NAME), connection))
+    sys.exit(trial.run(spec, Link(EventWriter(folder / NAME), connection)))
 
 
 def _call(function: str, payload: str, connection: Connection, log: str) -> None:

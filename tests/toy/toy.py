@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import LightningDataModule, LightningModule
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -23,7 +24,7 @@ class Toy(LightningModule):
         learning_rate: step size of SGD, above 0.
         width: of nothing; a parameter with a few choices.
         num_features: length of an input; comes from the data.
-        trouble: what goes wrong in the second epoch.
+        trouble: what goes wrong in the second epoch; "cured": it raises until trials/cured is there.
         once: whether the trouble comes only the first time the trial runs.
         seconds: slept in each training step.
     """
@@ -33,7 +34,7 @@ class Toy(LightningModule):
         learning_rate: float = 0.1,
         width: int = 1,
         num_features: int = 1,
-        trouble: Literal["none", "raise", "nan", "kill", "exit", "hang"] = "none",
+        trouble: Literal["none", "raise", "nan", "kill", "exit", "hang", "cured"] = "none",
         once: bool = False,
         seconds: float = 0.0,
     ) -> None:
@@ -61,7 +62,8 @@ class Toy(LightningModule):
         if trouble == "none" or (self.hparams["once"] and mark.exists()):
             return
         mark.touch()
-        if trouble == "raise":
+        cure = Path(self.trainer.default_root_dir).with_name("cured")
+        if trouble == "raise" or (trouble == "cured" and not cure.exists()):
             raise RuntimeError("the toy broke")
         if trouble == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -144,3 +146,29 @@ class Broken(Toy):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         raise KeyError("broken on purpose")
+
+
+class Witness(Callback):
+    """Writes down, for each rank, every value that a callback of the user's sees after a validation."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        with open(Path(trainer.default_root_dir) / f"rank{trainer.global_rank}.jsonl", "a") as file:
+            file.write(json.dumps({"step": trainer.global_step, **values}) + "\n")
+
+
+class Killer(Callback):
+    """Kills its process (kill -9) amid a batch, the first time the trial comes there.
+
+    Args:
+        batch: how-many-eth of all epochs, from 1.
+    """
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        mark = Path(trainer.default_root_dir) / "killed"
+        if trainer.fit_loop.total_batch_idx + 1 == self.batch and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""`harness doctor`: compares databases, runs, trials, files and live processes, and mends what disagrees."""

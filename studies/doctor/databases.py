@@ -1,0 +1,89 @@
+"""Databases that are broken, half made or of another version."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from studies import search, tracking
+from studies.databases import sqlite_path
+from studies.doctor.finding import Finding, aside
+from studies.home import Home
+from studies.trouble import in_one_line, passes
+
+
+@dataclass(frozen=True)
+class _Database:
+    path: Path
+    rows: str  # the table that holds what must not get lost
+    open: Callable[[], object]
+    upgrade: Callable[[], None]
+
+
+def examine(home: Home) -> list[Finding]:
+    """Looks at those databases that are SQLite files; servers have their own doctors."""
+    mlflow, optuna = sqlite_path(home.tracking_uri), sqlite_path(home.storage)
+    databases = []
+    if mlflow is not None:
+        uri = home.tracking_uri
+        databases.append(
+            _Database(mlflow, "runs", lambda: tracking.open_existing(uri), lambda: tracking.upgrade_database(uri))
+        )
+    if optuna is not None:
+        url = home.storage
+        databases.append(
+            _Database(optuna, "trials", lambda: search.study_names(url), lambda: search.upgrade_database(url))
+        )
+    return [finding for database in databases if (finding := _examine(database)) is not None]
+
+
+def _examine(database: _Database) -> Finding | None:
+    path = database.path
+    if not path.exists() or path.stat().st_size == 0:
+        return None
+    problem = _problem(database)
+    if problem is None:
+        return None
+    if _count(path, database.rows):
+        fix = "keep a copy and bring it to this version; where that fails, move it aside"
+    else:
+        fix = "move it aside: it holds no results; what the trials' logs know is logged anew"
+    return Finding("database", f"{path}: {problem}", fix, lambda: _mend(database))
+
+
+def _problem(database: _Database) -> str | None:
+    """What is wrong with a database: as a file, or for the library it belongs to."""
+    try:
+        with sqlite3.connect(f"file:{database.path}?mode=rw", uri=True, timeout=60) as connection:
+            (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if answer != "ok":
+            return str(answer)
+        database.open()
+    except Exception as error:  # a half made database may raise anything
+        if passes(error):
+            raise
+        return in_one_line(error)
+    return None
+
+
+def _count(path: Path, table: str) -> int:
+    try:
+        with sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=60) as connection:
+            return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+    except sqlite3.DatabaseError:
+        return 0
+
+
+def _mend(database: _Database) -> None:
+    path = database.path
+    if _count(path, database.rows):
+        shutil.copy2(path, aside(path, "before-doctor"))
+        with contextlib.suppress(Exception):  # whatever it says: what counts is whether the database opens then
+            database.upgrade()
+        if _problem(database) is None:
+            return
+    path.rename(aside(path))

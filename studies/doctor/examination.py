@@ -1,0 +1,47 @@
+"""The order of a visit: databases first, for the rest is read from them; then files; then runs and trials."""
+
+from __future__ import annotations
+
+from studies.display import Display
+from studies.doctor import databases, files, runs
+from studies.doctor.finding import Finding
+from studies.home import Home
+from studies.tracking_queue import TrackingQueue
+
+ROUNDS = 5  # what is mended may show what it hid
+
+
+def visit(home: Home, fix: bool, display: Display) -> tuple[list[Finding], list[Finding]]:
+    """Looks at everything; with `fix`, mends what it finds and looks again.
+
+    Returns:
+        What was found, and what is still so.
+    """
+    display.phase("looking at databases and files")
+    found = left = databases.examine(home)
+    if fix and left:
+        _mend(left, display)
+        left = databases.examine(home)
+    if left:
+        return found, left  # nothing can be read out of them
+    tracking = TrackingQueue()
+    tracking.meanwhile = display.refresh
+    try:
+        tracking.connect(home.tracking_uri, None if home.is_remote else home.artifacts)
+        for _ in range(ROUNDS if fix else 1):
+            display.phase("comparing Optuna, MLflow, logs and processes")
+            left = files.examine(home) + runs.Examination(home, tracking).examine()
+            found = found + [finding for finding in left if finding.where not in {known.where for known in found}]
+            if not (fix and left):
+                break
+            _mend(left, display)
+            tracking.get("flush")
+    finally:
+        tracking.close()
+    return found, left
+
+
+def _mend(findings: list[Finding], display: Display) -> None:
+    for finding in findings:
+        display.say(f"{finding.kind}: {finding.where}: {finding.fix}")
+        finding.mend()

@@ -1,0 +1,40 @@
+"""Checkpoints that are broken, and temporary files that a dead process left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from studies.checkpoint_files import BEST, FOLDER, LAST, PREVIOUS, is_whole
+from studies.doctor.finding import Finding, aside
+from studies.event_log import NAME, is_being_written
+from studies.home import Home
+from studies.temporary import left_over
+
+
+def examine(home: Home) -> list[Finding]:
+    findings = [
+        Finding("temporary-file", str(path), "delete it: its process is gone", lambda path=path: path.unlink())  # type: ignore[misc]
+        for path in left_over(home.folder)
+    ]
+    for folder in sorted(home.folder.glob("trials/*")):
+        if is_being_written(folder / NAME):
+            continue
+        for name in (BEST, LAST, PREVIOUS):
+            path = folder / FOLDER / name
+            if path.exists() and not is_whole(path):
+                findings.append(
+                    Finding(
+                        "checkpoint",
+                        str(path),
+                        "move it aside; the one before it takes its place",
+                        lambda path=path: _mend(path),  # type: ignore[misc]
+                    )
+                )
+    return findings
+
+
+def _mend(path: Path) -> None:
+    path.rename(aside(path))
+    previous = path.with_name(PREVIOUS)
+    if path.name == LAST and previous.exists() and is_whole(previous):
+        previous.rename(path)

@@ -1,0 +1,35 @@
+"""What the doctor finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be.
+
+    Attributes:
+        kind: database | temporary-file | checkpoint | no-process | states-disagree | run-missing | no-study |
+            artifact-missing.
+        where: the file, run or trial.
+        fix: what --fix does about it; nothing that it does deletes a result.
+        mend: does it.
+    """
+
+    kind: str
+    where: str
+    fix: str
+    mend: Callable[[], None]
+
+
+def aside(path: Path, why: str = "broken") -> Path:
+    """A free name to move a file to: mlflow.db.broken, mlflow.db.broken-2, ..."""
+    number = 1
+    while True:
+        name = path.with_name(f"{path.name}.{why}" + (f"-{number}" if number > 1 else ""))
+        if not name.exists():
+            return name
+        number += 1

@@ -1,0 +1,232 @@
+"""Runs and trials: whether Optuna, MLflow, the trials' logs and the live processes tell the same story."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from studies.checkpoint_files import BEST, is_whole
+from studies.checkpoint_files import FOLDER as CHECKPOINTS
+from studies.doctor.finding import Finding
+from studies.event_log import NAME, is_being_written
+from studies.experiment import flat_parameters
+from studies.home import Home
+from studies.locks import Lease, may_live
+from studies.messages import TrialSpec
+from studies.record import STATUSES, TrialRecord
+from studies.search import Search, TrialRow, study_names
+from studies.temporary import write_whole
+from studies.tracking_queue import TrackingQueue
+
+if TYPE_CHECKING:
+    from studies.tracking import RunInfo
+
+ORPHANED = "orphaned"  # outcome of a run whose trial no study knows
+LOST = "harness.lost"  # tag: files of a run that are nowhere any more
+
+
+class Examination:
+    """One look at everything that no live process is working on.
+
+    Args:
+        home: whose state.
+        tracking: connected.
+    """
+
+    def __init__(self, home: Home, tracking: TrackingQueue) -> None:
+        self.home = home
+        self.tracking = tracking
+        names = study_names(home.storage)
+        # First who works, then what there is: what starts in between is not mistaken for a dead one's.
+        self.busy = {name for name in names if Lease(home.lease(name)).is_held}
+        self.studies = {name: Search.existing(home.storage, name) for name in names}
+        self.rows = {name: search.trials() for name, search in self.studies.items()}
+        self.runs: dict[str, RunInfo] = {run.run_id: run for run in tracking.get("runs", None, None, 1_000_000)}
+        self.bound = {row.run_id for rows in self.rows.values() for row in rows}
+        self.findings: list[Finding] = []
+
+    def examine(self) -> list[Finding]:
+        for name in sorted(set(self.studies) - self.busy):
+            for row in self.rows[name]:
+                self._trial(name, row)
+        for path in sorted(self.home.folder.glob("trials/*/spec.json")):
+            self._folder(path.parent)
+        for run in self.runs.values():
+            if run.study not in self.busy:
+                self._run(run)
+                self._artifacts(run)
+        return self.findings
+
+    def _find(self, kind: str, where: str, fix: str, mend: Callable[[], None]) -> None:
+        self.findings.append(Finding(kind, where, fix, mend))
+
+    # -- a trial -------------------------------------------------------------------------------------------
+
+    def _trial(self, study: str, row: TrialRow) -> None:
+        """Optuna's state, MLflow's status and the log's last word, against the table of docs/architecture.md."""
+        if row.run_id is None or row.run_id not in self.runs:
+            return  # the next start opens a run for it; or see _folder
+        where, run = f"study {study}, trial {row.number}", self.runs[row.run_id]
+        expected = row.state if row.state in STATUSES else "INTERRUPTED"
+        own = self._record(row.run_id).state
+        if expected == "INTERRUPTED" and own not in (None, "INTERRUPTED"):
+            assert own is not None
+            fix = f"tell Optuna what its log says: {own}"
+            mend = partial(self._close, study, row, own)
+            self._find("states-disagree", f"{where} has ended, but Optuna says {row.state}", fix, mend)
+            return
+        status, outcome = STATUSES[expected]
+        right = [STATUSES[expected]]
+        if row.extension and not row.extension["done"]:
+            right.append(STATUSES["INTERRUPTED"])
+        if (run.status, run.tags.get("harness.outcome")) in right:
+            return
+        fix = f"log what its log has, and set the run {status}" + (f" ({outcome})" if outcome else "")
+        text = f"{where}: Optuna says {row.state}, MLflow {run.status}"
+        mend = partial(self._end, row.run_id, expected)
+        if run.status == "RUNNING":
+            self._find("no-process", f"{text}, and no process runs it", fix, mend)
+        else:
+            self._find("states-disagree", text, fix, mend)
+
+    def _close(self, study: str, row: TrialRow, state: str) -> None:
+        assert row.run_id is not None
+        search = self.studies[study]
+        search.reopen(row.number)
+        search.tell(row.number, state, self._record(row.run_id).best)
+        self._end(row.run_id, state)
+
+    def _record(self, run_id: str, tracking: TrackingQueue | None = None) -> TrialRecord:
+        folder = self.home.trial_folder(run_id)
+        try:
+            spec = replace(TrialSpec.load(folder / "spec.json"), run_id=run_id, folder=str(folder))
+        except (OSError, ValueError, TypeError):  # its driver died before it was written
+            spec = TrialSpec(run_id, {}, 0, str(folder))
+        record = TrialRecord(spec, tracking)
+        record.read()
+        return record
+
+    def _end(self, run_id: str, state: str) -> None:
+        """Tells MLflow all that a trial's log has, and its end."""
+        if STATUSES[state][1] is None:
+            self.tracking.put("delete_tag", run_id, "harness.outcome")
+        self._record(run_id, self.tracking).end_as(state)
+
+    # -- a run ---------------------------------------------------------------------------------------------
+
+    def _run(self, run: RunInfo) -> None:
+        if run.kind == "trial" and run.run_id not in self.bound:
+            if run.tags.get("harness.outcome") != ORPHANED or run.status == "RUNNING":
+                trial = f"trial {run.tags.get('harness.trial')} of study {run.study}"
+                where = f"run {run.run_id} is of {trial}, which is not there or has another run"
+                mend = partial(self.tracking.put, "end", run.run_id, "KILLED", ORPHANED)
+                self._find("no-study", where, f"keep it, set it KILLED ({ORPHANED})", mend)
+        elif run.status == "RUNNING" and run.kind == "study":
+            where = f"run {run.run_id} of study {run.study}: no process runs it"
+            mend = partial(self.tracking.put, "end", run.run_id, "KILLED", "interrupted")
+            self._find("no-process", where, "set it KILLED (interrupted); the same `harness study` goes on", mend)
+        elif run.status == "RUNNING" and run.kind == "run" and not self._lives(run):
+            state = self._record(run.run_id).state or "INTERRUPTED"
+            where, fix = f"run {run.run_id}: no process runs it", f"log what its log has, set it {STATUSES[state][0]}"
+            self._find("no-process", where, fix, partial(self._end, run.run_id, state))
+
+    def _lives(self, run: RunInfo) -> bool:
+        driver = run.tags.get("harness.driver")
+        return driver is not None and may_live(driver)
+
+    def _artifacts(self, run: RunInfo) -> None:
+        """Files that the trial's folder has and MLflow has not, or not whole; and the other way round."""
+        if run.status == "RUNNING" or run.kind not in ("run", "trial"):
+            return
+        folder, there = self.home.trial_folder(run.run_id), self.tracking.get("files", run.run_id)
+        wanted = {
+            str(path.relative_to(folder / "artifacts")): path
+            for path in (folder / "artifacts").rglob("*")
+            if path.is_file()
+        }
+        checkpoint = f"{CHECKPOINTS}/{BEST}"
+        wanted |= {"log.txt": folder / "log.txt", checkpoint: folder / CHECKPOINTS / BEST}
+        lost = json.loads(run.tags.get(LOST, "[]"))
+        for name, path in wanted.items():
+            where = f"run {run.run_id}: {name}"
+            if path.exists() and there.get(name) != path.stat().st_size:
+                to = str(Path(name).parent) if "/" in name else None
+                mend = partial(self.tracking.put, "log_files", run.run_id, path, to)
+                self._find("artifact-missing", where, "copy it from the trial's folder", mend)
+            elif not path.exists() and name in there and name == checkpoint:
+                mend = partial(self._fetch, run.run_id, name, path)
+                self._find("checkpoint", f"{where} is not in its folder", "copy it back from MLflow", mend)
+            elif not path.exists() and name not in there and run.status == "FINISHED" and name not in lost:
+                mend = partial(self.tracking.put, "set_tags", run.run_id, {LOST: json.dumps([*lost, name])})
+                self._find("artifact-missing", where, f"none, it is nowhere; the tag {LOST} will say so", mend)
+
+    def _fetch(self, run_id: str, name: str, path: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = self.tracking.get("fetch", run_id, name, Path(folder))
+            if is_whole(copy):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(copy.read_bytes())
+            else:
+                self.tracking.put("set_tags", run_id, {LOST: json.dumps([name])})
+
+    # -- a folder ------------------------------------------------------------------------------------------
+
+    def _folder(self, folder: Path) -> None:
+        """A trial whose run MLflow does not know (any more): its folder knows enough to make it anew."""
+        if folder.name in self.runs or is_being_written(folder / NAME):
+            return
+        try:
+            spec = TrialSpec.load(folder / "spec.json")
+        except (OSError, ValueError, TypeError):
+            return
+        if spec.study not in self.busy:
+            where = f"{folder}: MLflow has no run {folder.name}"
+            self._find("run-missing", where, "make the run anew from the trial's log", partial(self._recreate, spec))
+
+    def _recreate(self, spec: TrialSpec) -> None:
+        old = self.home.trial_folder(spec.run_id)
+        row = next((row for row in self.rows.get(spec.study or "", []) if row.run_id == spec.run_id), None)
+        name = _experiment_of(old)
+        if spec.study in self.studies:
+            name = self.studies[spec.study].definition["experiment"]["name"]
+        experiment_id = self.tracking.get("experiment", name)
+        tags = {"harness.experiment": name, "harness.kind": "run", "harness.recreated": spec.run_id}
+        title = f"{name} seed {spec.seed}"
+        if spec.study is not None:
+            tags |= {"harness.kind": "trial", "harness.study": spec.study, "harness.trial": str(spec.number)}
+            tags["mlflow.parentRunId"] = self._parent(experiment_id, name, spec.study)
+            title = f"trial {spec.number}"
+        params = {**flat_parameters(spec.experiment), "seed": spec.seed}
+        run_id = self.tracking.get("start", experiment_id, title, params, tags)
+        new = self.home.trial_folder(run_id)
+        write_whole(old / "spec.json", json.dumps(asdict(replace(spec, run_id=run_id, folder=str(new))), indent=1))
+        old.rename(new)
+        state = self._record(run_id).state or "INTERRUPTED"
+        if row is not None and spec.study is not None:
+            self.studies[spec.study].rebind(row.number, run_id)
+            state = row.state if row.state in STATUSES else state
+        self._end(run_id, state)
+
+    def _parent(self, experiment_id: str, name: str, study: str) -> str:
+        tags = {"harness.kind": "study", "harness.study": study}
+        found: str | None = self.tracking.get("find_run", tags, experiment_id)
+        if found is None:
+            found = self.tracking.get(
+                "start", experiment_id, f"study {study}", {}, {**tags, "harness.experiment": name}
+            )
+            self.tracking.put("end", found, "KILLED", "interrupted")
+        return found
+
+
+def _experiment_of(folder: Path) -> str:
+    """The name of a single run's experiment, from the command that is kept with it."""
+    try:
+        words = (folder / "artifacts" / "provenance" / "command.txt").read_text().split()
+    except OSError:
+        words = []
+    return Path(words[2]).stem if len(words) > 2 else "recovered"
