@@ -5,19 +5,22 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: study test test-slow ui results lint install
+.PHONY: study test test-slow ui storm results lint install
 
 study: install
 	$(BIN)/harness study mnist_mlp --trials 8 --workers 2
 
 test: install
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
 
 test-slow: install
 	$(BIN)/python -m pytest -q -m slow
 
 ui: install
 	$(BIN)/harness ui
+
+storm: install
+	$(BIN)/python tests/storm.py
 
 results: install
 	$(BIN)/python benchmarks/results.py

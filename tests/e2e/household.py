@@ -1,0 +1,143 @@
+"""What the end-to-end tests share: the installed command, run in the background, and what it left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+from mlflow import MlflowClient
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.tracking._tracking_service import utils
+
+from studies.search import Search
+
+HARNESS = str(Path(sys.executable).parent / "harness")
+TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
+DDP = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"]
+
+
+class Household:
+    """A state folder and the commands run on it.
+
+    Args:
+        folder: where mlruns/ and the output of commands go.
+        environment: on top of this process's own.
+    """
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        self.home = folder / "mlruns"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HARNESS_", "MLFLOW_"))}
+        self.environment = {**kept, "HARNESS_HOME": str(self.home), **environment}
+        self.uri = f"sqlite:///{self.home}/mlflow.db"
+        self.storage = f"sqlite:///{self.home}/optuna.db"
+
+    def start(self, *arguments: str) -> Command:
+        return Command([HARNESS, *arguments, "--json"], self.folder, self.environment)
+
+    def run(self, *arguments: str) -> tuple[int, dict[str, Any], str]:
+        """Exit status, the JSON object and stderr of `harness ... --json`."""
+        return self.start(*arguments).wait()
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """All events of a kind that the trials' logs have."""
+        found = []
+        for path in self.home.glob("trials/*/events.jsonl"):
+            for line in path.read_text(errors="replace").splitlines():
+                with contextlib.suppress(ValueError):
+                    found.append(json.loads(line))
+        return [event for event in found if event["kind"] == kind]
+
+    def statuses(self, study: str = "toy") -> list[tuple[str, str, str | None]]:
+        """Of each trial: Optuna's state, MLflow's status and outcome."""
+        client = MlflowClient(tracking_uri=self.uri)
+        rows = []
+        for row in Search.existing(self.storage, study).trials():
+            run = client.get_run(row.run_id)
+            rows.append((row.state, run.info.status, run.data.tags.get("harness.outcome")))
+        return rows
+
+    def curves(self, trials: list[dict[str, Any]], *names: str) -> list[list[tuple[int, float]]]:
+        """The stored series of some metrics, trial by trial."""
+        client = MlflowClient(tracking_uri=self.uri)
+        return [
+            sorted((m.step, m.value) for m in client.get_metric_history(trial["run_id"], name))
+            for trial in trials
+            for name in names or ("val/loss", "train/loss", "epoch")
+        ]
+
+    def is_sound(self, *arguments: str) -> bool:
+        status, answer, err = self.run("doctor", *arguments)
+        assert status == 0, (answer, err)
+        return bool(answer["sound"])
+
+    def processes(self) -> list[psutil.Process]:
+        """Processes that work on this folder, the servers of theirs included."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("HARNESS_HOME") == str(self.home) and process.status() != "zombie":
+                    found.append(process)
+        return found
+
+    def is_empty(self) -> bool:
+        """Whether all its processes end within some seconds."""
+        return eventually(lambda: not self.processes(), 20)
+
+
+class Command:
+    """A command that runs in the background, its output going to files."""
+
+    def __init__(self, argv: list[str], folder: Path, environment: dict[str, str]) -> None:
+        number = len(list(folder.glob("*.out")))
+        self.out, self.err = folder / f"{number}.out", folder / f"{number}.err"
+        with open(self.out, "w") as out, open(self.err, "w") as err:
+            self.process = subprocess.Popen(argv, stdout=out, stderr=err, cwd=folder, env=environment)
+
+    @property
+    def runs(self) -> bool:
+        return self.process.poll() is None
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+
+    def wait(self, seconds: float = 400) -> tuple[int, dict[str, Any], str]:
+        status = self.process.wait(seconds)
+        lines = self.out.read_text().splitlines()
+        return status, json.loads(lines[-1]) if lines else {}, self.err.read_text()
+
+    def until(self, condition: Callable[[], object], seconds: float = 120) -> None:
+        """Waits for something to become true while the command runs."""
+        assert eventually(lambda: condition() or not self.runs, seconds), self.err.read_text()
+        assert self.runs, self.err.read_text()
+
+
+def eventually(condition: Callable[[], object], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def forget_open_databases() -> None:
+    """MLflow keeps databases open by their address, also where another file lies there by now."""
+    utils._artifact_repos_cache.clear()
+    utils._tracking_store_registry._get_store_with_resolved_uri.cache_clear()
+    for engine in SqlAlchemyStore._engine_map.values():
+        engine.dispose()
+    SqlAlchemyStore._engine_map.clear()

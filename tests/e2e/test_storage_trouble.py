@@ -1,0 +1,178 @@
+"""Full disks, locked databases and absent servers, for real."""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from household import TOY, Household, eventually
+
+pytestmark = pytest.mark.slow
+STUDY = ["study", TOY, "--trials", "3", "--workers", "2", "--model.seconds", "0.05", "--trainer.max_epochs", "8"]
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[object], list[list[tuple[int, float]]]]:
+    """Leaderboard and curves of the study without trouble."""
+    household = Household(tmp_path_factory.mktemp("calm"))
+    status, answer, err = household.run(*STUDY, "--no-test")
+    assert status == 0, err
+    return [(trial["number"], trial["value"]) for trial in answer["trials"]], household.curves(answer["trials"])
+
+
+class SmallDisk:
+    """A file system of a few MB in memory."""
+
+    def __init__(self, path: Path, megabytes: int) -> None:
+        self.path = path
+        path.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(path)], check=True)
+
+    def fill(self) -> None:
+        with open(self.path / "ballast", "wb", buffering=0) as file:
+            block = bytes(65536)
+            while block:
+                try:
+                    file.write(block)
+                except OSError:
+                    block = block[: len(block) // 2]
+
+    def free(self) -> None:
+        (self.path / "ballast").unlink()
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", "-l", str(self.path)], check=True)
+
+
+@pytest.fixture
+def disks() -> Iterator[list[SmallDisk]]:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk to fill")
+    mounted: list[SmallDisk] = []
+    yield mounted
+    for disk in mounted:
+        disk.unmount()
+
+
+@pytest.mark.parametrize("what", ["trials", "artifacts", "mlflow", "optuna"])
+def test_a_full_disk_is_one_clear_error_and_with_space_the_study_goes_on_as_if_nothing_had_been(
+    tmp_path: Path, disks: list[SmallDisk], what: str, calm: tuple[list[object], list[list[tuple[int, float]]]]
+) -> None:
+    """trials: event logs and checkpoints. artifacts: MLflow's files. mlflow, optuna: their databases."""
+    household = Household(tmp_path)
+    extra: list[str] = []
+    if what in ("trials", "artifacts"):
+        disks.append(SmallDisk(household.home / what, 8))
+    else:
+        disks.append(SmallDisk(tmp_path / "small", 8))
+        url = f"sqlite:///{tmp_path}/small/{what}.db"
+        if what == "mlflow":
+            household.environment["MLFLOW_TRACKING_URI"] = household.uri = url
+        else:
+            household.storage = url
+            extra = ["--storage", url]
+    study = [*STUDY, "--no-test", *extra]
+    command = household.start(*study)
+    command.until(lambda: len(household.events("checkpoint")) >= 3)
+    disks[0].fill()
+    status, answer, err = command.wait()
+    (line,) = [line for line in err.splitlines() if line.startswith("harness: ")]
+    assert status == 1 and "no space left" in line and "Traceback" not in err, err
+    assert household.is_empty()
+    disks[0].free()
+    status, answer, err = household.run(*study)
+    assert status == 0, err
+    assert "broken" not in err
+    assert [(trial["number"], trial["value"]) for trial in answer["trials"]] == calm[0]
+    assert household.curves(answer["trials"]) == calm[1]
+    assert household.is_sound(*extra)
+
+
+def test_a_database_locked_for_a_minute_loses_no_metric(
+    tmp_path: Path, calm: tuple[list[object], list[list[tuple[int, float]]]]
+) -> None:
+    household = Household(tmp_path)
+    command = household.start(*STUDY, "--no-test")
+    command.until(lambda: len(household.events("checkpoint")) >= 2)
+    connection = sqlite3.connect(household.home / "mlflow.db", isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    said = len(household.events("metrics"))
+    time.sleep(60)
+    assert len(household.events("metrics")) > said, "training goes on"
+    assert command.runs
+    connection.execute("ROLLBACK")
+    connection.close()
+    status, answer, err = command.wait()
+    assert status == 0 and "MLflow is waited for (" in err and "locked" in err and "MLflow answers again" in err, err
+    assert [(trial["number"], trial["value"]) for trial in answer["trials"]] == calm[0]
+    assert household.curves(answer["trials"]) == calm[1]
+    assert household.is_sound()
+
+
+def test_a_server_that_is_gone_for_a_while_loses_no_metric(
+    tmp_path: Path, calm: tuple[list[object], list[list[tuple[int, float]]]]
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    household = Household(tmp_path, MLFLOW_TRACKING_URI=uri, MLFLOW_HTTP_REQUEST_TIMEOUT="20")
+    household.uri = uri
+    server = Server(tmp_path, port)
+    server.start()
+    command = household.start(*STUDY, "--no-test")
+    command.until(lambda: len(household.events("checkpoint")) >= 2)
+    server.stop()
+    said = len(household.events("metrics"))
+    time.sleep(15)
+    assert len(household.events("metrics")) > said, "training goes on"
+    server.start()
+    status, answer, err = command.wait()
+    assert status == 0 and "MLflow is waited for (" in err and "MLflow answers again" in err, err
+    assert [(trial["number"], trial["value"]) for trial in answer["trials"]] == calm[0]
+    assert household.curves(answer["trials"]) == calm[1]
+    assert household.is_sound()
+    server.stop()
+
+
+class Server:
+    """A tracking server of MLflow's own that can be stopped and started again."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder, self.port = folder, port
+
+    def start(self) -> None:
+        command = [str(Path(sys.executable).parent / "mlflow"), "server", "--workers", "1", "--port", str(self.port)]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
+        command += ["--artifacts-destination", str(self.folder / "served")]
+        light = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with open(self.folder / "server.log", "ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env={**os.environ, **light}, start_new_session=True
+            )
+        assert eventually(self._answers, 90), (self.folder / "server.log").read_text()
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def test_many_that_start_on_an_empty_folder_all_succeed(tmp_path: Path) -> None:
+    household = Household(tmp_path)
+    commands = [household.start("train", TOY, "--seed", str(seed)) for seed in range(4)]
+    commands += [household.start("study", TOY, "--trials", "1", "--study-name", f"s{n}", "--no-test") for n in range(4)]
+    for command in commands:
+        status, answer, err = command.wait()
+        assert status == 0 and answer["status"] == "finished", err
+    assert household.is_sound()
+    assert not list(household.home.glob(".*tmp*"))

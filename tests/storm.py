@@ -1,0 +1,183 @@
+"""A storm: a study whose workers, warm server and driver are killed (kill -9) at random moments, again and again.
+
+make storm                                     ten storms
+.venv/bin/python tests/storm.py --seeds 7      one, as seed 7 has it
+
+Each storm runs 30 short trials on 2 workers, kills 15 times, restarts the driver where it was hit, and compares
+what came of it with the same study undisturbed: same trials, same parameters, same values to the bit, same
+metric series, nothing running, nothing twice, nothing left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+TOY = Path(__file__).parent / "toy"
+HARNESS = str(Path(sys.executable).parent / "harness")
+TRIALS, KILLS = 30, 15
+STUDY = ["study", str(TOY / "toy.yaml"), "--trials", str(TRIALS), "--workers", "2", "--json"]
+STUDY += ["--model.seconds", "0.1", "--trainer.max_epochs", "6"]
+
+
+def start(home: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "HARNESS_HOME": str(home)}
+    log = open(home.parent / "harness.log", "a")  # noqa: SIM115
+    return subprocess.Popen([HARNESS, *STUDY], env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+
+
+def family(driver: int) -> dict[str, list[psutil.Process]]:
+    """The driver's processes: the warm server and the trials that it forked."""
+    found: dict[str, list[psutil.Process]] = {"server": [], "worker": []}
+    try:
+        for child in psutil.Process(driver).children():
+            if "forkserver" in " ".join(child.cmdline()):
+                found["server"].append(child)
+                found["worker"] += child.children()
+    except psutil.NoSuchProcess:
+        pass
+    return found
+
+
+def storm(seed: int, home: Path) -> tuple[dict[str, Any], list[str]]:
+    """Runs the study through a storm; returns its JSON answer and what was killed."""
+    weather = random.Random(seed)
+    killed: list[str] = []
+    driver = start(home)
+    while True:
+        if len(killed) < KILLS:
+            victim = weather.choices(["driver", "worker", "server"], [5, 9, 1])[0]
+            until = time.monotonic() + weather.uniform(0.5, 4.0)
+            while time.monotonic() < until or (victim != "driver" and not family(driver.pid)[victim]):
+                if driver.poll() is not None:
+                    break
+                time.sleep(0.02)
+            if driver.poll() is None:
+                choices = [psutil.Process(driver.pid)] if victim == "driver" else family(driver.pid)[victim]
+                if choices:
+                    try:
+                        weather.choice(choices).send_signal(signal.SIGKILL)
+                        killed.append(victim)
+                    except psutil.NoSuchProcess:
+                        pass
+            if victim == "driver":
+                driver.wait()
+        if len(killed) >= KILLS or driver.poll() is not None:
+            output, _ = driver.communicate()
+            if driver.returncode != -signal.SIGKILL:
+                if driver.returncode != 0:
+                    raise SystemExit(f"harness ended with status {driver.returncode}: see {home.parent}/harness.log")
+                return json.loads(output.splitlines()[-1]), killed
+        if driver.poll() is not None:
+            driver = start(home)
+
+
+def series(home: Path, answer: dict[str, Any]) -> dict[int, dict[str, list[tuple[int, float]]]]:
+    """Trial -> metric -> its series, as MLflow has it."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{home}/mlflow.db")
+    names = ("train/loss", "val/loss", "epoch", "test/loss")
+    return {
+        trial["number"]: {
+            name: sorted((m.step, m.value) for m in client.get_metric_history(trial["run_id"], name)) for name in names
+        }
+        for trial in answer["trials"]
+    }
+
+
+def leaderboard(answer: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return [(trial["number"], trial["state"], trial["value"], trial["params"]) for trial in answer["trials"]]
+
+
+def complaints(home: Path, answer: dict[str, Any], calm_home: Path, calm: dict[str, Any]) -> list[str]:
+    """What is not as it would have been without the storm."""
+    from mlflow import MlflowClient
+
+    found = []
+    if [trial["number"] for trial in answer["trials"]] != list(range(TRIALS)):
+        found.append("the trials are not numbers 0 to 29, each once")
+    if leaderboard(answer) != leaderboard(calm):
+        found.append("the leaderboard differs")
+    if answer["test"] != calm["test"]:
+        found.append("the champion's test differs")
+    if series(home, answer) != series(calm_home, calm):
+        found.append("a metric's series differs")
+    client = MlflowClient(tracking_uri=f"sqlite:///{home}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("toy").experiment_id], max_results=1000)
+    kinds = sorted(run.data.tags["harness.kind"] for run in runs)
+    if kinds != ["study"] + ["trial"] * TRIALS:
+        found.append(f"MLflow has {kinds.count('study')} studies and {kinds.count('trial')} trials")
+    if {run.info.status for run in runs} != {"FINISHED"}:
+        found.append(f"MLflow's statuses are {sorted({run.info.status for run in runs})}")
+    until = time.monotonic() + 15
+    while (left := processes_of(home)) and time.monotonic() < until:
+        time.sleep(0.5)
+    if left:
+        found.append(f"processes are left: {left}")
+    doctor = subprocess.run(
+        [HARNESS, "doctor", "--json"], env={**os.environ, "HARNESS_HOME": str(home)}, stdout=subprocess.PIPE, text=True
+    )
+    if doctor.returncode != 0:
+        found.append(f"the doctor says {doctor.stdout}")
+    return found
+
+
+def processes_of(home: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("HARNESS_HOME") == str(home) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(f"{process.pid} {' '.join(process.cmdline())[:80]}")
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            pass
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
+    seeds = parser.parse_args().seeds
+    folder = Path(tempfile.mkdtemp(prefix="harness-storm-"))
+    calm_home = folder / "calm" / "mlruns"
+    calm_home.parent.mkdir()
+    print("the study undisturbed ...", flush=True)
+    began = time.monotonic()
+    output, _ = start(calm_home).communicate()
+    calm = json.loads(output.splitlines()[-1])
+    print(f"  {len(calm['trials'])} trials in {time.monotonic() - began:.0f} s", flush=True)
+    bad = 0
+    for seed in seeds:
+        home = folder / f"storm{seed}" / "mlruns"
+        home.parent.mkdir()
+        began = time.monotonic()
+        answer, killed = storm(seed, home)
+        found = complaints(home, answer, calm_home, calm)
+        counts = ", ".join(f"{killed.count(kind)} {kind}" for kind in ("driver", "worker", "server"))
+        verdict = "clean" if not found else "; ".join(found)
+        print(
+            f"storm {seed}: {len(killed)} kills ({counts}) in {time.monotonic() - began:.0f} s: {verdict}", flush=True
+        )
+        bad += bool(found)
+        if not found:
+            shutil.rmtree(home.parent)
+    print(f"{len(seeds) - bad} of {len(seeds)} storms clean")
+    if bad:
+        raise SystemExit(f"what they left is in {folder}")
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
