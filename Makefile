@@ -14,7 +14,7 @@ test: install
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
 
 test-slow: install
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow -n 2 --dist worksteal
 
 ui: install
 	$(BIN)/harness ui

@@ -44,10 +44,19 @@ def explain(experiment: dict[str, Any], used: float | None) -> str:
 
 
 def _limit() -> int:
-    """Bytes of memory this process may use: the machine's, or the container's share."""
+    """Bytes of memory this process may use: the machine's, or its control group's (a container's) share."""
     total = psutil.virtual_memory().total
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
         return total
-    return min(total, int(limit)) if limit.isdigit() else total
+    root = Path("/sys/fs/cgroup")
+    files = [root / "memory.max", root / "memory" / "memory.limit_in_bytes"]  # as a container sees its own
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            files.append(root / path.lstrip("/") / "memory.max")
+        elif "memory" in controllers.split(","):
+            files.append(root / "memory" / path.lstrip("/") / "memory.limit_in_bytes")
+    texts = [file.read_text().strip() for file in files if file.exists()]
+    return min([total, *(int(text) for text in texts if text.isdigit())])

@@ -135,6 +135,13 @@ def test_what_the_users_code_raises_is_an_event(tmp_path: Path) -> None:
     assert ending.error == "RuntimeError: the toy broke" and "_misbehave" in ending.traceback
 
 
+def test_out_of_memory_says_how_much_and_which_batch_size(tmp_path: Path) -> None:
+    ending = events_of(tmp_path, toy(trouble="memory"))[-1]
+    assert isinstance(ending, Failed)
+    assert "out of memory: its process used" in ending.error and "data.batch_size=8" in ending.error
+    assert "allocate" in ending.error and "torch.empty" in ending.traceback
+
+
 def test_by_hand(tmp_path: Path) -> None:
     """`python -m studies.trial spec.json`, with the module found by the spec's search path."""
     search_path = [str(Path(__file__).parent / "toy")]

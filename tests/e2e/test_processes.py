@@ -1,12 +1,15 @@
 """Kills, signals and several processes, for real: the installed command, its workers, its ranks."""
 
+import functools
 import json
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -52,10 +55,24 @@ def test_eight_workers_and_a_hundred_trials_with_kills_run_each_exactly_once(tmp
     assert household.is_empty() and household.is_sound()
 
 
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...]], Any]:
+    """Value and curves of a study of one trial that nobody stops."""
+
+    @functools.cache
+    def outcome(study: tuple[str, ...]) -> Any:
+        household = Household(tmp_path_factory.mktemp("whole"))
+        status, answer, err = household.run(*study)
+        assert status == 0, err
+        return answer["trials"][0]["value"], household.curves(answer["trials"])
+
+    return outcome
+
+
 @pytest.mark.parametrize("ddp", [[], DDP], ids=["one process", "ddp"])
 @pytest.mark.parametrize(("number", "exit_status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_and_the_same_command_goes_on_as_if_never_stopped(
-    tmp_path: Path, ddp: list[str], number: int, exit_status: int
+    tmp_path: Path, ddp: list[str], number: int, exit_status: int, never_stopped: Callable[[tuple[str, ...]], Any]
 ) -> None:
     study = ["study", IMAGES, "--trials", "1", "--pruner", "none", "--no-test", "--trainer.max_epochs", "60", *ddp]
     household = Household(tmp_path)
@@ -68,11 +85,7 @@ def test_a_signal_stops_and_the_same_command_goes_on_as_if_never_stopped(
     assert household.is_empty() and household.is_sound()
     status, answer, err = household.run(*study)
     assert status == 0 and household.statuses("images") == [("COMPLETE", "FINISHED", None)], err
-    whole = Household(tmp_path / "whole")
-    whole.folder.mkdir()
-    _, never_stopped, _ = whole.run(*study)
-    assert answer["trials"][0]["value"] == never_stopped["trials"][0]["value"]
-    assert household.curves(answer["trials"]) == whole.curves(never_stopped["trials"])
+    assert (answer["trials"][0]["value"], household.curves(answer["trials"])) == never_stopped(tuple(study))
 
 
 @pytest.mark.parametrize("ddp", [[], DDP], ids=["one process", "ddp"])
@@ -91,6 +104,10 @@ def test_twice_stops_at_once_and_a_killed_driver_leaves_nobody(tmp_path: Path, d
     command = household.start(*study)
     before = len(household.events("checkpoint"))
     command.until(lambda: len(household.events("checkpoint")) > before)
+    assert household.is_sound(), "what runs is not ill"
+    status, answer, err = household.run(*study)
+    assert status == 2 and f"is being run by process {command.process.pid} on" in answer["error"], err
+    assert command.runs
     command.signal(signal.SIGINT)
     command.signal(signal.SIGINT)
     status, _, err = command.wait(60)

@@ -1,5 +1,6 @@
-"""Full disks, locked databases and absent servers, for real."""
+"""Full disks, too little memory, locked databases and absent servers, for real."""
 
+import functools
 import os
 import signal
 import socket
@@ -7,22 +8,36 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from household import TOY, Household, eventually
 
 pytestmark = pytest.mark.slow
-STUDY = ["study", TOY, "--trials", "3", "--workers", "2", "--model.seconds", "0.05", "--trainer.max_epochs", "8"]
+STUDY = ["study", TOY, "--no-test", "--trials", "3", "--workers", "2"]
+SLOWLY = [*STUDY, "--model.seconds", "0.05", "--trainer.max_epochs", "8"]
+SAVING = [*SLOWLY, "--trainer.log_every_n_steps", "1000"]  # what it writes are checkpoints, and a line with each
+SAYING = [*STUDY, "--data.points", "3200", "--model.seconds", "0.005"]  # hundreds of lines between two checkpoints
+Outcome = tuple[list[object], list[list[tuple[int, float]]]]
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[object], list[list[tuple[int, float]]]]:
-    """Leaderboard and curves of the study without trouble."""
-    household = Household(tmp_path_factory.mktemp("calm"))
-    status, answer, err = household.run(*STUDY, "--no-test")
-    assert status == 0, err
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]], Outcome]:
+    """Leaderboard and curves of a study without trouble."""
+
+    @functools.cache
+    def outcome(study: tuple[str, ...]) -> Outcome:
+        household = Household(tmp_path_factory.mktemp("calm"))
+        return outcome_of(household, household.run(*study))
+
+    return lambda study: outcome(tuple(study))
+
+
+def outcome_of(household: Household, result: tuple[int, dict[str, Any], str]) -> Outcome:
+    status, answer, err = result
+    assert status == 0 and "broken" not in err, err
     return [(trial["number"], trial["value"]) for trial in answer["trials"]], household.curves(answer["trials"])
 
 
@@ -60,15 +75,15 @@ def disks() -> Iterator[list[SmallDisk]]:
         disk.unmount()
 
 
-@pytest.mark.parametrize("what", ["trials", "artifacts", "mlflow", "optuna"])
+@pytest.mark.parametrize("what", ["checkpoint", "event", "artifact", "mlflow", "optuna"])
 def test_a_full_disk_is_one_clear_error_and_with_space_the_study_goes_on_as_if_nothing_had_been(
-    tmp_path: Path, disks: list[SmallDisk], what: str, calm: tuple[list[object], list[list[tuple[int, float]]]]
+    tmp_path: Path, disks: list[SmallDisk], what: str, calm: Callable[[list[str]], Outcome]
 ) -> None:
-    """trials: event logs and checkpoints. artifacts: MLflow's files. mlflow, optuna: their databases."""
+    """What does not fit: a checkpoint, a line of an event log, an artifact, MLflow's database, Optuna's."""
     household = Household(tmp_path)
-    extra: list[str] = []
-    if what in ("trials", "artifacts"):
-        disks.append(SmallDisk(household.home / what, 8))
+    study, extra = {"checkpoint": SAVING, "event": SAYING}.get(what, SLOWLY), []
+    if what in ("checkpoint", "event", "artifact"):
+        disks.append(SmallDisk(household.home / ("artifacts" if what == "artifact" else "trials"), 8))
     else:
         disks.append(SmallDisk(tmp_path / "small", 8))
         url = f"sqlite:///{tmp_path}/small/{what}.db"
@@ -77,28 +92,49 @@ def test_a_full_disk_is_one_clear_error_and_with_space_the_study_goes_on_as_if_n
         else:
             household.storage = url
             extra = ["--storage", url]
-    study = [*STUDY, "--no-test", *extra]
-    command = household.start(*study)
+    command = household.start(*study, *extra)
     command.until(lambda: len(household.events("checkpoint")) >= 3)
     disks[0].fill()
-    status, answer, err = command.wait()
+    status, _, err = command.wait()
     (line,) = [line for line in err.splitlines() if line.startswith("harness: ")]
     assert status == 1 and "no space left" in line and "Traceback" not in err, err
     assert household.is_empty()
     disks[0].free()
-    status, answer, err = household.run(*study)
-    assert status == 0, err
-    assert "broken" not in err
-    assert [(trial["number"], trial["value"]) for trial in answer["trials"]] == calm[0]
-    assert household.curves(answer["trials"]) == calm[1]
+    assert outcome_of(household, household.run(*study, *extra)) == calm(study)
     assert household.is_sound(*extra)
 
 
-def test_a_database_locked_for_a_minute_loses_no_metric(
-    tmp_path: Path, calm: tuple[list[object], list[list[tuple[int, float]]]]
-) -> None:
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """A control group of 3 GB: its processes file."""
+    root = Path("/sys/fs/cgroup")
+    old = (root / "memory" / "memory.limit_in_bytes").exists()
+    group = (root / "memory" if old else root) / f"harness-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / ("memory.limit_in_bytes" if old else "memory.max")).write_text("3000000000")
+    except OSError as error:
+        pytest.skip(f"no control group may be made here: {error}")
+    yield group / "cgroup.procs"
+    assert eventually(lambda: not (group / "cgroup.procs").read_text(), 20)
+    group.rmdir()
+
+
+def test_a_trial_that_the_kernel_kills_for_memory_has_failed_and_says_why(tmp_path: Path, small_memory: Path) -> None:
     household = Household(tmp_path)
-    command = household.start(*STUDY, "--no-test")
+    study = ["study", TOY, "--trials", "1", "--no-test", "--model.trouble", "starve"]
+    command = household.start(*study)
+    small_memory.write_text(str(command.process.pid))
+    status, answer, err = command.wait()
+    assert status == 1 and [trial["state"] for trial in answer["trials"]] == ["FAIL"], err
+    assert "out of memory: its process used" in err and "3000 MB are there, data.batch_size=" in err
+    assert household.statuses() == [("FAIL", "FAILED", "failed")]
+    assert household.is_sound()
+
+
+def test_a_database_locked_for_a_minute_loses_no_metric(tmp_path: Path, calm: Callable[[list[str]], Outcome]) -> None:
+    household = Household(tmp_path)
+    command = household.start(*SLOWLY)
     command.until(lambda: len(household.events("checkpoint")) >= 2)
     connection = sqlite3.connect(household.home / "mlflow.db", isolation_level=None)
     connection.execute("BEGIN EXCLUSIVE")
@@ -108,15 +144,14 @@ def test_a_database_locked_for_a_minute_loses_no_metric(
     assert command.runs
     connection.execute("ROLLBACK")
     connection.close()
-    status, answer, err = command.wait()
-    assert status == 0 and "MLflow is waited for (" in err and "locked" in err and "MLflow answers again" in err, err
-    assert [(trial["number"], trial["value"]) for trial in answer["trials"]] == calm[0]
-    assert household.curves(answer["trials"]) == calm[1]
+    result = command.wait()
+    assert outcome_of(household, result) == calm(SLOWLY)
+    assert "MLflow is waited for (" in result[2] and "locked" in result[2] and "MLflow answers again" in result[2]
     assert household.is_sound()
 
 
 def test_a_server_that_is_gone_for_a_while_loses_no_metric(
-    tmp_path: Path, calm: tuple[list[object], list[list[tuple[int, float]]]]
+    tmp_path: Path, calm: Callable[[list[str]], Outcome]
 ) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -126,17 +161,16 @@ def test_a_server_that_is_gone_for_a_while_loses_no_metric(
     household.uri = uri
     server = Server(tmp_path, port)
     server.start()
-    command = household.start(*STUDY, "--no-test")
+    command = household.start(*SLOWLY)
     command.until(lambda: len(household.events("checkpoint")) >= 2)
     server.stop()
     said = len(household.events("metrics"))
     time.sleep(15)
     assert len(household.events("metrics")) > said, "training goes on"
     server.start()
-    status, answer, err = command.wait()
-    assert status == 0 and "MLflow is waited for (" in err and "MLflow answers again" in err, err
-    assert [(trial["number"], trial["value"]) for trial in answer["trials"]] == calm[0]
-    assert household.curves(answer["trials"]) == calm[1]
+    result = command.wait()
+    assert outcome_of(household, result) == calm(SLOWLY)
+    assert "MLflow is waited for (" in result[2] and "MLflow answers again" in result[2]
     assert household.is_sound()
     server.stop()
 

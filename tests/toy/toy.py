@@ -34,7 +34,7 @@ class Toy(LightningModule):
         learning_rate: float = 0.1,
         width: int = 1,
         num_features: int = 1,
-        trouble: Literal["none", "raise", "nan", "kill", "exit", "hang", "cured"] = "none",
+        trouble: Literal["none", "raise", "nan", "kill", "exit", "hang", "cured", "memory", "starve"] = "none",
         once: bool = False,
         seconds: float = 0.0,
     ) -> None:
@@ -65,6 +65,13 @@ class Toy(LightningModule):
         cure = Path(self.trainer.default_root_dir).with_name("cured")
         if trouble == "raise" or (trouble == "cured" and not cure.exists()):
             raise RuntimeError("the toy broke")
+        if trouble == "memory":
+            torch.empty(2**55, dtype=torch.uint8)
+        if trouble == "starve":
+            hoard = []
+            while True:
+                hoard.append(torch.ones(2**24))  # 64 MB
+                time.sleep(0.02)
         if trouble == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if trouble == "exit":
