@@ -3,18 +3,18 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.optimizers import Optimizer, Schedule, check_optimizer, configure
+from lightning_modules.summed_metrics import SummedMetrics
 
 PICTURED_SAMPLES = 10_000  # at most so many samples are looked at to draw the pictures
 WORST_MISTAKES = 25
 
 
-class Classifier(pl.LightningModule):
+class Classifier(SummedMetrics):
     """Multinomial classification by cross-entropy; a subclass builds the layers and `forward`.
 
     Logs `<split>/loss` (nats, mean per sample) and `<split>/accuracy` (share, 0 to 1). Sums stay on the
@@ -56,62 +56,25 @@ class Classifier(pl.LightningModule):
             "weight_decay": weight_decay,
             "schedule": schedule,
         }
-        # (3,): summed loss, correct, samples. No buffers: they are no part of the weights.
-        self._train_sums: Tensor | None = None
-        self._eval_sums: Tensor | None = None
-        self._logged_step = 0
 
     def configure_optimizers(self) -> dict[str, Any]:
         return configure(self, **self.optimization)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss, sums = self._score(batch)
-        self._train_sums = sums if self._train_sums is None else self._train_sums + sums
+        self.add_training(sums)
         return loss
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["train_sums"] = self._train_sums  # of an interval that a resumed run will end
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._train_sums = checkpoint.get("train_sums")
-
-    def on_train_start(self) -> None:
-        if self._train_sums is not None:
-            self._train_sums = self._train_sums.to(self.device)
-
-    def on_train_epoch_start(self) -> None:
-        self._train_sums = None
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        step, interval = self.trainer.global_step, self.trainer.log_every_n_steps
-        # With gradient accumulation several batches end at one step; it is logged at the first of them.
-        if not interval or step % interval or step == self._logged_step or self._train_sums is None:
-            return
-        self._logged_step = step
-        metrics = _means("train", self._train_sums)
-        metrics["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
-        # Ranks have equally large batches, so the mean over ranks is the mean over samples.
-        self.log_dict(metrics, on_step=True, on_epoch=False, sync_dist=True)
-        self._train_sums = None
-
-    def on_validation_epoch_start(self) -> None:
-        self._eval_sums = None
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         _, sums = self._score(batch)
-        self._eval_sums = sums if self._eval_sums is None else self._eval_sums + sums
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_evaluation("val")
-
-    def on_test_epoch_start(self) -> None:
-        self._eval_sums = None
+        self.add_evaluation(sums)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.validation_step(batch, batch_idx)
 
-    def on_test_epoch_end(self) -> None:
-        self._log_evaluation("test")
+    def means(self, split: str, sums: Tensor) -> dict[str, Tensor]:
+        loss, correct, samples = sums
+        return {"loss": loss / samples, "accuracy": correct / samples}
 
     def _score(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The batch's mean loss and (3,) summed loss, correct, samples."""
@@ -123,14 +86,6 @@ class Classifier(pl.LightningModule):
         sums = torch.stack([summed_loss.detach().float(), correct.float(), samples.float()])
         # A rank's share of the last validation batch can be empty: no 0 / 0.
         return summed_loss / max(len(targets), 1), sums
-
-    def _log_evaluation(self, split: str) -> None:
-        if self._eval_sums is None:
-            return
-        # Ranks may have unequal numbers of samples: add up their sums, then divide.
-        sums = self.trainer.strategy.reduce(self._eval_sums, reduce_op="sum")
-        self.log_dict(_means(split, sums), sync_dist=True)
-        self._eval_sums = None
 
     @torch.no_grad()
     def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:
@@ -179,11 +134,6 @@ class Classifier(pl.LightningModule):
                 "predicted_probability": list(predicted_probability),
             }
         return pictures
-
-
-def _means(split: str, sums: Tensor) -> dict[str, Any]:
-    loss, correct, samples = sums
-    return {f"{split}/loss": loss / samples, f"{split}/accuracy": correct / samples}
 
 
 def _displayable(images: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ Shapes: B batch, S source length, T target length, V vocabulary, H hidden, L lay
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.optimizers import Optimizer, Schedule, check_optimizer, configure
+from lightning_modules.summed_metrics import SummedMetrics
 
 Cell = Literal["gru", "lstm", "rnn"]
 CELLS: dict[str, type[nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
@@ -20,7 +20,7 @@ State = Tensor | tuple[Tensor, Tensor]  # (L, B, H), or a pair of them for the L
 PICTURED_WORDS = 24
 
 
-class GRUSeq2Seq(pl.LightningModule):
+class GRUSeq2Seq(SummedMetrics):
     """Reads a sequence into a context vector, the encoder's last state, and writes another from it.
 
     Characters go in as one-hot vectors. In training the decoder is fed the true characters (teacher forcing);
@@ -88,11 +88,6 @@ class GRUSeq2Seq(pl.LightningModule):
         self.encoder = CELLS[cell](vocab_size, hidden_size, **options)
         self.decoder = CELLS[cell](vocab_size, hidden_size, **options)
         self.output = nn.Linear(hidden_size, vocab_size)
-        # Plain tensors, no part of the weights: (2,) summed loss, characters; (5,) these and right
-        # characters, right words, words.
-        self._train_sums: Tensor | None = None
-        self._eval_sums: Tensor | None = None
-        self._logged_step = 0
 
     def configure_optimizers(self) -> dict[str, Any]:
         return configure(self, **self.optimization)
@@ -155,66 +150,25 @@ class GRUSeq2Seq(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss, characters = self._loss(batch)
-        sums = torch.stack([loss.detach().float(), characters.float()])
-        self._train_sums = sums if self._train_sums is None else self._train_sums + sums
+        self.add_training(torch.stack([loss.detach().float(), characters.float()]))
         return loss / characters
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["train_sums"] = self._train_sums  # of an interval that a resumed run will end
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._train_sums = checkpoint.get("train_sums")
-
-    def on_train_start(self) -> None:
-        if self._train_sums is not None:
-            self._train_sums = self._train_sums.to(self.device)
-
-    def on_train_epoch_start(self) -> None:
-        self._train_sums = None
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        step, interval = self.trainer.global_step, self.trainer.log_every_n_steps
-        # With gradient accumulation several batches end at one step; it is logged at the first of them.
-        if not interval or step % interval or step == self._logged_step or self._train_sums is None:
-            return
-        self._logged_step = step
-        loss, characters = self._train_sums
-        metrics = {"train/loss": loss / characters}
-        metrics["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.log_dict(metrics, on_step=True, on_epoch=False, sync_dist=True)
-        self._train_sums = None
-
-    def on_validation_epoch_start(self) -> None:
-        self._eval_sums = None
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         source, target = batch
         loss, characters = self._loss(batch)
         right, exact = compare(self(source), target, self.pad_id)
         counts = torch.stack([characters, right.sum(), exact.sum(), torch.full_like(characters, len(target))])
-        sums = torch.cat([loss.detach().float()[None], counts.float()])
-        self._eval_sums = sums if self._eval_sums is None else self._eval_sums + sums
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_evaluation("val")
-
-    def on_test_epoch_start(self) -> None:
-        self._eval_sums = None
+        self.add_evaluation(torch.cat([loss.detach().float()[None], counts.float()]))
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.validation_step(batch, batch_idx)
 
-    def on_test_epoch_end(self) -> None:
-        self._log_evaluation("test")
-
-    def _log_evaluation(self, split: str) -> None:
-        if self._eval_sums is None:
-            return
-        # Ranks may have unequal numbers of words: add up their sums, then divide.
-        loss, characters, right, exact, words = self.trainer.strategy.reduce(self._eval_sums, reduce_op="sum")
-        metrics = {"loss": loss / characters, "token_accuracy": right / characters, "exact_match": exact / words}
-        self.log_dict({f"{split}/{name}": value for name, value in metrics.items()}, sync_dist=True)
-        self._eval_sums = None
+    def means(self, split: str, sums: Tensor) -> dict[str, Tensor]:
+        loss, characters = sums[:2]
+        if split == "train":
+            return {"loss": loss / characters}
+        right, exact, words = sums[2:]
+        return {"loss": loss / characters, "token_accuracy": right / characters, "exact_match": exact / words}
 
     @torch.no_grad()
     def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:
