@@ -20,7 +20,7 @@ ui: install
 	$(BIN)/harness ui
 
 storm: install
-	$(BIN)/python tests/storm.py
+	$(BIN)/python tests/storm.py --jobs 2
 
 results: install
 	$(BIN)/python benchmarks/results.py

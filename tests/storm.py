@@ -1,6 +1,6 @@
 """A storm: a study whose workers, warm server and driver are killed (kill -9) at random moments, again and again.
 
-make storm                                     ten storms
+make storm                                     ten storms, two at once
 .venv/bin/python tests/storm.py --seeds 7      one, as seed 7 has it
 
 Each storm runs 30 short trials on 2 workers, kills 15 times, restarts the driver where it was hit, and compares
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def storm(seed: int, home: Path) -> tuple[dict[str, Any], list[str]]:
             output, _ = driver.communicate()
             if driver.returncode != -signal.SIGKILL:
                 if driver.returncode != 0:
-                    raise SystemExit(f"harness ended with status {driver.returncode}: see {home.parent}/harness.log")
+                    raise RuntimeError(f"harness ended with status {driver.returncode}: see {home.parent}/harness.log")
                 return json.loads(output.splitlines()[-1]), killed
         if driver.poll() is not None:
             driver = start(home)
@@ -128,7 +129,11 @@ def complaints(home: Path, answer: dict[str, Any], calm_home: Path, calm: dict[s
     if left:
         found.append(f"processes are left: {left}")
     doctor = subprocess.run(
-        [HARNESS, "doctor", "--json"], env={**os.environ, "HARNESS_HOME": str(home)}, stdout=subprocess.PIPE, text=True
+        [HARNESS, "doctor", "--json"],
+        env={**os.environ, "HARNESS_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     if doctor.returncode != 0:
         found.append(f"the doctor says {doctor.stdout}")
@@ -149,7 +154,8 @@ def processes_of(home: Path) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--jobs", type=int, default=1, help="storms at once")
+    options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="harness-storm-"))
     calm_home = folder / "calm" / "mlruns"
     calm_home.parent.mkdir()
@@ -158,8 +164,8 @@ def main() -> None:
     output, _ = start(calm_home).communicate()
     calm = json.loads(output.splitlines()[-1])
     print(f"  {len(calm['trials'])} trials in {time.monotonic() - began:.0f} s", flush=True)
-    bad = 0
-    for seed in seeds:
+
+    def judged(seed: int) -> bool:
         home = folder / f"storm{seed}" / "mlruns"
         home.parent.mkdir()
         began = time.monotonic()
@@ -167,14 +173,16 @@ def main() -> None:
         found = complaints(home, answer, calm_home, calm)
         counts = ", ".join(f"{killed.count(kind)} {kind}" for kind in ("driver", "worker", "server"))
         verdict = "clean" if not found else "; ".join(found)
-        print(
-            f"storm {seed}: {len(killed)} kills ({counts}) in {time.monotonic() - began:.0f} s: {verdict}", flush=True
-        )
-        bad += bool(found)
+        seconds = time.monotonic() - began
+        print(f"storm {seed}: {len(killed)} kills ({counts}) in {seconds:.0f} s: {verdict}", flush=True)
         if not found:
             shutil.rmtree(home.parent)
-    print(f"{len(seeds) - bad} of {len(seeds)} storms clean")
-    if bad:
+        return not found
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        clean = sum(pool.map(judged, options.seeds))
+    print(f"{clean} of {len(options.seeds)} storms clean")
+    if clean < len(options.seeds):
         raise SystemExit(f"what they left is in {folder}")
     shutil.rmtree(folder)
 

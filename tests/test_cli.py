@@ -206,6 +206,23 @@ def test_trials_are_extended_in_their_own_runs_with_one_joined_curve(
     assert len(run(capsys, "study", str(toy), "--trials", "2")[1]["trials"]) == 2
 
 
+def test_a_pruned_trial_is_extended_to_its_planned_end_and_beyond(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = ["study", str(toy), "--trials", "8", "--pruner", "median", "--no-test"]
+    _, before, _ = run(capsys, *study)
+    pruned = [trial for trial in before["trials"] if trial["state"] == "PRUNED"]
+    assert pruned
+    status, after, err = run(capsys, "extend", "toy", "--top", "8", "--epochs", "1", "--workers", "2", "--no-test")
+    assert status == 0 and {trial["state"] for trial in after["trials"]} == {"COMPLETE"}, err
+    for trial in pruned:
+        run_ = client.get_run(trial["run_id"])
+        assert run_.info.status == "FINISHED" and "harness.outcome" not in run_.data.tags
+        epochs = [metric.value for metric in client.get_metric_history(trial["run_id"], "epoch")]
+        assert sorted(set(epochs)) == [0, 1, 2, 3], "three planned, one more"
+    assert main(["doctor"]) == 0
+
+
 def test_a_process_that_dies_goes_on_from_its_checkpoint(
     home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
