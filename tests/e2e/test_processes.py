@@ -69,8 +69,11 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[s
     return outcome
 
 
-@pytest.mark.parametrize("ddp", [[], DDP], ids=["one process", "ddp"])
-@pytest.mark.parametrize(("number", "exit_status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "exit_status", "ddp"),
+    [(signal.SIGINT, 130, []), (signal.SIGTERM, 143, []), (signal.SIGINT, 130, DDP)],
+    ids=["Ctrl-C", "SIGTERM", "Ctrl-C in ddp"],
+)
 def test_a_signal_stops_and_the_same_command_goes_on_as_if_never_stopped(
     tmp_path: Path, ddp: list[str], number: int, exit_status: int, never_stopped: Callable[[tuple[str, ...]], Any]
 ) -> None:
