@@ -16,7 +16,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from studies.cli import main, split_overrides
+from studies.cli import main
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[str, Any], str]:
@@ -32,11 +32,6 @@ def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[str, 
 @pytest.fixture
 def client(home: Path) -> MlflowClient:
     return MlflowClient(tracking_uri=f"sqlite:///{home}/mlflow.db")
-
-
-def test_overrides_in_both_spellings() -> None:
-    argv = ["train", "x", "--model.a", "-1", "--data.b=[1, 2]", "--json"]
-    assert split_overrides(argv) == (["train", "x", "--json"], {"model.a": "-1", "data.b": "[1, 2]"})
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
