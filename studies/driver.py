@@ -70,6 +70,7 @@ class Session:
         self.executor.warm()
         self.tracking = TrackingQueue()
         self.provenance = Provenance.collect(options.argv, experiment.path)
+        self._lease: Lease | None = None
 
     def check(self, metric: str | None, extremes: dict[str, list[Any]]) -> None:
         """Rehearses the experiment and takes over its typed, complete parameters.
@@ -141,6 +142,20 @@ class Session:
         self.provenance.write(folder / "provenance")
         (folder / "config.yaml").write_text(dump_yaml(config))
 
+    def take_lease(self, study: str) -> None:
+        """Makes this process the one driver of a study, until MLflow has all that there is to say of it.
+
+        Raises:
+            ValueError: another process drives it; the message names that process.
+        """
+        lease = Lease(self.home.lease(study))
+        lease.take()
+        self._lease = lease
+
+    def release_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.release()
+
     def loop(self, deadline: float | None = None) -> TrialLoop:
         return TrialLoop(self.executor, self.tracking, self.display, deadline, self.options.trial_timeout)
 
@@ -184,6 +199,8 @@ def _session(experiment: Experiment, options: Options, display: Display) -> Iter
             if passes(error):
                 raise StorageFailed(in_one_line(error)) from error
         raise
+    finally:
+        session.release_lease()
 
 
 class SingleRun:
@@ -269,19 +286,15 @@ def study(experiment: Experiment, options: Options) -> Result:
         from studies.study import Study, StudySource
 
         name = options.study_name or experiment.name
-        lease = Lease(session.home.lease(name))
         check_space(plan.space, plan.sampler)
         session.check(plan.metric, extremes)
-        lease.take()
-        try:
-            opened = Study(session, plan, name, written)
-            source = StudySource(opened)
-            deadline = time.monotonic() + options.timeout if options.timeout else None
-            loop = session.loop(deadline)
-            loop.run(source)
-            fields = conclude(opened, loop)
-        finally:
-            lease.release()
+        session.take_lease(name)
+        opened = Study(session, plan, name, written)
+        source = StudySource(opened)
+        deadline = time.monotonic() + options.timeout if options.timeout else None
+        loop = session.loop(deadline)
+        loop.run(source)
+        fields = conclude(opened, loop)
     return _concluded(loop, fields, source.gave_up, began)
 
 
@@ -301,17 +314,13 @@ def extend(name: str, top: int, epochs: int, options: Options) -> Result:
         from studies.conclusion import conclude
         from studies.study import Study
 
-        lease = Lease(session.home.lease(name))
-        lease.take()
-        try:
-            opened = Study(session, plan, name, experiment.sections)
-            source = ExtensionSource(opened, top, epochs)
-            loop = session.loop()
-            loop.run(source)
-            source.restore()
-            fields = conclude(opened, loop)
-        finally:
-            lease.release()
+        session.take_lease(name)
+        opened = Study(session, plan, name, experiment.sections)
+        source = ExtensionSource(opened, top, epochs)
+        loop = session.loop()
+        loop.run(source)
+        source.restore()
+        fields = conclude(opened, loop)
     return _concluded(loop, fields, source.failed, began)
 
 
