@@ -48,7 +48,7 @@ class Live:
         verdict: why we killed it, if we did.
         deaths: of its processes, since it last saved a step that was new (`saved`).
         heard: when it last said something of its work.
-        kills: the kernel's, for want of memory, when it was started.
+        kills: the kernel's, for want of memory, when it was last heard alive.
     """
 
     spec: TrialSpec
@@ -193,6 +193,8 @@ class TrialLoop:
         if live is None:
             return
         self._read(live)
+        if message.kind != "exited":
+            live.kills = memory.kills()
         if message.kind == "verdict?":
             stop = "interrupted" if self._stopping else "pruned" if live.prune else None
             self.executor.answer(message.run_id, stop)

@@ -9,12 +9,20 @@ import psutil
 
 
 def kills() -> int:
-    """How many processes the kernel has killed for want of memory since it started; 0 where it does not say."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+    """How many processes of this process's own control group the kernel has killed for want of memory.
+
+    Where there are no control groups, those of the whole machine; 0 where the kernel does not say.
+    """
+    files = _group_files("memory.events.local", "memory.oom_control")
+    for file in [*files, Path("/proc/vmstat")]:
+        try:
+            lines = file.read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -45,18 +53,27 @@ def explain(experiment: dict[str, Any], used: float | None) -> str:
 
 def _limit() -> int:
     """Bytes of memory this process may use: the machine's, or its control group's (a container's) share."""
-    total = psutil.virtual_memory().total
+    files = _group_files("memory.max", "memory.limit_in_bytes")
+    texts = [file.read_text().strip() for file in files if file.exists()]
+    return min([psutil.virtual_memory().total, *(int(text) for text in texts if text.isdigit())])
+
+
+def _group_files(new: str, old: str) -> list[Path]:
+    """Where a file of this process's memory control group may lie, the likeliest first.
+
+    Args:
+        new, old: its name in version 2 and version 1 of control groups.
+    """
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
-        return total
+        return []
     root = Path("/sys/fs/cgroup")
-    files = [root / "memory.max", root / "memory" / "memory.limit_in_bytes"]  # as a container sees its own
+    files = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            files.append(root / path.lstrip("/") / "memory.max")
+            files.append(root / path.lstrip("/") / new)
         elif "memory" in controllers.split(","):
-            files.append(root / "memory" / path.lstrip("/") / "memory.limit_in_bytes")
-    texts = [file.read_text().strip() for file in files if file.exists()]
-    return min([total, *(int(text) for text in texts if text.isdigit())])
+            files.append(root / "memory" / path.lstrip("/") / old)
+    return [*files, root / new, root / "memory" / old]  # the last two are how a container sees its own

@@ -7,6 +7,7 @@ Standard library only.
 from __future__ import annotations
 
 import errno
+import http.client
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -20,11 +21,15 @@ Result = TypeVar("Result")
 _FULL = re.compile(r"no space left|disk is full|quota exceeded|disk quota", re.IGNORECASE)
 _PASSING = re.compile(
     r"database is locked|database table is locked|connection ?(refused|reset|aborted|error)|max retries exceeded|"
-    r"failed to establish|remote end closed|timed out|temporarily unavailable|too many (connections|clients)|"
+    r"connection broken|incomplete ?read|ended prematurely|failed to establish|remote end closed|timed out|"
+    r"temporarily unavailable|too many (connections|clients)|"
     r"server closed the connection|starting up|shutting down|could not connect|connection to server|"
     r"error code (429|502|503|504)|too many 50[234]",
     re.IGNORECASE,
 )
+
+
+PASSING = (ConnectionError, TimeoutError, http.client.IncompleteRead, http.client.BadStatusLine)  # a server that goes
 
 
 class StorageFailed(Exception):
@@ -52,7 +57,7 @@ def passes(error: BaseException) -> bool:
     """Whether an error is of the kind that passes by itself: a locked database, a server that is away."""
     if disk_is_full(error):
         return False
-    return any(isinstance(item, ConnectionError) or _PASSING.search(str(item)) for item in chain(error))
+    return any(isinstance(item, PASSING) or _PASSING.search(str(item)) for item in chain(error))
 
 
 def in_one_line(error: BaseException) -> str:

@@ -3,9 +3,9 @@
 make storm                                     ten storms, two at once
 .venv/bin/python tests/storm.py --seeds 7      one, as seed 7 has it
 
-Each storm runs 30 short trials on 2 workers, kills 15 times, restarts the driver where it was hit, and compares
-what came of it with the same study undisturbed: same trials, same parameters, same values to the bit, same
-metric series, nothing running, nothing twice, nothing left.
+Each storm runs --trials short trials (30) on 2 workers, kills --kills times (15), restarts the driver where it
+was hit, and compares what came of it with the same study undisturbed: same trials, same parameters, same values
+to the bit, same metric series, nothing running, nothing twice, nothing left.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ import psutil
 
 TOY = Path(__file__).parent / "toy"
 HARNESS = str(Path(sys.executable).parent / "harness")
-TRIALS, KILLS = 30, 15
-STUDY = ["study", str(TOY / "toy.yaml"), "--trials", str(TRIALS), "--workers", "2", "--json"]
+STUDY = ["study", str(TOY / "toy.yaml"), "--workers", "2", "--json"]
 STUDY += ["--model.seconds", "0.1", "--trainer.max_epochs", "6"]
 
 
-def start(home: Path) -> subprocess.Popen[str]:
+def start(home: Path, trials: int) -> subprocess.Popen[str]:
     environment = {**os.environ, "HARNESS_HOME": str(home)}
     log = open(home.parent / "harness.log", "a")  # noqa: SIM115
-    return subprocess.Popen([HARNESS, *STUDY], env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+    return subprocess.Popen(
+        [HARNESS, *STUDY, "--trials", str(trials)], env=environment, stdout=subprocess.PIPE, stderr=log, text=True
+    )
 
 
 def family(driver: int) -> dict[str, list[psutil.Process]]:
@@ -52,13 +53,13 @@ def family(driver: int) -> dict[str, list[psutil.Process]]:
     return found
 
 
-def storm(seed: int, home: Path) -> tuple[dict[str, Any], list[str]]:
+def storm(seed: int, home: Path, trials: int, kills: int) -> tuple[dict[str, Any], list[str]]:
     """Runs the study through a storm; returns its JSON answer and what was killed."""
     weather = random.Random(seed)
     killed: list[str] = []
-    driver = start(home)
+    driver = start(home, trials)
     while True:
-        if len(killed) < KILLS:
+        if len(killed) < kills:
             victim = weather.choices(["driver", "worker", "server"], [5, 9, 1])[0]
             until = time.monotonic() + weather.uniform(0.5, 4.0)
             while time.monotonic() < until or (victim != "driver" and not family(driver.pid)[victim]):
@@ -75,14 +76,14 @@ def storm(seed: int, home: Path) -> tuple[dict[str, Any], list[str]]:
                         pass
             if victim == "driver":
                 driver.wait()
-        if len(killed) >= KILLS or driver.poll() is not None:
+        if len(killed) >= kills or driver.poll() is not None:
             output, _ = driver.communicate()
             if driver.returncode != -signal.SIGKILL:
                 if driver.returncode != 0:
                     raise RuntimeError(f"harness ended with status {driver.returncode}: see {home.parent}/harness.log")
                 return json.loads(output.splitlines()[-1]), killed
         if driver.poll() is not None:
-            driver = start(home)
+            driver = start(home, trials)
 
 
 def series(home: Path, answer: dict[str, Any]) -> dict[int, dict[str, list[tuple[int, float]]]]:
@@ -108,8 +109,9 @@ def complaints(home: Path, answer: dict[str, Any], calm_home: Path, calm: dict[s
     from mlflow import MlflowClient
 
     found = []
-    if [trial["number"] for trial in answer["trials"]] != list(range(TRIALS)):
-        found.append("the trials are not numbers 0 to 29, each once")
+    trials = len(calm["trials"])
+    if [trial["number"] for trial in answer["trials"]] != list(range(trials)):
+        found.append("the trials are not those of the study undisturbed, each once")
     if leaderboard(answer) != leaderboard(calm):
         found.append("the leaderboard differs")
     if answer["test"] != calm["test"]:
@@ -119,10 +121,12 @@ def complaints(home: Path, answer: dict[str, Any], calm_home: Path, calm: dict[s
     client = MlflowClient(tracking_uri=f"sqlite:///{home}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("toy").experiment_id], max_results=1000)
     kinds = sorted(run.data.tags["harness.kind"] for run in runs)
-    if kinds != ["study"] + ["trial"] * TRIALS:
+    if kinds != ["study"] + ["trial"] * trials:
         found.append(f"MLflow has {kinds.count('study')} studies and {kinds.count('trial')} trials")
-    if {run.info.status for run in runs} != {"FINISHED"}:
-        found.append(f"MLflow's statuses are {sorted({run.info.status for run in runs})}")
+    for run in runs:
+        if run.info.status != "FINISHED":
+            error = run.data.tags.get("harness.error")
+            found.append(f"{run.info.run_name} of MLflow is {run.info.status}: {error}")
     until = time.monotonic() + 15
     while (left := processes_of(home)) and time.monotonic() < until:
         time.sleep(0.5)
@@ -154,6 +158,8 @@ def processes_of(home: Path) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
+    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--kills", type=int, default=15)
     parser.add_argument("--jobs", type=int, default=1, help="storms at once")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="harness-storm-"))
@@ -161,15 +167,17 @@ def main() -> None:
     calm_home.parent.mkdir()
     print("the study undisturbed ...", flush=True)
     began = time.monotonic()
-    output, _ = start(calm_home).communicate()
+    output, _ = start(calm_home, options.trials).communicate()
     calm = json.loads(output.splitlines()[-1])
+    if len(calm["trials"]) != options.trials:
+        raise SystemExit(f"undisturbed it has {len(calm['trials'])} trials")
     print(f"  {len(calm['trials'])} trials in {time.monotonic() - began:.0f} s", flush=True)
 
     def judged(seed: int) -> bool:
         home = folder / f"storm{seed}" / "mlruns"
         home.parent.mkdir()
         began = time.monotonic()
-        answer, killed = storm(seed, home)
+        answer, killed = storm(seed, home, options.trials, options.kills)
         found = complaints(home, answer, calm_home, calm)
         counts = ", ".join(f"{killed.count(kind)} {kind}" for kind in ("driver", "worker", "server"))
         verdict = "clean" if not found else "; ".join(found)

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 import torch
 
+from studies import memory
 from studies.memory import explain, is_out_of_memory, kills
 
 
@@ -18,3 +21,13 @@ def test_it_says_how_much_and_which_batch_size() -> None:
     assert "used 1234 MB" in text and "data.batch_size=512" in text and "MB are there" in text
     assert "batch_size" not in explain({}, None)
     assert kills() >= 0
+
+
+@pytest.mark.parametrize("name, text", [("events", "low 0\noom 1\noom_kill 3\n"), ("control", "oom_kill 3\n")])
+def test_only_kills_of_our_own_control_group_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    """The machine's own count would blame a trial that somebody killed on what a neighbour ran out of."""
+    (tmp_path / name).write_text(text)
+    monkeypatch.setattr(memory, "_group_files", lambda new, old: [tmp_path / "absent", tmp_path / name])
+    assert kills() == 3

@@ -1,4 +1,5 @@
 import errno
+import http.client
 import sqlite3
 
 import pytest
@@ -22,6 +23,7 @@ FULL = [OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EDQUOT, 
 FULL += [sqlite3.OperationalError("database or disk is full")]
 PASSING = [sqlite3.OperationalError("database is locked"), ConnectionRefusedError(111, "Connection refused")]
 PASSING += [RuntimeError("API request failed: HTTPConnectionPool: Max retries exceeded with url: /api")]
+PASSING += [http.client.IncompleteRead(b"", 2817), http.client.RemoteDisconnected("Remote end closed connection")]
 REST = [sqlite3.OperationalError("no such table: runs"), ValueError("x"), OSError(errno.EACCES, "Permission denied")]
 
 
