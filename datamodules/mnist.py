@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import tarfile
 import tempfile
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
@@ -87,10 +89,12 @@ class MNIST(pl.LightningDataModule):
         self.validation_size, self.augment = validation_size, augment
         self.root = Path(data_dir or os.environ.get("HARNESS_DATA") or Path.home() / ".cache" / "harness")
         self.root = self.root.expanduser()
-        # Raw pixels uint8 (N, 28, 28) and labels int64 (N,), filled by setup.
-        self.train: tuple[Tensor, Tensor] | None = None
-        self.validation: tuple[Tensor, Tensor] | None = None
-        self.test: tuple[Tensor, Tensor] | None = None
+        # Filled by setup. Raw pixels uint8 (N, 28, 28) and labels int64 (N,) of the two official sets, and which
+        # of the training images are for training and which for validation, int64.
+        self.training_set: tuple[Tensor, Tensor] | None = None
+        self.test_set: tuple[Tensor, Tensor] | None = None
+        self.train: Tensor | None = None
+        self.validation: Tensor | None = None
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -111,46 +115,62 @@ class MNIST(pl.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Reads what a stage ("fit", "validate", "test" or "predict") needs into memory, once."""
-        if stage in ("fit", "validate") and self.train is None:
-            images, labels = self._read(train=True)
-            assert len(images) == TRAINING_IMAGES
-            order = torch.randperm(len(images), generator=seeded_generator(self.split_seed))
-            held_out, kept = order[: self.validation_size], order[self.validation_size :]
-            self.train = images[kept], labels[kept]
-            self.validation = images[held_out], labels[held_out]
-        if stage in ("test", "predict") and self.test is None:
-            self.test = self._read(train=False)
+        if stage in ("fit", "validate") and self.training_set is None:
+            self.training_set = self._read("train")
+            assert len(self.training_set[0]) == TRAINING_IMAGES
+            order = torch.randperm(TRAINING_IMAGES, generator=seeded_generator(self.split_seed))
+            self.validation, self.train = order[: self.validation_size], order[self.validation_size :]
+        if stage in ("test", "predict") and self.test_set is None:
+            self.test_set = self._read("t10k")
 
     def train_dataloader(self) -> ResidentLoader:
-        transform = augmented if self.augment else normalized
         return ResidentLoader(
-            self._resident(self.train), self.batch_size, True, self.seed, drop_last=True, transform=transform
+            self._resident(self.training_set),
+            self.batch_size,
+            shuffle=True,
+            seed=self.seed,
+            drop_last=True,
+            transform=augmented if self.augment else normalized,
+            samplewise=not self.augment,
+            subset=self.train,
         )
 
     def val_dataloader(self) -> ResidentLoader:
-        return self._evaluation_loader(self.validation)
+        return self._evaluation_loader(self.training_set, self.validation)
 
     def test_dataloader(self) -> ResidentLoader:
-        return self._evaluation_loader(self.test)
+        return self._evaluation_loader(self.test_set)
 
     def predict_dataloader(self) -> ResidentLoader:
-        return self._evaluation_loader(self.test)
+        return self._evaluation_loader(self.test_set)
 
-    def _read(self, train: bool) -> tuple[Tensor, Tensor]:
+    def _read(self, name: str) -> tuple[Tensor, Tensor]:
+        raw = self.root / "MNIST" / "raw"
         try:
-            dataset = torchvision.datasets.MNIST(str(self.root), train=train)
-        except RuntimeError as error:
-            raise DataUnavailable(f"there is no MNIST in {self.root}: call prepare_data first") from error
-        return dataset.data, dataset.targets
+            return read(raw / f"{name}-images-idx3-ubyte"), read(raw / f"{name}-labels-idx1-ubyte").long()
+        except (OSError, IndexError, ValueError, struct.error) as error:
+            raise DataUnavailable(f"there is no whole MNIST in {self.root}: call prepare_data first") from error
 
     def _resident(self, tensors: tuple[Tensor, Tensor] | None) -> tuple[Tensor, ...]:
         assert tensors is not None, "call setup first"
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         return tuple(tensor.to(device) for tensor in tensors)
 
-    def _evaluation_loader(self, tensors: tuple[Tensor, Tensor] | None) -> ResidentLoader:
+    def _evaluation_loader(self, tensors: tuple[Tensor, Tensor] | None, subset: Tensor | None = None) -> ResidentLoader:
         # Nothing is kept for a backward pass, so larger batches fit, and they go faster.
-        return ResidentLoader(self._resident(tensors), max(self.batch_size, 500), transform=normalized)
+        size = max(self.batch_size, 500)
+        return ResidentLoader(self._resident(tensors), size, transform=normalized, samplewise=True, subset=subset)
+
+
+def read(path: Path) -> Tensor:
+    """An IDX file of unsigned bytes as a tensor, uint8, of the shape the file says.
+
+    The file is mapped into memory, not read: all processes that train on it share one copy.
+    """
+    with path.open("rb") as file:
+        dimensions = file.read(4)[3]
+        shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
+    return torch.from_numpy(np.memmap(path, np.uint8, mode="c", offset=4 + 4 * dimensions, shape=shape))
 
 
 def normalized(pixels: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+GATHERED = 1024  # samples that are fetched, and transformed, at once where that changes nothing
+
 # Turns the rows of a raw batch into the batch to be yielded: (*rows, generator) -> tuple of tensors.
 Transform = Callable[..., tuple[Tensor, ...]]
 
@@ -60,6 +62,9 @@ class ResidentLoader:
         drop_last: leave out the last batch of an epoch if it is smaller than the others.
         transform: called as transform(*rows, generator) with the rows of a batch and a torch.Generator on
             their device, seeded by (seed, epoch, batch index); returns the batch. None yields the rows.
+        samplewise: the transform treats every sample by itself and draws nothing, so it may be given the rows
+            of several batches at once, which is faster.
+        subset: indices of the samples to use, int64 (M,); None uses all.
 
     Raises:
         ValueError: batch_size is below 1, or drop_last would leave no batch at all.
@@ -73,9 +78,11 @@ class ResidentLoader:
         seed: int = 0,
         drop_last: bool = False,
         transform: Transform | None = None,
+        samplewise: bool = False,
+        subset: Tensor | None = None,
     ) -> None:
-        samples = len(tensors[0])
-        assert all(len(tensor) == samples and tensor.device == tensors[0].device for tensor in tensors)
+        samples = len(tensors[0]) if subset is None else len(subset)
+        assert all(len(tensor) == len(tensors[0]) and tensor.device == tensors[0].device for tensor in tensors)
         _, world_size = _rank_and_world_size()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but got {batch_size=}")
@@ -86,6 +93,8 @@ class ResidentLoader:
             )
         self.tensors, self.batch_size = tensors, batch_size
         self.drop_last, self.transform = drop_last, transform
+        self.subset = subset
+        self.samplewise = samplewise or transform is None
         self.sampler = SeededOrder(samples, shuffle, seed)  # where Lightning looks for set_epoch
         self.batch_sampler = None  # Lightning asks for it wherever there is a sampler
         self._next_batch = 0  # how far the newest iteration has come
@@ -103,20 +112,27 @@ class ResidentLoader:
         rank, world_size = _rank_and_world_size()
         epoch = self.sampler.epoch
         device = self.tensors[0].device
-        order = self.sampler.indices().to(device)
-        global_batch_size = self.batch_size * world_size
-        for batch in range(first, len(self)):
-            self._next_batch = batch + 1
-            indices = order[batch * global_batch_size : (batch + 1) * global_batch_size]
+        order = self.sampler.indices()
+        order = (order if self.subset is None else self.subset[order]).to(device)
+        size = self.batch_size * world_size
+        # What batches cost beyond their samples is paid once for several.
+        step = max(1, GATHERED // self.batch_size) if self.samplewise and world_size == 1 else 1
+        for batch in range(first, len(self), step):
+            indices = order[batch * size : min(batch + step, len(self)) * size]
             if world_size > 1:
                 indices = indices.tensor_split(world_size)[rank]
-            rows = tuple(tensor[indices] for tensor in self.tensors)
-            if self.transform is None:
-                yield rows
-            else:
+            rows = tuple(tensor.index_select(0, indices) for tensor in self.tensors)  # far faster than tensor[indices]
+            if self.transform is not None:
                 # Ranks hold different samples, so they must not draw the same numbers.
                 index = batch * world_size + rank
-                yield self.transform(*rows, seeded_generator(self.sampler.seed, epoch, index, device=device))
+                rows = self.transform(*rows, seeded_generator(self.sampler.seed, epoch, index, device=device))
+            if step == 1:
+                self._next_batch = batch + 1
+                yield rows
+                continue
+            for offset, part in enumerate(zip(*(tensor.split(size) for tensor in rows), strict=True), 1):
+                self._next_batch = batch + offset
+                yield part
         self._next_batch = 0
 
     def state_dict(self) -> dict[str, int]:

@@ -61,13 +61,14 @@ class Classifier(SummedMetrics):
         return configure(self, **self.optimization)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        loss, sums = self._score(batch)
-        self.add_training(sums)
-        return loss
+        inputs, targets = batch
+        logits = self(inputs)  # (B, C)
+        self.add_training(logits, targets)
+        return F.cross_entropy(logits, targets)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        _, sums = self._score(batch)
-        self.add_evaluation(sums)
+        inputs, targets = batch
+        self.add_evaluation(self(inputs), targets)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.validation_step(batch, batch_idx)
@@ -76,16 +77,12 @@ class Classifier(SummedMetrics):
         loss, correct, samples = sums
         return {"loss": loss / samples, "accuracy": correct / samples}
 
-    def _score(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """The batch's mean loss and (3,) summed loss, correct, samples."""
-        inputs, targets = batch
-        logits = self(inputs)  # (B, C)
-        summed_loss = F.cross_entropy(logits, targets, reduction="sum")
+    def summed(self, *outputs: Tensor) -> Tensor:
+        """(3,) summed loss, correct, samples of logits (N, C) and targets (N,)."""
+        logits, targets = outputs
+        loss = F.cross_entropy(logits.float(), targets, reduction="sum")
         correct = (logits.argmax(dim=1) == targets).sum()
-        samples = torch.full_like(correct, len(targets))
-        sums = torch.stack([summed_loss.detach().float(), correct.float(), samples.float()])
-        # A rank's share of the last validation batch can be empty: no 0 / 0.
-        return summed_loss / max(len(targets), 1), sums
+        return torch.stack([loss, correct.float(), torch.full_like(loss, len(targets))])
 
     @torch.no_grad()
     def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:

@@ -150,7 +150,7 @@ class GRUSeq2Seq(SummedMetrics):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss, characters = self._loss(batch)
-        self.add_training(torch.stack([loss.detach().float(), characters.float()]))
+        self.add_training(torch.stack([loss.detach().float(), characters.float()])[None])
         return loss / characters
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -158,10 +158,14 @@ class GRUSeq2Seq(SummedMetrics):
         loss, characters = self._loss(batch)
         right, exact = compare(self(source), target, self.pad_id)
         counts = torch.stack([characters, right.sum(), exact.sum(), torch.full_like(characters, len(target))])
-        self.add_evaluation(torch.cat([loss.detach().float()[None], counts.float()]))
+        self.add_evaluation(torch.cat([loss.detach().float()[None], counts.float()])[None])
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.validation_step(batch, batch_idx)
+
+    def summed(self, *outputs: Tensor) -> Tensor:
+        (sums,) = outputs  # a row per batch: words are of different lengths, so it has been added up already
+        return sums.sum(dim=0)
 
     def means(self, split: str, sums: Tensor) -> dict[str, Tensor]:
         loss, characters = sums[:2]

@@ -65,9 +65,12 @@ def configure(
         ValueError: the schedule needs an end, but the trainer has none.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
-    matrices = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay}
-    vectors = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
-    built = _build(optimizer, [group for group in (matrices, vectors) if group["params"]], learning_rate)
+    groups: list[dict[str, Any]] = [{"params": parameters}]  # each group costs a call of the optimizer's kernel
+    if weight_decay:
+        matrices = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay}
+        vectors = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
+        groups = [group for group in (matrices, vectors) if group["params"]]
+    built = _build(optimizer, groups, learning_rate)
     if schedule == "constant":
         return {"optimizer": built}
 
@@ -112,6 +115,6 @@ def _build(optimizer: Optimizer, groups: list[dict[str, Any]], learning_rate: fl
         case "adam":
             return torch.optim.Adam(groups, lr=learning_rate, fused=True)
         case "adamw":
-            return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+            return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.0, fused=True)
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr=learning_rate)  # has no fused kernel

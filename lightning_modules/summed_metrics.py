@@ -3,53 +3,80 @@
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
+
+KEPT = 16  # batches whose outputs are added up at once
 
 
 class SummedMetrics(pl.LightningModule):
     """Logs metrics that are quotients of sums: over each logging interval in training, over the whole set else.
 
-    A `self.log` per step costs several times a small model's step. Here a step adds a few numbers on the
-    device; they are read out once per interval, and over all ranks. A subclass calls `add_training` and
-    `add_evaluation` in its steps and says by `means` what the sums come to.
+    A `self.log` per step costs several times a small model's step, and even adding up a few numbers costs a
+    tenth of it. So a step only keeps its outputs, on the device; those of several steps are added up at once,
+    and read out once per interval, over all ranks. A subclass hands its outputs to `add_training` and
+    `add_evaluation`, and says by `summed` what they add up to and by `means` what the sums come to.
     """
 
     def __init__(self) -> None:
         super().__init__()
         # No buffers: they are no part of the weights.
         self._train_sums: Tensor | None = None
+        self._train_outputs: list[tuple[Tensor, ...]] = []  # of batches that are not yet in the sums
         self._eval_sums: Tensor | None = None
         self._logged_step = 0
+
+    def summed(self, *outputs: Tensor) -> Tensor:
+        """Sums, float (N,), of the outputs of several batches, each concatenated along its first dimension."""
+        raise NotImplementedError
 
     def means(self, split: str, sums: Tensor) -> dict[str, Tensor]:
         """Name -> value of the metrics of a split ("train", "val" or "test"), without its name, from its sums."""
         raise NotImplementedError
 
-    def add_training(self, sums: Tensor) -> None:
-        """Adds a training batch's sums, float (N,), without gradient, to those of the interval."""
-        self._train_sums = sums if self._train_sums is None else self._train_sums + sums
+    def add_training(self, *outputs: Tensor) -> None:
+        """Takes a training batch's outputs into the interval; they need no gradient any more."""
+        self._train_outputs.append(tuple(output.detach() for output in outputs))
+        if len(self._train_outputs) == KEPT:
+            self._sum_up()
 
-    def add_evaluation(self, sums: Tensor) -> None:
-        """Adds a validation or test batch's sums, float (M,)."""
+    def add_evaluation(self, *outputs: Tensor) -> None:
+        """Takes a validation or test batch's outputs."""
+        sums = self.summed(*outputs)
         self._eval_sums = sums if self._eval_sums is None else self._eval_sums + sums
 
+    def _sum_up(self) -> None:
+        sums = self.summed(*(torch.cat(outputs) for outputs in zip(*self._train_outputs, strict=True)))
+        self._train_sums = sums if self._train_sums is None else self._train_sums + sums
+        self._train_outputs.clear()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["train_sums"] = self._train_sums  # of an interval that a resumed run will end
+        # Of an interval that a resumed run will end. Outputs stay apart: added up in other groups they would
+        # differ from the uninterrupted run's in the last bit.
+        checkpoint["train_sums"] = self._train_sums
+        checkpoint["train_outputs"] = [[output.clone() for output in outputs] for outputs in self._train_outputs]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._train_sums = checkpoint.get("train_sums")
+        self._train_outputs = [tuple(outputs) for outputs in checkpoint.get("train_outputs", [])]
 
     def on_train_start(self) -> None:
         if self._train_sums is not None:
             self._train_sums = self._train_sums.to(self.device)
+        self._train_outputs = [tuple(output.to(self.device) for output in outputs) for outputs in self._train_outputs]
 
     def on_train_epoch_start(self) -> None:
         self._train_sums = None
+        self._train_outputs.clear()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         step, interval = self.trainer.global_step, self.trainer.log_every_n_steps
         # With gradient accumulation several batches end at one step; it is logged at the first of them.
-        if not interval or step % interval or step == self._logged_step or self._train_sums is None:
+        if not interval or step % interval or step == self._logged_step:
+            return
+        if self._train_outputs:
+            self._sum_up()
+        if self._train_sums is None:
             return
         self._logged_step = step
         metrics = self._named("train", self._train_sums)

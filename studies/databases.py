@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,11 +25,13 @@ def sqlite_path(url: str) -> Path | None:
 
 
 @contextlib.contextmanager
-def made_whole(url: str, make: Callable[[str], None]) -> Iterator[None]:
+def made_whole(url: str, make: Callable[[str], None], template: Path | None = None) -> Iterator[None]:
     """Holds a lock beside a SQLite database, in which it is made if it is not there; does nothing for others.
 
     Args:
         make: makes the tables in the database of a URL, and lets go of it.
+        template: a file that keeps what was made, with tables alone, so that the next database is a copy of it;
+            where it is not there, broken or not writable, `make` is called.
     """
     path = sqlite_path(url)
     if path is None:
@@ -39,7 +43,10 @@ def made_whole(url: str, make: Callable[[str], None]) -> Iterator[None]:
         if not path.exists() or path.stat().st_size == 0:
             temporary = temporary_name(path)
             try:
-                make(f"{PREFIX}{temporary}")
+                if template is None or not _copied(template, temporary):
+                    make(f"{PREFIX}{temporary}")
+                    if template is not None:
+                        _keep(temporary, template)
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -47,9 +54,37 @@ def made_whole(url: str, make: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _flush(folder: Path) -> None:
-    """Makes the folder's new names survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _copied(template: Path, target: Path) -> bool:
+    """Copies a database; returns whether that worked and the copy is sound."""
+    try:
+        shutil.copyfile(template, target)
+        _flush(target)
+        with contextlib.closing(sqlite3.connect(target)) as connection:
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if tables and connection.execute("PRAGMA quick_check").fetchone() == ("ok",):
+                return True
+    except (OSError, sqlite3.Error):
+        pass  # it is made anew; a disk that is full says so there
+    target.unlink(missing_ok=True)
+    return False
+
+
+def _keep(database: Path, template: Path) -> None:
+    """Copies a new database to where the next one is copied from; it only saves time, so it may fail."""
+    temporary = temporary_name(template)
+    try:
+        template.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(database, temporary)
+        _flush(temporary)
+        temporary.replace(template)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Makes a file's contents, or a folder's new names, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

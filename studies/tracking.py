@@ -27,7 +27,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.store.db.utils import _all_tables_exist, _upgrade_db, _verify_schema
+from mlflow.store.db.utils import _all_tables_exist, _initialize_tables, _upgrade_db, _verify_schema
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from studies.databases import made_whole, sqlite_path
@@ -95,7 +95,7 @@ class Tracking:
         self._artifacts = artifacts
         self._pending: dict[str, list[Metric]] = {}
         try:
-            with made_whole(uri, _make):
+            with made_whole(uri, _make, _template()):
                 self._client: Any = _Patient(MlflowClient(tracking_uri=uri), patient)
                 self._client.search_experiments(max_results=1)
         except MlflowException as error:
@@ -328,9 +328,18 @@ class Tracking:
 
 
 def _make(url: str) -> None:
-    """Makes MLflow's tables in a new database and lets go of it."""
-    MlflowClient(tracking_uri=url).search_experiments(max_results=1)
-    SqlAlchemyStore._engine_map.pop(url).dispose()
+    """Makes MLflow's tables, and nothing in them, in a new database and lets go of it."""
+    engine = SqlAlchemyStore._get_or_create_engine(url)
+    try:
+        _initialize_tables(engine)
+    finally:
+        SqlAlchemyStore._engine_map.pop(url).dispose()
+
+
+def _template() -> Path:
+    """Where this machine keeps a database with this MLflow's tables: making them takes 4 to 8 s, a copy nothing."""
+    cache = Path(os.environ.get("HARNESS_DATA") or Path.home() / ".cache" / "harness").expanduser()
+    return cache / f"empty-mlflow-{mlflow.__version__}.db"
 
 
 def open_existing(uri: str) -> None:

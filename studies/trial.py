@@ -31,6 +31,7 @@ from studies.callbacks import EventLogger, ResourceSampler, Verdicts
 from studies.checkpoints import Checkpoints, loadable
 from studies.components import build_datamodule, build_module, instantiate, sizes_of
 from studies.event_log import NAME, EventReader, EventWriter
+from studies.fast_loop import speed_up
 from studies.link import DRIVER_FD, Link
 from studies.memory import explain, is_out_of_memory
 from studies.messages import Artifact, Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
@@ -45,7 +46,7 @@ def build_trainer(spec: TrialSpec, logger: EventLogger | bool, ours: list[Callba
     arguments.update(limits)
     theirs = arguments.pop("callbacks", None) or []
     arguments.setdefault("num_sanity_val_steps", 0)  # the rehearsal before the study has done that
-    return Trainer(
+    trainer = Trainer(
         **arguments,
         logger=logger,
         callbacks=[*theirs, *ours],
@@ -54,9 +55,14 @@ def build_trainer(spec: TrialSpec, logger: EventLogger | bool, ours: list[Callba
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    speed_up(trainer)
+    return trainer
 
 
 def seed_and_threads(spec: TrialSpec) -> None:
+    if not torch.cuda.is_available():
+        # Else torch's optimizers (2.15, built for CUDA) look for a GPU's library at each step, for some 100 µs.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if spec.threads:
         torch.set_num_threads(spec.threads)
     pl.seed_everything(spec.seed, workers=True, verbose=False)

@@ -43,3 +43,28 @@ def test_an_empty_file_is_no_database_and_a_server_is_none_of_ours(tmp_path: Pat
     with made_whole("postgresql://somewhere/x", make):
         pass
     assert sqlite_path("http://127.0.0.1:5000") is None
+
+
+@pytest.mark.parametrize("damage", ["none", "empty", "cut", "garbage", "unreadable folder"])
+def test_a_template_is_copied_if_it_is_sound_and_never_spoils_anything(tmp_path: Path, damage: str) -> None:
+    template, made = tmp_path / "cache" / "template.db", []
+
+    def making(url: str) -> None:
+        made.append(url)
+        make(url)
+
+    with made_whole(f"sqlite:///{tmp_path / 'first.db'}", making, template):
+        pass
+    whole = template.read_bytes()
+    if damage == "unreadable folder":
+        template = tmp_path / "first.db" / "template.db"  # below a file
+    elif damage != "none":
+        template.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "garbage": b"x" * len(whole)}[damage])
+    with made_whole(f"sqlite:///{tmp_path / 'second.db'}", making, template):
+        pass
+    assert len(made) == (1 if damage == "none" else 2)
+    with sqlite3.connect(tmp_path / "second.db") as connection:
+        assert connection.execute("SELECT * FROM things").fetchall() == []
+    if damage != "unreadable folder":
+        assert template.read_bytes() == whole
+    assert not list(tmp_path.glob("**/.*.tmp"))

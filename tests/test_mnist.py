@@ -101,9 +101,9 @@ def test_normalized_is_the_usual_formula() -> None:
 def test_validation_is_carved_from_train_by_split_seed_alone(tmp_path: Path) -> None:
     def held_out(**arguments: Any) -> set[bytes]:
         data = ready(tmp_path, **arguments)
-        assert data.train is not None and data.validation is not None
-        kept = {image.numpy().tobytes() for image in data.train[0]}
-        held = {image.numpy().tobytes() for image in data.validation[0]}
+        assert data.training_set is not None and data.train is not None and data.validation is not None
+        kept = {image.numpy().tobytes() for image in data.training_set[0][data.train]}
+        held = {image.numpy().tobytes() for image in data.training_set[0][data.validation]}
         assert len(kept | held) == TRAIN and len(kept & held) == 0
         return held
 
@@ -115,9 +115,13 @@ def test_every_image_keeps_its_label(tmp_path: Path) -> None:
     raw = FILES["train-images-idx3-ubyte"][16:]
     label_of = {raw[index * 784 : (index + 1) * 784]: index % 10 for index in range(TRAIN)}
 
-    for part in (data.train, data.validation):
-        assert part is not None
-        assert [label_of[image.numpy().tobytes()] for image in part[0]] == part[1].tolist()
+    assert data.training_set is not None
+    images, labels = data.training_set
+    assert [label_of[image.numpy().tobytes()] for image in images] == labels.tolist()
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        for pixels, targets in loader:
+            raw_pixels = (pixels * 0.3081 + 0.1307).mul(255).round().to(torch.uint8)
+            assert [label_of[image.numpy().tobytes()] for image in raw_pixels] == targets.tolist()
 
 
 def test_order_depends_on_seed_and_epoch(tmp_path: Path) -> None:
@@ -136,16 +140,16 @@ def test_test_set_is_the_official_one_in_its_order(tmp_path: Path) -> None:
     labels = torch.cat([labels for _, labels in data.test_dataloader()])
 
     assert labels.tolist() == [index % 10 for index in range(TEST)]
-    assert data.train is None  # not read for nothing
+    assert data.training_set is None  # not read for nothing
 
 
 def test_setup_twice_changes_nothing(tmp_path: Path) -> None:
     data = ready(tmp_path)
-    before = data.train
+    before = data.training_set
     data.prepare_data()
     data.setup("fit")
 
-    assert data.train is before
+    assert data.training_set is before
 
 
 def test_sizes_say_what_a_model_needs(tmp_path: Path) -> None:

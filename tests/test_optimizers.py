@@ -121,3 +121,11 @@ def test_values_out_of_range_are_refused(changed: dict[str, Any], message: str) 
     }
     with pytest.raises(ValueError, match=message):
         check_optimizer(**{**values, **changed})
+
+
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_without_weight_decay_nothing_decays(optimizer: Optimizer) -> None:
+    """AdamW's own default is another."""
+    (group,) = configure(module(), optimizer=optimizer, learning_rate=0.1)["optimizer"].param_groups
+    assert group["weight_decay"] == 0
+    assert len(group["params"]) == 2

@@ -1,0 +1,188 @@
+"""The fast loop against Lightning's own: same calls, same counters, same logs, same weights to the bit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers.logger import Logger
+from torch import Tensor
+
+from datamodules.resident import ResidentLoader
+from lightning_modules import MLP
+from studies.fast_loop import FastEpochLoop, speed_up
+
+HOOKS = ("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward")
+HOOKS += ("on_before_optimizer_step", "on_train_batch_end", "on_validation_end", "on_train_epoch_end")
+
+
+class Diary(Callback):
+    """Writes down what happens when, and in which state the trainer is then."""
+
+    def __init__(self) -> None:
+        self.lines: list[Any] = []
+
+    def note(self, hook: str, trainer: Trainer) -> None:
+        loop = trainer.fit_loop.epoch_loop
+        state = (trainer.global_step, loop.batch_idx, loop.total_batch_idx, trainer.current_epoch)
+        self.lines.append((hook, *state, loop.batch_progress.is_last_batch, dict(trainer.callback_metrics)))
+
+
+def _noting(hook: str) -> Any:
+    return lambda self, trainer, *rest: self.note(hook, trainer)
+
+
+for _hook in HOOKS:
+    setattr(Diary, _hook, _noting(_hook))
+
+
+class Logged(Logger):
+    name, version = "logged", ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[Any] = []
+
+    def log_hyperparams(self, *arguments: Any) -> None: ...
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        self.lines.append((step, dict(metrics)))
+
+
+class Model(MLP):
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(hidden_sizes=[8], image_shape=[1, 2, 2], num_classes=3, **arguments)
+
+
+class LogsInEachStep(Model):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.log("each", loss, on_step=True, on_epoch=True)
+        return loss
+
+
+class ReturnsADictionary(Model):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return {"loss": super().training_step(batch, batch_idx), "more": torch.ones(2, requires_grad=True)}
+
+
+class SkipsSome(Model):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        return None if batch_idx % 3 == 1 else loss
+
+
+class TakesNoIndex(Model):
+    def training_step(self, batch: Any) -> Tensor:  # type: ignore[override]
+        return super().training_step(batch, 0)
+
+
+class StopsAt(Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
+
+
+def loaders() -> tuple[ResidentLoader, ResidentLoader]:
+    generator = torch.Generator().manual_seed(0)
+    tensors = torch.randn(90, 1, 2, 2, generator=generator), torch.randint(0, 3, (90,), generator=generator)
+    return ResidentLoader(tensors, 4, shuffle=True, drop_last=True), ResidentLoader(tensors, 45)
+
+
+def fit(
+    fast: bool, folder: Path, model: type[Model] = Model, schedule: str = "onecycle", stop: int = 0, **trainer: Any
+) -> Any:
+    pl.seed_everything(3, verbose=False)
+    module = model(dropout=0.2, schedule=schedule)
+    diary, logged = Diary(), Logged()
+    arguments = {"max_epochs": 2, "log_every_n_steps": 5, **trainer}
+    runner = Trainer(
+        accelerator="cpu",
+        default_root_dir=folder,
+        logger=logged,
+        callbacks=[*([StopsAt(stop)] if stop else []), diary],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **arguments,
+    )
+    if fast:
+        speed_up(runner)
+    runner.fit(module, *loaders())
+    state = runner._checkpoint_connector.dump_checkpoint()
+    plain = isinstance(runner.fit_loop.epoch_loop, FastEpochLoop) and runner.fit_loop.epoch_loop._step is not None
+    return {"diary": diary.lines, "logged": logged.lines, "state": state}, plain
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if isinstance(one, Tensor) else one == other
+
+
+PLAIN: list[dict[str, Any]] = [
+    {},
+    {"schedule": "constant", "gradient_clip_val": 0.1},
+    {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"},
+    {"log_every_n_steps": 1},
+    {"log_every_n_steps": 0},
+    {"val_check_interval": 0.25},
+    {"val_check_interval": 7, "check_val_every_n_epoch": None},
+    {"check_val_every_n_epoch": 2},
+    {"limit_train_batches": 13, "limit_val_batches": 0},
+    {"max_epochs": -1, "max_steps": 31, "schedule": "constant"},
+    {"stop": 8},
+    {"stop": 8, "min_steps": 17},
+    {"model": LogsInEachStep},
+    {"model": ReturnsADictionary},
+    {"model": SkipsSome},
+    {"model": TakesNoIndex},
+]
+SPECIAL: list[dict[str, Any]] = [
+    {"accumulate_grad_batches": 3},
+    {"precision": "bf16-mixed"},
+    {"profiler": "simple"},
+    {"fast_dev_run": 3},
+]
+
+
+@pytest.mark.parametrize("case", [*PLAIN, *SPECIAL], ids=str)
+def test_it_does_what_lightning_does(tmp_path: Path, case: dict[str, Any]) -> None:
+    usual, _ = fit(False, tmp_path, **case)
+    fast, plain = fit(True, tmp_path, **case)
+    assert plain == (case in PLAIN)
+    for part in usual:
+        assert same(usual[part], fast[part]), part
+
+
+class Hooked(Model):
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad(set_to_none=False)
+
+
+class CallsItsClosureAgain(Model):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=3)
+
+
+@pytest.mark.parametrize("model", [Hooked, CallsItsClosureAgain])
+def test_what_only_lightning_knows_how_to_do_is_left_to_it(tmp_path: Path, model: type[Model]) -> None:
+    usual, _ = fit(False, tmp_path, model, schedule="constant")
+    fast, plain = fit(True, tmp_path, model, schedule="constant")
+    assert not plain and same(usual, fast)
+
+
+def test_most_steps_are_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    plainly = FastEpochLoop._plain_steps
+    monkeypatch.setattr(
+        FastEpochLoop, "_plain_steps", lambda self, fetcher: taken.append(plainly(self, fetcher)) or taken[-1]
+    )
+    fit(True, tmp_path, log_every_n_steps=11)
+    assert taken == [9, 10, 9, 10]  # of 22 batches an epoch: not the first, not the logged (11 and 22, the last)
