@@ -5,25 +5,31 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: study test test-slow ui storm results lint install
+# Two tests at once, each of several threads, have more threads than cores: those that wait must not spin.
+CALMLY := OMP_WAIT_POLICY=passive
+
+.PHONY: study test test-slow ui storm results bench lint install
 
 study: install
 	$(BIN)/harness study mnist_mlp --trials 8 --workers 2
 
 test: install
-	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
+	$(CALMLY) $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
 
 test-slow: install
-	$(BIN)/python -m pytest -q -m slow -n 2 --dist worksteal
+	$(CALMLY) $(BIN)/python -m pytest -q -m slow -n 2 --dist worksteal
 
 ui: install
 	$(BIN)/harness ui
 
 storm: install
-	$(BIN)/python tests/storm.py --jobs 2
+	$(CALMLY) $(BIN)/python tests/storm.py --jobs 2
 
 results: install
 	$(BIN)/python benchmarks/results.py
+
+bench: install
+	$(BIN)/python benchmarks/bench.py $(if $(ONLY),--only $(ONLY)) $(if $(PAIRS),--pairs $(PAIRS))
 
 lint: install
 	$(BIN)/ruff check .

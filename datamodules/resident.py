@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-GATHERED = 1024  # samples that are fetched, and transformed, at once where that changes nothing
+GATHERED = 512  # samples that are fetched, and transformed, at once where that changes nothing
 
 # Turns the rows of a raw batch into the batch to be yielded: (*rows, generator) -> tuple of tensors.
 Transform = Callable[..., tuple[Tensor, ...]]
@@ -117,15 +117,17 @@ class ResidentLoader:
         size = self.batch_size * world_size
         # What batches cost beyond their samples is paid once for several.
         step = max(1, GATHERED // self.batch_size) if self.samplewise and world_size == 1 else 1
+        generator = torch.Generator(device)
         for batch in range(first, len(self), step):
             indices = order[batch * size : min(batch + step, len(self)) * size]
             if world_size > 1:
                 indices = indices.tensor_split(world_size)[rank]
             rows = tuple(tensor.index_select(0, indices) for tensor in self.tensors)  # far faster than tensor[indices]
             if self.transform is not None:
-                # Ranks hold different samples, so they must not draw the same numbers.
-                index = batch * world_size + rank
-                rows = self.transform(*rows, seeded_generator(self.sampler.seed, epoch, index, device=device))
+                if not self.samplewise:
+                    # Ranks hold different samples, so they must not draw the same numbers.
+                    generator.manual_seed(mixed(self.sampler.seed, epoch, batch * world_size + rank))
+                rows = self.transform(*rows, generator)
             if step == 1:
                 self._next_batch = batch + 1
                 yield rows
@@ -146,9 +148,12 @@ class ResidentLoader:
 
 def seeded_generator(*entropy: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator whose stream depends on all the given numbers, each >= 0, and on nothing else."""
-    # SeedSequence mixes them, so that (seed 0, epoch 1) and (seed 1, epoch 0) have nothing in common.
-    seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
-    return torch.Generator(device).manual_seed(seed % 2**63)
+    return torch.Generator(device).manual_seed(mixed(*entropy))
+
+
+def mixed(*entropy: int) -> int:
+    """One seed out of numbers, each >= 0, such that (seed 0, epoch 1) and (seed 1, epoch 0) have nothing in common."""
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) % 2**63
 
 
 def _rank_and_world_size() -> tuple[int, int]:

@@ -70,6 +70,9 @@ class TrialSpec:
         return cls(**json.loads(Path(path).read_text()))
 
 
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode  # it is called by the thread that trains
+
+
 @dataclass(frozen=True)
 class Event:
     """Something a trial says, with a wall-clock stamp in seconds since 1970. One JSON line in events.jsonl."""
@@ -78,7 +81,7 @@ class Event:
     time: float = field(default_factory=time.time, kw_only=True)
 
     def to_json(self) -> str:
-        return json.dumps({"kind": self.kind, **dataclasses.asdict(self)}, separators=(",", ":"))
+        return _ENCODE({"kind": self.kind, **vars(self)})
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,10 @@ ALLOWED = {
     "checkpoints": {"checkpoint_files", "link", "messages", "temporary"},
     "callbacks": {"checkpoints", "link", "messages"},
     "components": {"nearest"},
+    "fast_loop": set(),
     "trial": {
-        *("components", "callbacks", "checkpoints", "event_log", "figures", "link", "memory", "messages", "plots"),
-        "trouble",
+        *("components", "callbacks", "checkpoints", "event_log", "fast_loop", "figures", "link", "memory", "messages"),
+        *("plots", "trouble"),
     },
     "search": {"databases", "nearest", "space"},
     "tracking": {"databases", "messages", "nearest", "trouble"},

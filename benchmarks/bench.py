@@ -1,0 +1,244 @@
+"""Measures the harness against what people write today and prints the table of docs/benchmarks.md, row by row.
+
+make bench                  every row
+make bench ONLY=1           one row
+make bench ONLY=3 PAIRS=2   fewer pairs than five
+
+Each pair is interleaved (A B B A); figures are medians, the ratio is that of the medians, the spread is that of
+the pairs. The harness is its installed command in a fresh state folder; the rivals lie in benchmarks/rivals/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from pairs import Comparison, compare
+
+HARNESS = str(Path(sys.executable).parent / "harness")
+RIVALS = Path(__file__).parent / "rivals"
+PLAIN = ["--data.augment", "false", "--model.schedule", "constant"]  # so that a rival can be written in a page
+# Where there is no GPU, torch's optimizers (2.15, built for CUDA) look for one at each step, unless they are told
+# not to. The harness tells them; a rival at its best does too.
+BLIND = {} if torch.cuda.is_available() else {"CUDA_VISIBLE_DEVICES": ""}
+TRIALS = 20
+SHARED_METRICS = "key LIKE 'train/%' OR key LIKE 'val/%' OR key = 'epoch'"
+
+
+@contextmanager
+def fresh_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="harness-bench-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def answer_of(command: list[str], folder: Path, **environment: str) -> dict[str, Any]:
+    """Runs a command that prints JSON on its last line."""
+    result = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "HARNESS_HOME": str(folder), "MLFLOW_DISABLE_TELEMETRY": "true", **environment},
+    )
+    if result.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with status {result.returncode}\n{result.stderr[-3000:]}")
+    answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return answer
+
+
+def stored(folder: Path) -> int:
+    """How many metric rows a MLflow database holds, of those that both sides log."""
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        return int(database.execute(f"SELECT count(*) FROM metrics WHERE {SHARED_METRICS}").fetchone()[0])
+
+
+# -- rows -------------------------------------------------------------------------------------------------------
+
+FITS: dict[str, tuple[list[str], list[str]]] = {
+    "mlp, batch 64": (
+        ["mnist_mlp", *PLAIN, "--data.batch_size", "64", "--trainer.max_epochs", "5"],
+        ["mlp", "--batch-size", "64", "--epochs", "5"],
+    ),
+    "mlp, batch 512": (
+        ["mnist_mlp", *PLAIN, "--data.batch_size", "512", "--trainer.max_epochs", "10"],
+        ["mlp", "--batch-size", "512", "--epochs", "10"],
+    ),
+    "lenet5": (
+        ["mnist_lenet5", *PLAIN, "--data.batch_size", "128", "--trainer.max_epochs", "3"],
+        ["lenet5", "--batch-size", "128", "--epochs", "3"],
+    ),
+    "cnn": (
+        ["mnist_cnn", *PLAIN, "--data.batch_size", "128", "--trainer.max_epochs", "3"],
+        ["cnn", "--batch-size", "128", "--epochs", "3"],
+    ),
+    "gru": (
+        ["reverse_gru", "--trainer.max_steps", "100", "--trainer.val_check_interval", "100"],
+        ["gru", "--batch-size", "256", "--steps", "100"],
+    ),
+}
+
+
+def fit_time(pairs: int) -> Iterator[tuple[str, Comparison, str]]:
+    """1: fit time of tracked `harness train` / the bare loop."""
+    for name, (ours, rival) in FITS.items():
+        values: set[float] = set()
+
+        def fit(arguments: list[str] = ours, values: set[float] = values) -> float:
+            with fresh_folder() as folder:
+                answer = answer_of([HARNESS, "train", *arguments, "--no-test", "--json"], folder)
+                values.add(round(answer["metrics"].get("val/accuracy", 0.0), 4))
+                return float(answer["metrics"]["fit_seconds"])
+
+        def bare(arguments: list[str] = rival, values: set[float] = values) -> float:
+            with fresh_folder() as folder:
+                answer = answer_of([sys.executable, str(RIVALS / "bare.py"), *arguments], folder, **BLIND)
+                values.add(round(answer["value"], 4) if arguments[0] != "gru" else 0.0)
+                return float(answer["seconds"])
+
+        found = compare(fit, bare, pairs)
+        same = "same validation accuracy on both sides" if len(values) == 1 else f"validation accuracies {values}"
+        yield name, found, "s of fit" if name == "gru" else f"s of fit; {same}"
+
+
+def points_of_a_study(folder: Path) -> list[dict[str, Any]]:
+    answer = answer_of([*study(0), "--trainer.limit_train_batches", "1"], folder)
+    return [trial["params"] for trial in answer["trials"]]
+
+
+def study(epochs: int, workers: int = 2) -> list[str]:
+    limits = ["--trainer.max_epochs", str(max(epochs, 1)), "--sampler", "random", "--pruner", "none", "--no-test"]
+    return [
+        HARNESS,
+        "study",
+        "mnist_mlp",
+        *PLAIN,
+        "--trials",
+        str(TRIALS),
+        "--workers",
+        str(workers),
+        *limits,
+        "--json",
+    ]
+
+
+def throughput(pairs: int, tuned: bool, with_start: bool) -> Iterator[tuple[str, Comparison, str]]:
+    """The time of 20 trials of mnist_mlp, of one epoch each, with 2 workers; returned as rival's / ours."""
+    with fresh_folder() as folder:
+        points = points_of_a_study(folder)
+    counts: dict[str, set[int]] = {"ours": set(), "rival": set()}
+
+    def ours() -> float:
+        with fresh_folder() as folder:
+            began = time.time()
+            answer_of(study(1), folder)
+            seconds = time.time() - began
+            with sqlite3.connect(folder / "mlflow.db") as database:
+                where = "SELECT run_uuid FROM tags WHERE key = 'harness.kind' AND value = 'trial'"
+                first, last = database.execute(
+                    f"SELECT min(start_time), max(end_time) FROM runs WHERE run_uuid IN ({where})"
+                ).fetchone()
+            counts["ours"].add(stored(folder))
+            return seconds if with_start else float(last - first) / 1000
+
+    def rival() -> float:
+        with fresh_folder() as folder:
+            (folder / "points.json").write_text(json.dumps(points))
+            command = [sys.executable, str(RIVALS / "usual.py"), "points.json", "--folder", str(folder)]
+            began = time.time()
+            answer = answer_of([*command, *(["--tuned"] if tuned else [])], folder, **BLIND)
+            seconds = time.time() - began
+            counts["rival"].add(stored(folder))
+            return seconds if with_start else float(answer["seconds"])
+
+    found = compare(ours, rival, pairs)
+    yield "20 trials", Comparison(found.rival, found.ours), f"metric rows stored: {counts}"
+
+
+def one_metric(pairs: int) -> Iterator[tuple[str, Comparison, str]]:
+    """7: cost of one metric on the training thread / MlflowClient.log_metric on SQLite."""
+    script = Path(__file__).parent / "one_metric.py"
+
+    def measured(side: str) -> Callable[[], float]:
+        def run() -> float:
+            with fresh_folder() as folder:
+                return float(answer_of([sys.executable, str(script), side], folder)["microseconds"])
+
+        return run
+
+    yield "one metric", compare(measured("ours"), measured("rival"), pairs), "µs"
+
+
+def first_step(pairs: int) -> Iterator[tuple[str, Comparison, str]]:
+    """12: from typing `harness train mnist_mlp` to the first optimizer step / importing pytorch_lightning alone."""
+
+    def ours() -> float:
+        with fresh_folder() as folder:
+            began = time.time()
+            limits = ["--trainer.limit_train_batches", "1", "--trainer.max_epochs", "1"]
+            limits += ["--trainer.log_every_n_steps", "1", "--no-test", "--json"]
+            answer_of([HARNESS, "train", "mnist_mlp", *limits], folder)
+            (log,) = folder.glob("trials/*/events.jsonl")
+            for line in log.read_text().splitlines():
+                event = json.loads(line)
+                if "train/loss" in event.get("values", {}):
+                    return float(event["time"]) - began
+            raise SystemExit(f"no training step in {log}")
+
+    def rival() -> float:
+        began = time.time()
+        subprocess.run([sys.executable, "-c", "import pytorch_lightning"], check=True)
+        return time.time() - began
+
+    yield "first step", compare(ours, rival, pairs), "s"
+
+
+ROWS: dict[int, tuple[str, Callable[[int], Iterator[tuple[str, Comparison, str]]]]] = {
+    1: ("fit time of tracked `harness train` / bare", fit_time),
+    2: ("trials per hour / usual, start-up left out", lambda pairs: throughput(pairs, False, False)),
+    3: ("trials per hour / tuned, start-up left out", lambda pairs: throughput(pairs, True, False)),
+    4: ("the same with start-up and database creation / tuned", lambda pairs: throughput(pairs, True, True)),
+    7: ("cost of one metric on the training thread / MlflowClient.log_metric", one_metric),
+    12: ("typing `harness train mnist_mlp` to first step / importing pytorch_lightning", first_step),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=int, nargs="*", choices=list(ROWS), help="rows to measure (default: all)")
+    parser.add_argument("--pairs", type=int, default=5)
+    options = parser.parse_args()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RIVALS)
+    print(f"{platform.machine()}, {os.cpu_count()} cores; commit {commit.stdout.strip()}; {options.pairs} pairs\n")
+    print("| # | what, ours / rival's | on | ratio of medians | spread of pairs | ours | rival's | unit, notes |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    for number in options.only or ROWS:
+        title, row = ROWS[number]
+        for name, found, notes in row(options.pairs):
+            low, high = found.spread
+            ours, rival = statistics.median(found.ours), statistics.median(found.rival)
+            if number in (2, 3, 4):  # more is better: trials per hour
+                ours, rival = (3600 * TRIALS / seconds for seconds in (rival, ours))
+                notes = f"trials per hour; {notes}"
+            cells = [str(number), title, name, f"{found.ratio:.4g}", f"{low:.4g} to {high:.4g}"]
+            print(f"| {' | '.join([*cells, f'{ours:.4g}', f'{rival:.4g}', notes])} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

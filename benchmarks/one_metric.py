@@ -1,0 +1,60 @@
+"""Row 7: what one metric costs the thread that trains, in microseconds; `ours` or `rival`. See bench.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+COUNT = 4  # metrics of one logging interval
+
+
+def ours(folder: str) -> float:
+    """EventLogger, which Lightning calls with an interval's metrics: JSON, appended to a file, and a poke."""
+    from multiprocessing import Pipe, Process
+    from types import SimpleNamespace
+
+    from studies.callbacks import EventLogger
+    from studies.event_log import EventWriter
+    from studies.link import Link
+
+    here, there = Pipe()
+
+    def hear() -> None:
+        while True:
+            there.recv_bytes()
+
+    listener = Process(target=hear, daemon=True)
+    listener.start()
+    logger = EventLogger(Link(EventWriter(Path(folder) / "events.jsonl"), here, orphaned=lambda: None))
+    logger.trainer = SimpleNamespace(global_step=7, current_epoch=1, max_epochs=3)  # type: ignore[assignment]
+    values = {"train/loss": 0.123456789, "train/accuracy": 0.97, "train/learning_rate": 3e-3, "epoch": 1.0}
+    calls = 5000
+    began = time.perf_counter()
+    for _ in range(calls):
+        logger.log_metrics(values)
+    seconds = time.perf_counter() - began
+    listener.kill()
+    return seconds / calls / COUNT * 1e6
+
+
+def rival(folder: str) -> float:
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    run = client.create_run("0").info.run_id
+    client.log_metric(run, "warm", 0.0)
+    calls = 200
+    began = time.perf_counter()
+    for step in range(calls):
+        client.log_metric(run, "train/loss", 0.123456789, step=step)
+    return (time.perf_counter() - began) / calls * 1e6
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps({"microseconds": {"ours": ours, "rival": rival}[sys.argv[1]](folder)}))
