@@ -65,6 +65,22 @@ def test_parameters_depend_on_seed_and_number_alone(tmp_path: Path, sampler: str
     assert drawn == restarted
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
+def test_a_sampler_that_learns_draws_the_same_after_a_restart(tmp_path: Path, sampler: str) -> None:
+    """What a driver keeps of one draw for the next must not show in what is drawn."""
+    drawn = []
+    for folder, restarts in ((tmp_path / "steady", False), (tmp_path / "restarted", True)):
+        folder.mkdir()
+        search = open_search(folder, sampler)
+        params = []
+        for number in range(14):  # TPE draws at random for 10
+            search = open_search(folder, sampler) if restarts else search
+            params.append(search.ask().params)
+            search.tell(number, "COMPLETE", float(number % 5))
+        drawn.append(params)
+    assert drawn[0] == drawn[1]
+
+
 def test_the_grid_visits_each_point_once(tmp_path: Path) -> None:
     search = open_search(tmp_path, "grid", space={"model.a": [1, 2, 3], "data.b": [True, False]})
     assert search.points == 6
