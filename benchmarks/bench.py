@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from pairs import Comparison, compare
 
@@ -37,6 +38,9 @@ PLAIN = ["--data.augment", "false", "--model.schedule", "constant"]  # so that a
 BLIND = {} if torch.cuda.is_available() else {"CUDA_VISIBLE_DEVICES": ""}
 TRIALS = 20
 SHARED_METRICS = "key LIKE 'train/%' OR key LIKE 'val/%' OR key = 'epoch'"
+
+
+Row = tuple[str, Comparison, str]  # on what, the figures, notes
 
 
 @contextmanager
@@ -95,7 +99,7 @@ FITS: dict[str, tuple[list[str], list[str]]] = {
 }
 
 
-def fit_time(pairs: int) -> Iterator[tuple[str, Comparison, str]]:
+def fit_time(pairs: int) -> Iterator[Row]:
     """1: fit time of tracked `harness train` / the bare loop."""
     for name, (ours, rival) in FITS.items():
         values: set[float] = set()
@@ -117,61 +121,123 @@ def fit_time(pairs: int) -> Iterator[tuple[str, Comparison, str]]:
         yield name, found, "s of fit" if name == "gru" else f"s of fit; {same}"
 
 
-def points_of_a_study(folder: Path) -> list[dict[str, Any]]:
-    answer = answer_of([*study(0), "--trainer.limit_train_batches", "1"], folder)
-    return [trial["params"] for trial in answer["trials"]]
+def study(*extra: str, trials: int = TRIALS, workers: int = 2) -> list[str]:
+    """A study of mnist_mlp whose trials train for one epoch each."""
+    how = ["--trials", str(trials), "--workers", str(workers), "--sampler", "random", "--pruner", "none", "--no-test"]
+    return [HARNESS, "study", "mnist_mlp", *PLAIN, *how, "--trainer.max_epochs", "1", *extra, "--json"]
 
 
-def study(epochs: int, workers: int = 2) -> list[str]:
-    limits = ["--trainer.max_epochs", str(max(epochs, 1)), "--sampler", "random", "--pruner", "none", "--no-test"]
-    return [
-        HARNESS,
-        "study",
-        "mnist_mlp",
-        *PLAIN,
-        "--trials",
-        str(TRIALS),
-        "--workers",
-        str(workers),
-        *limits,
-        "--json",
-    ]
+ONE_STEP = ["--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
 
 
-def throughput(pairs: int, tuned: bool, with_start: bool) -> Iterator[tuple[str, Comparison, str]]:
-    """The time of 20 trials of mnist_mlp, of one epoch each, with 2 workers; returned as rival's / ours."""
+def window(folder: Path) -> float:
+    """Seconds from the opening of the first trial's run to the end of the last one's, as MLflow has them."""
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        trials = "SELECT run_uuid FROM tags WHERE key = 'harness.kind' AND value = 'trial'"
+        times = f"SELECT min(start_time), max(end_time) FROM runs WHERE run_uuid IN ({trials})"
+        first, last = database.execute(times).fetchone()
+    return float(last - first) / 1000
+
+
+def throughput(pairs: int, *form: str, start: bool = False, extra: tuple[str, ...] = ()) -> Iterator[Row]:
+    """The time of 20 trials with 2 workers, and that of a rival in one process, with the same hyperparameters.
+
+    Args:
+        form: of rivals/usual.py.
+        start: importing, making databases and all else counts too.
+        extra: how the trials are shortened.
+    """
     with fresh_folder() as folder:
-        points = points_of_a_study(folder)
-    counts: dict[str, set[int]] = {"ours": set(), "rival": set()}
+        trials = answer_of(study(*ONE_STEP), folder)["trials"]
+        points = [trial["params"] for trial in trials]
+    counts: dict[str, set[int]] = {"ours": set(), "rival's": set()}
 
     def ours() -> float:
         with fresh_folder() as folder:
             began = time.time()
-            answer_of(study(1), folder)
+            answer_of(study(*extra), folder)
             seconds = time.time() - began
-            with sqlite3.connect(folder / "mlflow.db") as database:
-                where = "SELECT run_uuid FROM tags WHERE key = 'harness.kind' AND value = 'trial'"
-                first, last = database.execute(
-                    f"SELECT min(start_time), max(end_time) FROM runs WHERE run_uuid IN ({where})"
-                ).fetchone()
             counts["ours"].add(stored(folder))
-            return seconds if with_start else float(last - first) / 1000
+            return seconds if start else window(folder)
 
     def rival() -> float:
         with fresh_folder() as folder:
             (folder / "points.json").write_text(json.dumps(points))
-            command = [sys.executable, str(RIVALS / "usual.py"), "points.json", "--folder", str(folder)]
+            command = [sys.executable, str(RIVALS / "usual.py"), "points.json", "--folder", str(folder), *form]
             began = time.time()
-            answer = answer_of([*command, *(["--tuned"] if tuned else [])], folder, **BLIND)
+            answer = answer_of(command, folder, **BLIND)
             seconds = time.time() - began
-            counts["rival"].add(stored(folder))
-            return seconds if with_start else float(answer["seconds"])
+            counts["rival's"].add(stored(folder))
+            return seconds if start else float(answer["seconds"])
 
     found = compare(ours, rival, pairs)
-    yield "20 trials", Comparison(found.rival, found.ours), f"metric rows stored: {counts}"
+    same = "equal" if counts["ours"] == counts["rival's"] else "not equal"
+    stored_rows = ", ".join(f"{side} {sorted(number)}" for side, number in counts.items())
+    yield "20 trials", found.turned(3600 * TRIALS), f"trials per hour; metric rows stored: {stored_rows}, {same}"
 
 
-def one_metric(pairs: int) -> Iterator[tuple[str, Comparison, str]]:
+def two_workers(pairs: int) -> Iterator[Row]:
+    """10: 2 workers of one thread each / 1 worker of one thread."""
+
+    def measured(workers: int) -> Callable[[], float]:
+        def run() -> float:
+            with fresh_folder() as folder:
+                answer_of(study("--threads", "1", workers=workers), folder)
+                return window(folder)
+
+        return run
+
+    found = compare(measured(2), measured(1), pairs)
+    yield "20 trials of mnist_mlp", found.turned(3600 * TRIALS), "trials per hour; ours: 2 workers, rival's: 1"
+
+
+def memory(pairs: int) -> Iterator[Row]:
+    """11: memory (PSS) added by one more concurrent mlp trial / that of a process of tuned."""
+
+    def of_family(command: list[str], folder: Path, trials: int) -> float:
+        """Megabytes of a command and its children while so many trials train."""
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "HARNESS_HOME": str(folder), **(BLIND if trials == 0 else {})},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            while process.poll() is None:
+                time.sleep(0.5)
+                logs = [log.read_text() for log in folder.glob("trials/*/events.jsonl")]
+                if trials and sum('"val/loss"' in log for log in logs) >= trials:
+                    break
+                if not trials and (folder / "mlflow.db").exists() and stored(folder) > 20:
+                    break
+            else:
+                raise SystemExit(f"{' '.join(command)} ended before it was measured")
+            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            return sum(member.memory_full_info().pss for member in family) / 1e6
+        finally:
+            process.terminate()
+            process.wait()
+
+    def ours() -> float:
+        used = []
+        for workers in (1, 2):
+            with fresh_folder() as folder:
+                endless = study("--trainer.max_epochs", "1000", trials=workers, workers=workers)
+                used.append(of_family(endless, folder, workers))
+        return used[1] - used[0]
+
+    def rival() -> float:
+        with fresh_folder() as folder:
+            point = {"model.learning_rate": 1e-3, "data.batch_size": 128, "model.hidden_sizes": [256, 128]}
+            (folder / "points.json").write_text(json.dumps([{**point, "model.dropout": 0.1}]))
+            command = [sys.executable, str(RIVALS / "usual.py"), "points.json", "--tuned", "--epochs", "1000"]
+            return of_family([*command, "--folder", str(folder)], folder, 0)
+
+    yield "mnist_mlp", compare(ours, rival, pairs), "MB"
+
+
+def one_metric(pairs: int) -> Iterator[Row]:
     """7: cost of one metric on the training thread / MlflowClient.log_metric on SQLite."""
     script = Path(__file__).parent / "one_metric.py"
 
@@ -185,7 +251,7 @@ def one_metric(pairs: int) -> Iterator[tuple[str, Comparison, str]]:
     yield "one metric", compare(measured("ours"), measured("rival"), pairs), "µs"
 
 
-def first_step(pairs: int) -> Iterator[tuple[str, Comparison, str]]:
+def first_step(pairs: int) -> Iterator[Row]:
     """12: from typing `harness train mnist_mlp` to the first optimizer step / importing pytorch_lightning alone."""
 
     def ours() -> float:
@@ -209,12 +275,18 @@ def first_step(pairs: int) -> Iterator[tuple[str, Comparison, str]]:
     yield "first step", compare(ours, rival, pairs), "s"
 
 
-ROWS: dict[int, tuple[str, Callable[[int], Iterator[tuple[str, Comparison, str]]]]] = {
+ROWS: dict[int, tuple[str, Callable[[int], Iterator[Row]]]] = {
     1: ("fit time of tracked `harness train` / bare", fit_time),
-    2: ("trials per hour / usual, start-up left out", lambda pairs: throughput(pairs, False, False)),
-    3: ("trials per hour / tuned, start-up left out", lambda pairs: throughput(pairs, True, False)),
-    4: ("the same with start-up and database creation / tuned", lambda pairs: throughput(pairs, True, True)),
+    2: ("trials per hour / usual, start-up left out", throughput),
+    3: ("trials per hour / tuned, start-up left out", lambda pairs: throughput(pairs, "--tuned")),
+    4: ("the same, start-up and databases included / tuned", lambda pairs: throughput(pairs, "--tuned", start=True)),
     7: ("cost of one metric on the training thread / MlflowClient.log_metric", one_metric),
+    8: (
+        "trials of one step per hour / tuned",
+        lambda pairs: throughput(pairs, "--tuned", "--steps", "1", extra=tuple(ONE_STEP)),
+    ),
+    10: ("2 workers of one thread each / 1 worker of one thread", two_workers),
+    11: ("memory added by one more concurrent mlp trial / a process of tuned", memory),
     12: ("typing `harness train mnist_mlp` to first step / importing pytorch_lightning", first_step),
 }
 
@@ -233,9 +305,6 @@ def main() -> None:
         for name, found, notes in row(options.pairs):
             low, high = found.spread
             ours, rival = statistics.median(found.ours), statistics.median(found.rival)
-            if number in (2, 3, 4):  # more is better: trials per hour
-                ours, rival = (3600 * TRIALS / seconds for seconds in (rival, ours))
-                notes = f"trials per hour; {notes}"
             cells = [str(number), title, name, f"{found.ratio:.4g}", f"{low:.4g} to {high:.4g}"]
             print(f"| {' | '.join([*cells, f'{ours:.4g}', f'{rival:.4g}', notes])} |", flush=True)
 

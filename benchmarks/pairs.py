@@ -26,6 +26,10 @@ class Comparison:
         ratios = [ours / rival for ours, rival in zip(self.ours, self.rival, strict=True)]
         return min(ratios), max(ratios)
 
+    def turned(self, work: float) -> Comparison:
+        """The speeds at which so much work was done, where seconds were measured."""
+        return Comparison([work / seconds for seconds in self.ours], [work / seconds for seconds in self.rival])
+
 
 def compare(ours: Callable[[], float], rival: Callable[[], float], pairs: int) -> Comparison:
     """Measures both, in pairs whose order alternates."""

@@ -69,6 +69,14 @@ def _here() -> str:
     return str(Path.cwd())
 
 
+def _threads(options: argparse.Namespace) -> int:
+    """--threads, or 0 where it is left to the executor."""
+    if options.threads is None:
+        return 0
+    _at_least("threads", options.threads)
+    return int(options.threads)
+
+
 def _at_least(name: str, value: float, low: float = 1) -> None:
     if not value >= low:
         raise BadInput(f"{name} must be at least {low}, but got {name}={value}")
@@ -119,9 +127,11 @@ def _help(argv: list[str]) -> int:
 
 def _train(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
     experiment = _load(options, overrides)
+    threads = _threads(options)
     from studies import driver, report
 
-    result = driver.train(experiment, driver.Options(argv, executor=options.executor, test=not options.no_test))
+    how = driver.Options(argv, threads=threads, executor=options.executor, test=not options.no_test)
+    result = driver.train(experiment, how)
     return report.trained(result, options.json)
 
 
@@ -130,6 +140,7 @@ def _study(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
     _at_least("trials", options.trials)
     _at_least("workers", options.workers)
     _at_least("max-failures", options.max_failures)
+    threads = _threads(options)
     for name, seconds in {"timeout": options.timeout, "trial-timeout": options.trial_timeout}.items():
         if seconds is not None:
             _at_least(name, seconds)
@@ -149,6 +160,7 @@ def _study(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
         driver.Options(
             argv,
             workers=options.workers,
+            threads=threads,
             executor=options.executor,
             test=not options.no_test,
             trials=options.trials,
@@ -166,9 +178,11 @@ def _study(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
 def _extend(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
     for name in ("top", "epochs", "workers"):
         _at_least(name, getattr(options, name))
+    threads = _threads(options)
     from studies import driver, report
 
-    how = driver.Options(argv, workers=options.workers, test=not options.no_test, storage=options.storage)
+    test = not options.no_test
+    how = driver.Options(argv, workers=options.workers, threads=threads, test=test, storage=options.storage)
     return report.studied(driver.extend(options.study, options.top, options.epochs, how), options.json)
 
 

@@ -47,9 +47,10 @@ def _rank(study: Study, rows: list[TrialRow]) -> None:
     sign = -1 if study.plan.direction == "maximize" else 1
     complete = [row for row in rows if row.state == "COMPLETE" and row.value is not None]
     ranked = sorted(complete, key=lambda row: (sign * (row.value or 0.0), row.number))
-    for rank, row in enumerate(ranked, start=1):
-        study.session.tracking.put("set_tags", row.run_id, {"harness.rank": str(rank)})
-    rest = [row for row in rows if row not in ranked]
+    ranks = {row.run_id: rank for rank, row in enumerate(ranked, start=1)}
+    study.session.tracking.put("rank", study.experiment_id, study.name, ranks)
+    placed = {row.number for row in ranked}
+    rest = [row for row in rows if row.number not in placed]
     names = sorted({name for row in rows for name in row.params})
     everyone = [*ranked, *rest]
     columns: dict[str, list[Any]] = {

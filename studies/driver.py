@@ -46,6 +46,7 @@ class Options:
 
     argv: list[str]
     workers: int = 1
+    threads: int = 0  # of each trial; 0 shares the cores out
     executor: str = "local"
     test: bool = True
     trials: int = 1
@@ -66,7 +67,7 @@ class Session:
         self.display = display
         self.home = Home.find(options.storage)
         self.home.check()
-        self.executor = make_executor(options.executor, options.workers)
+        self.executor = make_executor(options.executor, options.workers, options.threads)
         self.executor.warm()
         self.tracking = TrackingQueue()
         self.provenance = Provenance.collect(options.argv, experiment.path)
@@ -166,15 +167,15 @@ class Session:
         self.tracking.close()
 
 
-def make_executor(name: str, workers: int) -> Any:
+def make_executor(name: str, workers: int, threads: int = 0) -> Any:
     """local | inline."""
     if name == "inline":
         from studies.executors.inline import InlineExecutor
 
-        return InlineExecutor(workers)
+        return InlineExecutor(workers, threads)
     from studies.executors.local import LocalExecutor
 
-    return LocalExecutor(workers)
+    return LocalExecutor(workers, threads)
 
 
 def _live(options: Options) -> bool | None:

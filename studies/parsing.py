@@ -85,6 +85,11 @@ def build_parser() -> Parser:
     extend.add_argument("--no-test", action="store_true", help="leave the test set alone and register no champion")
     extend.add_argument("--storage", metavar="URL", help="Optuna's database (default: mlruns/optuna.db)")
 
+    for sub in (train, study, extend):
+        sub.add_argument(
+            "--threads", type=int, help="CPU threads of each trial, from 1 (default: the cores, shared out)"
+        )
+
     runs = command("runs", "list runs, newest first")
     runs.add_argument("--experiment", help="only this experiment's")
     runs.add_argument("--study", help="only this study's")

@@ -41,6 +41,7 @@ logging.getLogger("alembic").setLevel(logging.ERROR)
 BATCH = 1000  # MLflow's limit of metrics per call
 PARAM_LENGTH = 6000  # MLflow's limit of a parameter's value
 TOKEN = "harness.token"  # tag: which call opened a run
+RANK = "harness.rank"  # tag: a trial's place in its study, from 1
 TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens the experiment as model training
 
 
@@ -94,6 +95,7 @@ class Tracking:
         self.uri = uri
         self._artifacts = artifacts
         self._pending: dict[str, list[Metric]] = {}
+        self._pending_tags: dict[str, dict[str, str]] = {}
         try:
             with made_whole(uri, _make, _template()):
                 self._client: Any = _Patient(MlflowClient(tracking_uri=uri), patient)
@@ -150,14 +152,15 @@ class Tracking:
         self._client.update_run(run_id, status="RUNNING")
 
     def log(self, run_id: str, event: Event) -> None:
-        """Takes one event of a run; metrics wait for the next flush."""
+        """Takes one event of a run; its metrics and its start wait for the next flush."""
         if isinstance(event, Metrics):
             self._add(run_id, {**event.values, "epoch": event.epoch}, event.time, event.step)
         elif isinstance(event, Resources):
             self._add(run_id, event.values, event.time, event.step)
         elif isinstance(event, Started):
             versions = {f"harness.version.{name}": version for name, version in event.versions.items()}
-            self.set_tags(run_id, {"harness.host": event.host, "harness.device": event.device, **versions})
+            self._pending.setdefault(run_id, [])
+            self._pending_tags[run_id] = {"harness.host": event.host, "harness.device": event.device, **versions}
         elif isinstance(event, Finished | Stopped):
             # test/... came as metrics already, at their step
             summary = {name: value for name, value in event.summary.items() if not name.startswith("test/")}
@@ -179,13 +182,22 @@ class Tracking:
     def flush(self, run_id: str | None = None) -> None:
         """Writes what waits, of one run or of all."""
         for name in [run_id] if run_id is not None else list(self._pending):
-            rows = self._pending.get(name, [])
-            while rows:
-                self._client.log_batch(name, metrics=rows[:BATCH])
+            rows, tags = self._pending.get(name, []), self._pending_tags.get(name, {})
+            while rows or tags:  # in one call: each takes several transactions
+                self._client.log_batch(name, metrics=rows[:BATCH], tags=_tags(tags))
                 del rows[:BATCH]
+                tags.clear()
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        self._client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        self._client.log_batch(run_id, tags=_tags(tags))
+
+    def rank(self, experiment_id: str, study: str, ranks: Mapping[str, int]) -> None:
+        """Tags a study's trials with their ranks (run id -> rank, from 1), where they are not so tagged yet."""
+        names = {experiment_id: ""}
+        known = {run.run_id: run.tags.get(RANK) for run in self._infos(names, f"tags.`harness.study` = '{study}'")}
+        for run_id, rank in ranks.items():
+            if known.get(run_id) != str(rank):
+                self._client.set_tag(run_id, RANK, str(rank))
 
     def delete_tag(self, run_id: str, key: str) -> None:
         if key in self._client.get_run(run_id).data.tags:
@@ -232,12 +244,16 @@ class Tracking:
             from studies.nearest import nearest
 
             raise ValueError(f"unknown experiment {experiment}{nearest(experiment, names.values())}")
-        chosen = [key for key, name in names.items() if experiment in (None, name)]
-        where = f"tags.`harness.study` = '{study}'" if study else ""
+        chosen = {key: name for key, name in names.items() if experiment in (None, name)}
+        return self._infos(chosen, f"tags.`harness.study` = '{study}'" if study else "", limit)
+
+    def _infos(self, names: Mapping[str, str], where: str, limit: int | None = None) -> list[RunInfo]:
+        """Runs of experiments (id -> name), newest first, page by page."""
         runs: list[Run] = []
         token = None
-        while len(runs) < limit:
-            page = self._client.search_runs(chosen, where, max_results=min(1000, limit - len(runs)), page_token=token)
+        while limit is None or len(runs) < limit:
+            size = 1000 if limit is None else min(1000, limit - len(runs))
+            page = self._client.search_runs(list(names), where, max_results=size, page_token=token)
             runs.extend(page)
             token = page.token
             if not token:
@@ -374,6 +390,10 @@ def _global_uri(uri: str) -> Iterator[None]:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def _tags(tags: Mapping[str, Any]) -> list[RunTag]:
+    return [RunTag(key, str(value)) for key, value in tags.items()]
 
 
 def metric_name(name: str) -> str:

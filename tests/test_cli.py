@@ -352,6 +352,7 @@ TYPED = [
     (["study", "TOY", "--trials", "0"], "trials must be at least 1, but got trials=0"),
     (["study", "TOY", "--trials", "many"], "invalid int value: 'many'"),
     (["study", "TOY", "--workers", "0"], "workers must be at least 1"),
+    (["study", "TOY", "--threads", "0"], "threads must be at least 1"),
     (["study", "TOY", "--timeout", "-1"], "timeout must be at least 1"),
     (["study", "TOY", "--timeout", "nan"], "timeout must be at least 1"),
     (["study", "TOY", "--trial-timeout", "0"], "trial-timeout must be at least 1"),

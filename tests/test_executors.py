@@ -66,6 +66,7 @@ def test_two_trials_at_once(executor: LocalExecutor, tmp_path: Path) -> None:
         assert isinstance(ending, Finished)
         assert (tmp_path / name / "log.txt").exists()
     assert executor.threads == max(1, len(os.sched_getaffinity(0)) // 2), "the cores are shared out"
+    assert LocalExecutor(workers=2, threads=3).threads == 3
 
 
 def test_a_verdict_prunes(executor: LocalExecutor, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def test_a_run_from_start_to_end(tracking: Tracking) -> None:
     assert [(m.step, m.value, m.timestamp) for m in history] == [(10, 0.5, 100_000), (20, 0.25, 101_000)]
     assert [(m.step, m.value) for m in client(tracking).get_metric_history(run_id, "epoch")] == [(10, 0), (20, 1)]
     assert run.data.metrics["best/val/loss"] == 0.25
+    assert run.data.tags["harness.host"] == "host" and run.data.tags["harness.version.torch"] == "2"
     assert "test/loss" not in run.data.metrics, "it came as a metric of its own step"
     assert tracking.running(experiment, "s") == []
 
@@ -47,6 +48,18 @@ def test_an_event_sent_again_is_stored_once(tracking: Tracking) -> None:
             tracking.log(run_id, Metrics(step, 0, {"a": step / 2}, time=step))
         tracking.flush()
     assert len(client(tracking).get_metric_history(run_id, "a")) == 1500
+
+
+def test_ranks_are_written_where_they_have_changed(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = tracking.experiment("mine")
+    tags = {"harness.study": "s", "harness.kind": "trial"}
+    first, second, third = (tracking.start(experiment, f"trial {number}", {}, tags) for number in range(3))
+    tracking.rank(experiment, "s", {first: 1, second: 2})
+    written = []
+    monkeypatch.setattr(MlflowClient, "set_tag", lambda self, run_id, key, value: written.append((run_id, value)))
+    tracking.rank(experiment, "s", {first: 1, third: 2, second: 3})
+    assert written == [(third, "2"), (second, "3")]
+    assert client(tracking).get_run(second).data.tags["harness.rank"] == "2"
 
 
 def test_not_a_number_is_kept(tracking: Tracking) -> None:
