@@ -280,7 +280,7 @@ class Tracking:
         """Path -> bytes of all artifacts of a run."""
         found: dict[str, int] = {}
         for item in self._client.list_artifacts(run_id, folder):
-            found |= self.files(run_id, item.path) if item.is_dir else {item.path: item.file_size}
+            found |= self.files(run_id, item.path) if item.is_dir else {item.path: item.file_size or 0}
         return found
 
     def fetch(self, run_id: str, path: str, to: Path) -> Path:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import FileInfo
 
 from studies.messages import Failed, Finished, Metrics, Resources, Started
 from studies.tracking import PARAM_LENGTH, Tracking, param_text
@@ -91,6 +92,13 @@ def test_files_and_table(tracking: Tracking, tmp_path: Path) -> None:
     table = json.loads(Path(client(tracking).download_artifacts(run_id, "leaderboard.json")).read_text())
     assert table == {"columns": ["rank"], "data": [[1], [2]]}
     assert '"type": "table"' in client(tracking).get_run(run_id).data.tags["mlflow.loggedArtifacts"]
+
+
+def test_an_empty_artifact_has_no_bytes(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server leaves a size of 0 out of its answer."""
+    listed = [FileInfo("provenance/diff.patch", False, None), FileInfo("log.txt", False, 7)]
+    monkeypatch.setattr(MlflowClient, "list_artifacts", lambda self, run_id, path=None: listed)
+    assert tracking.files("any") == {"provenance/diff.patch": 0, "log.txt": 7}
 
 
 def test_reading_runs(tracking: Tracking) -> None:
