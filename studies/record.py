@@ -26,6 +26,7 @@ from studies.messages import (
     TrialSpec,
     better,
 )
+from studies.temporary import left_over
 from studies.tracking_queue import TrackingQueue
 
 STATUSES = {"COMPLETE": ("FINISHED", None), "PRUNED": ("KILLED", "pruned"), "FAIL": ("FAILED", "failed")}
@@ -130,6 +131,8 @@ class TrialRecord:
         assert self.tracking is not None
         ending = self._ending_of(event)
         run_id, folder = self.spec.run_id, Path(self.spec.folder)
+        for half_written in left_over(folder):  # by a process that was killed
+            half_written.unlink(missing_ok=True)
         self.tracking.put("log", run_id, event)
         self.tracking.put("log_files", run_id, folder / "artifacts")
         self.tracking.put("log_files", run_id, folder / "log.txt")

@@ -74,7 +74,7 @@ ALLOWED = {
     "tracking_queue": {"tracking", "trouble"},
     "executors.local": {"event_log", "link", "messages", "trial"},
     "executors.inline": {"event_log", "executors.local", "link", "messages", "trial"},
-    "record": {"checkpoint_files", "event_log", "messages", "tracking_queue"},
+    "record": {"checkpoint_files", "event_log", "messages", "temporary", "tracking_queue"},
     "loop": {"checkpoint_files", "executors.local", "memory", "messages", "record", "tracking_queue", "trouble"},
     "figures": set(),
     "plots": {"figures", "nearest"},
