@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import signal
@@ -19,6 +20,7 @@ import time
 import urllib.request
 import webbrowser
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import IO
 
@@ -31,6 +33,9 @@ LIGHT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
+
+
+_claims: list[IO[str]] = []  # locks on ports, held by being open
 
 
 class _Interrupted(Exception):
@@ -99,15 +104,36 @@ def _choose_port(host: str, port: int | None) -> int:
         if not 1 <= port <= 65535:
             raise ValueError(f"port must be between 1 and 65535, but got port={port}")
         reason = _refusal(host, port)
+        if reason is None and not _claimed(port):
+            reason = "another `harness ui` has it"
         if reason is not None:
             raise ValueError(f"port {port} of {host} cannot be used ({reason}): leave --port out, or name another")
         return port
-    if _refusal(host, DEFAULT_PORT) is None:
+    if _refusal(host, DEFAULT_PORT) is None and _claimed(DEFAULT_PORT):
         return DEFAULT_PORT
-    with _bound(host, 0) as free:
-        found = int(free.getsockname()[1])
+    claimed = False
+    while not claimed:
+        with _bound(host, 0) as free:
+            found = int(free.getsockname()[1])
+        claimed = _claimed(found)
     _say(f"port {DEFAULT_PORT} is taken, so port {found} it is")
     return found
+
+
+def _claimed(port: int) -> bool:
+    """Claims a port among all that start a server so, for as long as this process lives.
+
+    A server binds its port only after 20 s of imports. Of two that had chosen the same one, the second would take
+    the first one's answers for its own, and show another database.
+    """
+    lock = open(Path(tempfile.gettempdir()) / f"harness-ui-{os.getuid()}-{port}.lock", "w")  # noqa: SIM115
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return False
+    _claims.append(lock)
+    return True
 
 
 def _refusal(host: str, port: int) -> str | None:

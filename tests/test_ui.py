@@ -161,3 +161,14 @@ def test_the_server_is_light() -> None:
     assert command[command.index("--backend-store-uri") + 1] == "sqlite:////home/mlflow.db"
     assert ui.LIGHT["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert ui.LIGHT["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_of_two_that_start_at_once_each_has_a_port_of_its_own() -> None:
+    """Neither server listens yet, for both still import: the second must not take the answers of the first."""
+    script = "import sys; from studies.ui import _choose_port; print(_choose_port('127.0.0.1', None), flush=True)"
+    commands = [[sys.executable, "-c", f"{script}; sys.stdin.read()"]] * 2
+    both = [subprocess.Popen(each, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for each in commands]
+    ports = [process.stdout.readline() for process in both if process.stdout]
+    for process in both:
+        process.communicate("")
+    assert len(set(ports)) == 2 and all(int(port) for port in ports)
