@@ -128,11 +128,8 @@ class ResidentLoader:
                     # Ranks hold different samples, so they must not draw the same numbers.
                     generator.manual_seed(mixed(self.sampler.seed, epoch, batch * world_size + rank))
                 rows = self.transform(*rows, generator)
-            if step == 1:
-                self._next_batch = batch + 1
-                yield rows
-                continue
-            for offset, part in enumerate(zip(*(tensor.split(size) for tensor in rows), strict=True), 1):
+            parts = [rows] if step == 1 else zip(*(tensor.split(size) for tensor in rows), strict=True)
+            for offset, part in enumerate(parts, 1):
                 self._next_batch = batch + offset
                 yield part
         self._next_batch = 0
@@ -146,9 +143,9 @@ class ResidentLoader:
         self._next_batch = self._first_batch = state["next_batch"]
 
 
-def seeded_generator(*entropy: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator whose stream depends on all the given numbers, each >= 0, and on nothing else."""
-    return torch.Generator(device).manual_seed(mixed(*entropy))
+def seeded_generator(*entropy: int) -> torch.Generator:
+    """A generator on the CPU whose stream depends on all the given numbers, each >= 0, and on nothing else."""
+    return torch.Generator().manual_seed(mixed(*entropy))
 
 
 def mixed(*entropy: int) -> int:

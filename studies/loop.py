@@ -48,7 +48,7 @@ class Live:
         verdict: why we killed it, if we did.
         deaths: of its processes, since it last saved a step that was new (`saved`).
         heard: when it last said something of its work.
-        kills: the kernel's, for want of memory, when it was last heard alive.
+        kills: the kernel's, for want of memory, when it was last known to be alive.
     """
 
     spec: TrialSpec
@@ -127,6 +127,9 @@ class TrialLoop:
             self._stop_all()
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._flushed = time.monotonic()
+            kills = memory.kills()
+            for live in self._live.values():
+                live.kills = kills
             self.tracking.check()
             self.tracking.put("flush")
             self._tell_of_trouble()
@@ -193,8 +196,6 @@ class TrialLoop:
         if live is None:
             return
         self._read(live)
-        if message.kind != "exited":
-            live.kills = memory.kills()
         if message.kind == "verdict?":
             stop = "interrupted" if self._stopping else "pruned" if live.prune else None
             self.executor.answer(message.run_id, stop)

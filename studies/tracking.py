@@ -159,7 +159,6 @@ class Tracking:
             self._add(run_id, event.values, event.time, event.step)
         elif isinstance(event, Started):
             versions = {f"harness.version.{name}": version for name, version in event.versions.items()}
-            self._pending.setdefault(run_id, [])
             self._pending_tags[run_id] = {"harness.host": event.host, "harness.device": event.device, **versions}
         elif isinstance(event, Finished | Stopped):
             # test/... came as metrics already, at their step
@@ -181,12 +180,14 @@ class Tracking:
 
     def flush(self, run_id: str | None = None) -> None:
         """Writes what waits, of one run or of all."""
-        for name in [run_id] if run_id is not None else list(self._pending):
+        for name in [run_id] if run_id is not None else {*self._pending, *self._pending_tags}:
             rows, tags = self._pending.get(name, []), self._pending_tags.get(name, {})
             while rows or tags:  # in one call: each takes several transactions
                 self._client.log_batch(name, metrics=rows[:BATCH], tags=_tags(tags))
                 del rows[:BATCH]
                 tags.clear()
+            self._pending.pop(name, None)
+            self._pending_tags.pop(name, None)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         self._client.log_batch(run_id, tags=_tags(tags))

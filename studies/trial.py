@@ -59,10 +59,13 @@ def build_trainer(spec: TrialSpec, logger: EventLogger | bool, ours: list[Callba
     return trainer
 
 
-def seed_and_threads(spec: TrialSpec) -> None:
+def forget_absent_gpus() -> None:
+    """Spares torch's optimizers (2.15, built for CUDA) from looking for a GPU's library at each step (some 100 µs)."""
     if not torch.cuda.is_available():
-        # Else torch's optimizers (2.15, built for CUDA) look for a GPU's library at each step, for some 100 µs.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def seed_and_threads(spec: TrialSpec) -> None:
     if spec.threads:
         torch.set_num_threads(spec.threads)
     pl.seed_everything(spec.seed, workers=True, verbose=False)
@@ -101,6 +104,7 @@ def run(spec: TrialSpec, link: Link) -> int:
 
 
 def _run(spec: TrialSpec, link: Link) -> Finished | Stopped:
+    forget_absent_gpus()
     seed_and_threads(spec)
     datamodule = build_datamodule(spec.experiment["data"], spec.seed)
     module = build_module(spec.experiment["model"], sizes_of(datamodule))

@@ -27,9 +27,7 @@ _PASSING = re.compile(
     r"error code (429|502|503|504)|too many 50[234]",
     re.IGNORECASE,
 )
-
-
-PASSING = (ConnectionError, TimeoutError, http.client.IncompleteRead, http.client.BadStatusLine)  # a server that goes
+_GOES_AWAY = (ConnectionError, TimeoutError, http.client.IncompleteRead, http.client.BadStatusLine)
 
 
 class StorageFailed(Exception):
@@ -57,7 +55,7 @@ def passes(error: BaseException) -> bool:
     """Whether an error is of the kind that passes by itself: a locked database, a server that is away."""
     if disk_is_full(error):
         return False
-    return any(isinstance(item, PASSING) or _PASSING.search(str(item)) for item in chain(error))
+    return any(isinstance(item, _GOES_AWAY) or _PASSING.search(str(item)) for item in chain(error))
 
 
 def in_one_line(error: BaseException) -> str:

@@ -28,14 +28,13 @@ DEFAULT_PORT = 5000
 STARTING = 180.0  # seconds to wait for the first answer; a cold disk and two cores take 20 to 40
 GRACE = 3.0  # seconds from SIGTERM to SIGKILL; a browser's open connections keep the server from ending by itself
 
+_claims: list[IO[str]] = []  # locks on ports, held by being open
+
 LIGHT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
-
-
-_claims: list[IO[str]] = []  # locks on ports, held by being open
 
 
 class _Interrupted(Exception):
@@ -126,7 +125,7 @@ def _claimed(port: int) -> bool:
     A server binds its port only after 20 s of imports. Of two that had chosen the same one, the second would take
     the first one's answers for its own, and show another database.
     """
-    lock = open(Path(tempfile.gettempdir()) / f"harness-ui-{os.getuid()}-{port}.lock", "w")  # noqa: SIM115
+    lock = open(Path(tempfile.gettempdir()) / f"harness-ui-{os.getuid()}-{port}.lock", "a")  # noqa: SIM115
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
