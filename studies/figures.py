@@ -7,13 +7,14 @@ Margins are given in inches, because matplotlib's own layout engines take severa
 from __future__ import annotations
 
 import math
-import os
 import threading
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from studies.temporary import temporary_name
 
 # Okabe and Ito's palette, told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7"
@@ -81,10 +82,10 @@ def save(figure: Figure, path: str | Path) -> None:
     """Writes a PNG whole or not at all; makes its folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    temporary = temporary_name(path.with_name(f"{path.name}.{threading.get_ident()}"))  # threads draw too
     try:
         # Level 1 takes a fraction of the default level's time; such pictures are as good as equally small.
         figure.savefig(temporary, format="png", pil_kwargs={"compress_level": 1})
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

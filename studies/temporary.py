@@ -38,4 +38,6 @@ def lives(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+    except OverflowError:  # more than any process's number
+        return False
     return True

@@ -76,7 +76,7 @@ ALLOWED = {
     "executors.inline": {"event_log", "executors.local", "link", "messages", "trial"},
     "record": {"checkpoint_files", "event_log", "messages", "temporary", "tracking_queue"},
     "loop": {"checkpoint_files", "executors.local", "memory", "messages", "record", "tracking_queue", "trouble"},
-    "figures": set(),
+    "figures": {"temporary"},
     "plots": {"figures", "nearest"},
     "study_plots": {"figures"},
     "tables": set(),

@@ -1,4 +1,5 @@
 import math
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from studies import figures, plots
+from studies import figures, plots, temporary
 
 NAN, INF = math.nan, math.inf
 NOISE = np.random.default_rng(0)
@@ -186,3 +187,16 @@ def test_threads_may_draw_at_once(tmp_path: Path) -> None:
 
 def test_pictures_use_no_global_state() -> None:
     assert "pyplot" not in Path(plots.__file__).read_text().replace("without pyplot", "")
+
+
+def test_a_picture_half_written_says_which_process_wrote_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(temporary, "lives", lambda pid: asked.append(pid) or True)
+
+    def look(figure: Any, path: Path, **settings: Any) -> None:
+        path.touch()
+        temporary.left_over(tmp_path)
+
+    monkeypatch.setattr(figures.Figure, "savefig", look)
+    figures.save(figures.message("nothing", "to see"), tmp_path / "nothing.png")
+    assert asked == [os.getpid()]

@@ -28,12 +28,13 @@ def test_what_is_written_is_whole_or_the_one_before(tmp_path: Path, monkeypatch:
 def test_left_over_is_what_a_dead_process_was_writing(tmp_path: Path) -> None:
     process = subprocess.Popen(["true"])
     process.wait()
-    assert not lives(process.pid) and lives(os.getpid()) and lives(1)
+    assert not lives(process.pid) and lives(os.getpid()) and lives(1) and not lives(2**63)
     dead = tmp_path / "deep" / f".last.ckpt.{process.pid}.tmp"
     dead.parent.mkdir()
     journal = tmp_path / f".mlflow.db.{process.pid}.tmp-journal"
     ours = temporary_name(tmp_path / "last.ckpt")
-    for path in (dead, journal, ours, tmp_path / ".hidden.tmp", tmp_path / "last.ckpt"):
+    drawn = tmp_path / f".curves.png.140245931468480.{process.pid}.tmp"  # the thread's number is no process's
+    for path in (dead, journal, drawn, ours, tmp_path / ".hidden.tmp", tmp_path / "last.ckpt"):
         path.touch()
-    assert left_over(tmp_path) == sorted([dead, journal])
-    assert left_over(tmp_path, deep=False) == [journal]
+    assert left_over(tmp_path) == sorted([dead, journal, drawn])
+    assert left_over(tmp_path, deep=False) == sorted([journal, drawn])
