@@ -42,5 +42,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into .venv: some 6 GB, of which PyTorch is most; a minute or so on a fast line"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[dev]" --constraint constraints.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable ".[dev]" --constraint constraints.txt
 	touch $@
