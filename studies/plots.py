@@ -21,6 +21,7 @@ from studies.figures import (
     ORANGE,
     PURPLE,
     SKY,
+    graduate,
     log_ticks,
     message,
     new_figure,
@@ -68,13 +69,15 @@ def confusion_matrix(counts: Any, labels: Sequence[str]) -> Figure:
     axes.imshow(pixels, interpolation="nearest", aspect="auto")
     total, right = int(counts.sum()), int(counts.trace())
     title(axes, f"Confusion matrix: {right} of {total} right" + (f" ({right / total:.2%})" if total else ""))
-    axes.set_xticks(ticks, shown, rotation=90 if upright else 0, parse_math=False)
-    axes.set_yticks(ticks, shown, parse_math=False)
-    axes.tick_params(length=0, labelsize=9, colors=INK)
-    axes.set_xlabel("predicted class", color=INK)
-    axes.set_ylabel("true class", color=INK)
-    axes.spines[:].set_visible(False)
+    axes.axis("off")
     beside = axes.get_yaxis_transform()  # x in widths of the axes, y in rows
+    below = axes.get_xaxis_transform()
+    for place, name in zip(ticks, shown, strict=True):
+        write(axes, place, -0.1 / side, name, size=9, ha="center", va="top", transform=below, rotation=90 * upright)
+        write(axes, -0.1 / side, place, name, size=9, ha="right", transform=beside)
+    middle = {"size": 10, "ha": "center", "transform": axes.transAxes}
+    write(axes, 0.5, -(left - 0.15 if upright else 0.5) / side, "predicted class", **middle)
+    write(axes, -(left - 0.2) / side, 0.5, "true class", rotation=90, **middle)
     write(axes, 1.02, 1.02, "recall", size=8, color=GREY, va="bottom", transform=axes.transAxes)
     for row in ticks:
         write(axes, 1.02, row, f"{recall[row]:.1%}" if of_truth[row] else "none", size=8, transform=beside)
@@ -242,6 +245,7 @@ SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
 def _curves(axes: Axes, metric: str, splits: dict[str, tuple[Sequence[int], Sequence[float]]]) -> None:
     spare = iter((PURPLE, SKY, INK, GREY) * len(splits))
     finite: list[np.ndarray] = []
+    labels: list[tuple[str, str]] = []
     for split, (steps, values) in splits.items():
         x, y = thin(np.asarray(steps, dtype=float), np.asarray(values, dtype=float))
         last = f"{y[np.isfinite(y)][-1]:.4g}" if np.isfinite(y).any() else "no finite value"
@@ -251,31 +255,19 @@ def _curves(axes: Axes, metric: str, splits: dict[str, tuple[Sequence[int], Sequ
         colour = SPLIT_COLOURS.get(split) or next(spare)
         label = f"{shorten(split, 16)} {last}".strip()
         dense: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.6} if len(x) < len(steps) else {"linewidth": 1.4}
-        axes.plot(x, y, color=colour, label=label, zorder=2 if split == "train" else 3, **dense, **marker)
+        labels.append((f"— {label}", colour))
+        axes.plot(x, y, color=colour, zorder=2 if split == "train" else 3, **dense, **marker)
     every = np.concatenate(finite)
     if len(every) and every.min() > 0 and every.max() > 50 * every.min():
         axes.set_yscale("log")
         ticks = log_ticks(every.min(), every.max())
-        axes.set_yticks(ticks, [f"{tick:.3g}" for tick in ticks])
-        axes.set_yticks([], minor=True)
+        graduate(axes, MaxNLocator(4, integer=True, min_n_ticks=1), ticks)
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+        graduate(axes, MaxNLocator(4, integer=True, min_n_ticks=1), MaxNLocator(5))
     title(axes, shorten(metric.replace("_", " "), 40), pad=24)
-    tidy(axes)
-    axes.set_xlabel("optimizer step", color=INK, size=9)
-    legend = axes.legend(
-        fontsize=8,
-        frameon=False,
-        loc="lower left",
-        bbox_to_anchor=(-0.02, 0.98),
-        ncols=3,
-        handlelength=1.0,
-        columnspacing=1.0,
-        borderpad=0.1,
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    write(axes, 0.5, -0.17, "optimizer step", size=9, ha="center", va="top", transform=axes.transAxes)
+    for place, (label, colour) in enumerate(labels[:3]):
+        write(axes, 0.36 * place, 1.05, label, size=8, color=colour, transform=axes.transAxes)
 
 
 def thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 
 from studies import figures, plots, temporary
 
@@ -155,6 +157,35 @@ def test_draw_finds_pictures_by_name_and_helps_with_unknown_ones() -> None:
     assert isinstance(plots.draw("confusion_matrix", counts=np.eye(2, dtype=int), labels=["a", "b"]), Figure)
     with pytest.raises(ValueError, match=r"^unknown picture confusion_matrx; did you mean confusion_matrix\? .*$"):
         plots.draw("confusion_matrx", counts=[], labels=[])
+
+
+def ink(kind: type[Text], **style: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns that a text leaves its colour in."""
+    figure = Figure(figsize=(3, 3), dpi=100)
+    FigureCanvasAgg(figure)
+    figure.texts.append(kind(0.5, 0.5, "9 quick Words", figure=figure, transform=figure.transFigure, **style))
+    figure.canvas.draw()
+    return np.nonzero(np.asarray(figure.canvas.buffer_rgba())[..., 1] < 128)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("across", ["left", "center", "right"])
+@pytest.mark.parametrize("up", ["top", "center", "baseline", "bottom"])
+@pytest.mark.parametrize("other", [{}, {"size": 14, "color": figures.BLUE}, {"family": "monospace"}, {"rotation": 90}])
+def test_quick_text_stands_where_matplotlibs_own_would(across: str, up: str, other: dict[str, Any]) -> None:
+    style = {"ha": across, "va": up, **other}
+    near = 0.5 * style.get("size", 10) * 100 / 72  # of a letter's height, in pixels
+    for ours, theirs in zip(ink(figures.QuickText, **style), ink(Text, **style), strict=True):
+        assert abs(ours.min() - theirs.min()) <= near and abs(ours.max() - theirs.max()) <= near
+        assert len(ours) > 0.5 * len(theirs)
+
+
+def test_ticks_are_told_apart() -> None:
+    figure, axes = figures.new_figure(3, 3, left=1, bottom=1, right=1, top=1)
+    axes.plot([0, 10], [123456, 123458])
+    figures.graduate(axes, [0, 5, 10, 99], MaxNLocator(5))
+    said = [text.get_text() for text in figure.texts]
+    assert said[:3] == ["0", "5", "10"], "and none outside"
+    assert "123456" in said and "123456.5" in said and len(set(said)) == len(said)
 
 
 def test_save_writes_a_png_and_leaves_nothing_else(tmp_path: Path) -> None:
