@@ -43,6 +43,7 @@ class Checkpoints(Callback):
         self.best_value: float | None = None
         self.best_step: int | None = None
         self.best_epoch: int | None = None
+        self._best_is_due = False
         self._saved = time.monotonic()
 
     @property
@@ -68,7 +69,10 @@ class Checkpoints(Callback):
         if better(value, self.best_value, self.direction):
             self.best_value, self.best_step = value, trainer.global_step
             self.best_epoch = trainer.current_epoch
-            self._save(trainer, self.best, value)
+            if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+                self._best_is_due = True  # the checkpoint at the end of the epoch, which is now, serves for both
+            else:
+                self._save(trainer, self.best, value)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -81,17 +85,18 @@ class Checkpoints(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return  # stopped inside the epoch
-        self._save(trainer, self.last, None)
         if self.metric is None:
             self.best_step, self.best_epoch = trainer.global_step, trainer.current_epoch
-            replace_by_link(self.last, self.best)
+        self._save(trainer, self.last, None, best=self.metric is None or self._best_is_due)
+        self._best_is_due = False
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.metric is None and self.best_step is None and not trainer.should_stop:  # max_steps within an epoch
             self.best_step, self.best_epoch = trainer.global_step, trainer.current_epoch
             self._save(trainer, self.best, None)
 
-    def _save(self, trainer: Trainer, path: Path, value: float | None) -> None:
+    def _save(self, trainer: Trainer, path: Path, value: float | None, best: bool = False) -> None:
+        """Writes a checkpoint; if it is the `best` one too, that is its second name."""
         temporary = temporary_name(path)  # beside it: a rename across disks isn't atomic
         try:
             trainer.save_checkpoint(temporary, weights_only=False)  # optimizer and loops too
@@ -106,9 +111,13 @@ class Checkpoints(Callback):
                 replace_by_link(
                     path, self.folder / PREVIOUS
                 )  # should the disk lose the newest, the one before is there
+            step, epoch = trainer.global_step, trainer.current_epoch
+            if best:  # before the other, which knows of it
+                replace_by_link(temporary, self.best)
+                self.link.say(CheckpointSaved(str(self.best), step, epoch, self.best_value))
             temporary.replace(path)
             self._saved = time.monotonic()
-            self.link.say(CheckpointSaved(str(path), trainer.global_step, trainer.current_epoch, value))
+            self.link.say(CheckpointSaved(str(path), step, epoch, value))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["random_states"] = random_states()
