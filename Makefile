@@ -29,6 +29,7 @@ results: install
 	$(BIN)/python benchmarks/results.py
 
 bench: install
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[dev,bench]" --constraint constraints.txt
 	$(BIN)/python benchmarks/bench.py $(if $(ONLY),--only $(ONLY)) $(if $(PAIRS),--pairs $(PAIRS))
 
 lint: install

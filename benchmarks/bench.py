@@ -139,11 +139,13 @@ def window(folder: Path) -> float:
     return float(last - first) / 1000
 
 
-def throughput(pairs: int, *form: str, start: bool = False, extra: tuple[str, ...] = ()) -> Iterator[Row]:
-    """The time of 20 trials with 2 workers, and that of a rival in one process, with the same hyperparameters.
+def throughput(
+    pairs: int, *form: str, script: str = "usual.py", start: bool = False, extra: tuple[str, ...] = ()
+) -> Iterator[Row]:
+    """The time of 20 trials with 2 workers, and that of a rival, with the same hyperparameters.
 
     Args:
-        form: of rivals/usual.py.
+        form: options of the rival's script.
         start: importing, making databases and all else counts too.
         extra: how the trials are shortened.
     """
@@ -163,7 +165,7 @@ def throughput(pairs: int, *form: str, start: bool = False, extra: tuple[str, ..
     def rival() -> float:
         with fresh_folder() as folder:
             (folder / "points.json").write_text(json.dumps(points))
-            command = [sys.executable, str(RIVALS / "usual.py"), "points.json", "--folder", str(folder), *form]
+            command = [sys.executable, str(RIVALS / script), "points.json", "--folder", str(folder), *form]
             began = time.time()
             answer = answer_of(command, folder, **BLIND)
             seconds = time.time() - began
@@ -280,6 +282,7 @@ ROWS: dict[int, tuple[str, Callable[[int], Iterator[Row]]]] = {
     2: ("trials per hour / usual, start-up left out", throughput),
     3: ("trials per hour / tuned, start-up left out", lambda pairs: throughput(pairs, "--tuned")),
     4: ("the same, start-up and databases included / tuned", lambda pairs: throughput(pairs, "--tuned", start=True)),
+    5: ("trials per hour / Ray Tune, start-up left out", lambda pairs: throughput(pairs, script="ray_tune.py")),
     7: ("cost of one metric on the training thread / MlflowClient.log_metric", one_metric),
     8: (
         "trials of one step per hour / tuned",

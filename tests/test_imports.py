@@ -91,7 +91,8 @@ def test_the_direction_of_imports(name: str) -> None:
 
 
 def test_nobody_imports_the_command_line() -> None:
-    assert not [path for path in FILES if "cli" in ours(path)]
+    # The warm server does: its children import their parent's main script, and that is the command.
+    assert [path.stem for path in FILES if "cli" in ours(path)] == ["preload"]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--json"], ["study", "--help"]])

@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -273,6 +274,35 @@ def test_compressed_files_are_unpacked(tmp_path: Path) -> None:
     fetch(tmp_path)
 
     assert {name: (raw / name).read_bytes() for name in FILES} == FILES
+
+
+def test_a_file_is_read_for_its_checksum_once_and_again_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, name, read = write(tmp_path, FILES), "t10k-labels-idx1-ubyte", []
+    checksum = mnist._sha256
+    monkeypatch.setattr(mnist, "_sha256", lambda path: read.append(path.name) or checksum(path))
+    fetch(tmp_path)
+    fetch(tmp_path)
+    assert len(read) == 8, "files so new that their times may not tell are read each time"
+
+    monkeypatch.setattr(mnist, "SETTLED", -1)
+    fetch(tmp_path)
+    read.clear()
+    fetch(tmp_path)
+    assert read == []
+
+    before = (raw / name).stat()
+    (raw / name).write_bytes(FILES[name][:-1] + b"!")
+    os.utime(raw / name, ns=(before.st_atime_ns, before.st_mtime_ns))
+    offer(monkeypatch, FILES, [])
+    fetch(tmp_path)
+    assert (raw / name).read_bytes() == FILES[name], "same size, same time of writing, and yet it was seen"
+
+    (raw / mnist.CHECKED).write_text("[half a li")
+    read.clear()
+    fetch(tmp_path)
+    assert sorted(read) == sorted(FILES)
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: content[:-1] + b"!"])
