@@ -1,5 +1,6 @@
 """What the warm server imports, and draws, before it forks trials. Starts no thread and touches no GPU."""
 
+import atexit
 import gc
 import io
 
@@ -17,3 +18,4 @@ plots.learning_curves({"train/loss": ([1, 2], [1.0, 0.5])}).savefig(io.BytesIO()
 # A trial's garbage collector need not look at a million objects that are here to stay, nor copy their pages by it.
 gc.collect()
 gc.freeze()
+atexit.register(gc.unfreeze)  # or else libraries complain of leaks when the server ends
