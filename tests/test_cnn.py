@@ -12,6 +12,7 @@ from lightning_modules import CNN
 
 @settings(deadline=None, max_examples=25)
 @given(
+    architecture=st.sampled_from(["small", "quick"]),
     width=st.integers(1, 4),
     depth=st.integers(1, 4),
     channels=st.integers(1, 3),
@@ -19,10 +20,11 @@ from lightning_modules import CNN
     image_width=st.integers(1, 33),
     num_classes=st.integers(2, 4),
 )
-def test_small_fits_every_image_that_is_large_enough_for_its_depth(
-    width: int, depth: int, channels: int, height: int, image_width: int, num_classes: int
+def test_small_and_quick_fit_every_image_that_is_large_enough_for_their_depth(
+    architecture: str, width: int, depth: int, channels: int, height: int, image_width: int, num_classes: int
 ) -> None:
     arguments: dict[str, Any] = {
+        "architecture": architecture,
         "width": width,
         "depth": depth,
         "image_shape": (channels, height, image_width),
@@ -67,14 +69,14 @@ def test_lenet5_fits_other_images(side: int) -> None:
 
 def test_dropout_acts_in_training_only() -> None:
     images = torch.randn(4, 1, 28, 28)
-    for architecture in ("small", "lenet5"):
+    for architecture in ("small", "quick", "lenet5"):
         module = CNN(architecture=architecture, dropout=0.5)
         assert not torch.equal(module(images), module(images))
         module.eval()
         assert torch.equal(module(images), module(images))
 
 
-@pytest.mark.parametrize("architecture", ["small", "lenet5"])
+@pytest.mark.parametrize("architecture", ["small", "quick", "lenet5"])
 def test_export_takes_any_batch_size(architecture: Any) -> None:
     module = CNN(architecture=architecture, width=2).eval()
     with warnings.catch_warnings():
@@ -90,7 +92,7 @@ def test_export_takes_any_batch_size(architecture: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"architecture": "resnet"}, "architecture must be one of small, lenet5.*'resnet'"),
+        ({"architecture": "resnet"}, "architecture must be one of small, quick, lenet5.*'resnet'"),
         ({"width": 0}, "width must be at least 1, but got width=0"),
         ({"depth": 0}, "depth must be at least 1, but got depth=0"),
         ({"depth": 5}, "depth must be at most 4 for images of 28x28 pixels.*but got depth=5"),

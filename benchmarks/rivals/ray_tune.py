@@ -116,7 +116,12 @@ def main() -> None:
             max_concurrent_trials=options.workers,
             reuse_actors=True,
         ),
-        run_config=tune.RunConfig(storage_path=str(options.folder.resolve()), callbacks=[tracking, Clock()], verbose=0),
+        run_config=tune.RunConfig(
+            storage_path=str(options.folder.resolve()),
+            callbacks=[tracking, Clock()],
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
     )
     results = tuner.fit()
     assert len(results) == len(points) and not results.errors, results.errors
