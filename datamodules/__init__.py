@@ -2,6 +2,7 @@
 
 from datamodules.mnist import MNIST
 from datamodules.resident import ResidentLoader
+from datamodules.tabular import Tabular
 from datamodules.word_reversal import ReverseWordDataset, Vocabulary, WordReversal
 
-__all__ = ["MNIST", "ResidentLoader", "ReverseWordDataset", "Vocabulary", "WordReversal"]
+__all__ = ["MNIST", "ResidentLoader", "ReverseWordDataset", "Tabular", "Vocabulary", "WordReversal"]

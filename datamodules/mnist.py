@@ -105,6 +105,7 @@ class MNIST(pl.LightningDataModule):
         """What a model has to know about the data."""
         return {
             "image_shape": [1, 28, 28],
+            "input_shape": [1, 28, 28],
             "num_classes": 10,
             "class_names": [str(digit) for digit in range(10)],
         }

@@ -1,28 +1,30 @@
 """Convolutional networks."""
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.classifier import Classifier
+from lightning_modules.architectures import ARCHITECTURES, Residual
 from lightning_modules.optimizers import Optimizer, Schedule
+from lightning_modules.supervised import Supervised
+from lightning_modules.tasks import Classification
 
-Architecture = Literal["small", "quick", "lenet5"]
+Architecture = Literal["small", "quick", "lenet5", "alexnet", "vgg", "resnet"]
 
 
-class CNN(Classifier):
+class CNN(Supervised):
     """Convolutions, pooling and fully connected layers from pixels to class logits.
 
     Args:
         architecture: `small` is `depth` blocks of 3x3 convolution, max-pooling, batch normalization and ReLU,
-            then one fully connected layer. `quick` is the same but for its first block, a 5x5 convolution that
-            takes every other pixel instead of pooling: half the work. `lenet5` is LeNet-5 (LeCun et al. 1998,
-            Proc. IEEE 86(11), fig. 2) with full connections between its feature maps and softmax in place of
-            its RBF units; it has its own width and depth.
-        width: not of `lenet5`: channels of the first block, >= 1; every further block doubles them.
-        depth: not of `lenet5`: number of blocks, >= 1; each halves height and width.
+            then one fully connected layer; `quick` is the same with half the work. `lenet5`, `alexnet`, `vgg`
+            and `resnet` are the published networks, scaled to small images: see
+            `lightning_modules.architectures`.
+        width: channels of the first block, >= 1; further blocks have multiples of it. lenet5 has its own.
+        depth: number of blocks or stages, >= 1, after each of which the image is half as large. lenet5 and
+            alexnet have their own.
         dropout: share of the features set to 0 before the last layer in training, at least 0 and less than 1.
         optimizer: sgd, momentum (SGD with Nesterov momentum 0.9), adam, adamw or rmsprop.
         learning_rate: > 0, the highest value the schedule reaches.
@@ -51,8 +53,7 @@ class CNN(Classifier):
         class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__(
-            num_classes=num_classes,
-            class_names=class_names,
+            task=Classification(num_classes, class_names),
             optimizer=optimizer,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
@@ -69,61 +70,31 @@ class CNN(Classifier):
             raise ValueError(f"dropout must be at least 0 and less than 1, but got {dropout=}")
         self.save_hyperparameters(logger=False)
 
-        if architecture == "lenet5":
-            layers = _lenet5(image_shape, dropout, num_classes)
-        else:
-            layers = _small(image_shape, width, depth, dropout, num_classes, architecture == "quick")
+        layers = ARCHITECTURES[architecture](image_shape, width, depth, dropout, num_classes)
         # The layout that convolution and pooling kernels work in: about 1.5 times as fast on CPUs.
         self.network = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+    def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:
+        """Those of `Supervised`, the filters of the first convolution, and what they and the last make of an image."""
+        pictures = super().pictures(dataloader)
+        first = next(layer for layer in self.network if isinstance(layer, nn.Conv2d))
+        pictures["filters"] = {"kernels": first.weight.detach().mean(dim=1).float().cpu().numpy()}
+        image = next(iter(dataloader))[0][:1].to(self.device)
+        pictures["feature_maps"] = {"image": image[0].mean(dim=0).cpu().numpy(), "maps": self._feature_maps(image)}
+        return pictures
+
+    @torch.no_grad()
+    def _feature_maps(self, image: Tensor) -> dict[str, Any]:
+        """Layer -> float (channels, h, w): an image (1, channels, h, w) after each layer that gives an image."""
+        training, maps = self.training, {}
+        self.eval()
+        for number, layer in enumerate(self.network):
+            image = layer(image)
+            if image.dim() == 4 and isinstance(layer, nn.ReLU | nn.Tanh | Residual):
+                maps[f"layer {number + 1}"] = image[0].float().cpu().numpy()
+        self.train(training)
+        return maps
 
     def forward(self, images: Tensor) -> Tensor:
         """Class logits (B, num_classes) of images (B, channels, height, width), float."""
         return self.network(images)
-
-
-def _small(
-    image_shape: Sequence[int], width: int, depth: int, dropout: float, num_classes: int, quick: bool
-) -> list[nn.Module]:
-    channels, height, image_width = image_shape
-    deepest = min(height, image_width).bit_length() - 1
-    if depth > deepest:
-        raise ValueError(
-            f"depth must be at most {deepest} for images of {height}x{image_width} pixels, "
-            f"which each block halves, but got {depth=}"
-        )
-    layers: list[nn.Module] = []
-    for block in range(depth):
-        if quick and block == 0:
-            layers.append(nn.Conv2d(channels, width, kernel_size=5, stride=2, padding=2, bias=False))
-            height, image_width = (height + 1) // 2, (image_width + 1) // 2
-        else:
-            layers.append(nn.Conv2d(channels, width << block, kernel_size=3, padding=1, bias=False))
-            layers.append(nn.MaxPool2d(2))  # before the normalization, which then has a quarter of the pixels to handle
-            height, image_width = height // 2, image_width // 2
-        channels = width << block
-        layers += [nn.BatchNorm2d(channels), nn.ReLU()]
-    features = channels * height * image_width
-    return [*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(features, num_classes)]
-
-
-def _lenet5(image_shape: Sequence[int], dropout: float, num_classes: int) -> list[nn.Module]:
-    channels, height, width = image_shape
-    if min(height, width) < 12:
-        raise ValueError(f"architecture=lenet5 needs images of at least 12x12 pixels, but got {height}x{width}")
-    # The paper pads 28x28 digits to 32x32; padding the first convolution does the same for any size.
-    rows, columns = ((side // 2 - 4) // 2 for side in (height, width))
-    return [
-        nn.Conv2d(channels, 6, kernel_size=5, padding=2),  # C1
-        nn.Tanh(),
-        nn.AvgPool2d(2),  # S2
-        nn.Conv2d(6, 16, kernel_size=5),  # C3
-        nn.Tanh(),
-        nn.AvgPool2d(2),  # S4
-        nn.Flatten(),
-        nn.Linear(16 * rows * columns, 120),  # C5, a 5x5 convolution over all that is left of a digit
-        nn.Tanh(),
-        nn.Linear(120, 84),  # F6
-        nn.Tanh(),
-        nn.Dropout(dropout),
-        nn.Linear(84, num_classes),
-    ]

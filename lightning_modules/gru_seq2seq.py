@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.optimizers import Optimizer, Schedule, check_optimizer, configure
+from lightning_modules.recurrent import CELLS, gradient_by_distance, hidden_size_for, open_gates
 from lightning_modules.summed_metrics import SummedMetrics
 
-Cell = Literal["gru", "lstm", "rnn"]
-CELLS: dict[str, type[nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
+Cell = Literal["gru", "gru_cho", "lstm", "rnn"]
 State = Tensor | tuple[Tensor, Tensor]  # (L, B, H), or a pair of them for the LSTM
 
 PICTURED_WORDS = 24
@@ -32,7 +32,9 @@ class GRUSeq2Seq(SummedMetrics):
     Args:
         hidden_size: units of each layer of encoder and decoder, >= 1.
         num_layers: stacked layers of each, >= 1.
-        cell: gru, lstm or rnn (tanh).
+        cell: gru, lstm, rnn (tanh), or gru_cho, the gated unit as it was first published; see
+            `lightning_modules.recurrent.ChoGRU`.
+        num_parameters: at most so many in all, in place of hidden_size, so that cells can be compared; or None.
         dropout: share of units set to 0 between stacked layers in training, at least 0 and less than 1.
         optimizer: sgd, momentum (SGD with Nesterov momentum 0.9), adam, adamw or rmsprop.
         learning_rate: > 0, the highest value the schedule reaches.
@@ -54,6 +56,7 @@ class GRUSeq2Seq(SummedMetrics):
         hidden_size: int = 256,
         num_layers: int = 1,
         cell: Cell = "gru",
+        num_parameters: int | None = None,
         dropout: float = 0.0,
         optimizer: Optimizer = "adamw",
         learning_rate: float = 4e-3,
@@ -84,6 +87,10 @@ class GRUSeq2Seq(SummedMetrics):
             "weight_decay": weight_decay,
             "schedule": schedule,
         }
+        if num_parameters is not None:
+            hidden_size = hidden_size_for(
+                num_parameters // 2, cell, vocab_size, num_layers, lambda size: vocab_size * (size + 1) // 2 + 1
+            )
         options = {"num_layers": num_layers, "batch_first": True, "dropout": dropout if num_layers > 1 else 0.0}
         self.encoder = CELLS[cell](vocab_size, hidden_size, **options)
         self.decoder = CELLS[cell](vocab_size, hidden_size, **options)
@@ -112,7 +119,8 @@ class GRUSeq2Seq(SummedMetrics):
         Sources are padded at their ends, and padding reaches no state.
         """
         lengths = (source != self.pad_id).sum(dim=1).clamp(min=1)  # (B,)
-        if torch.compiler.is_exporting():  # packing sorts by length, which cannot be exported
+        # Packing sorts by length, which cannot be exported; and it is for PyTorch's own cells.
+        if torch.compiler.is_exporting() or not isinstance(self.encoder, nn.RNNBase):
             return self._encode_step_by_step(source, lengths)
         packed = nn.utils.rnn.pack_padded_sequence(
             self._one_hot(source), lengths.cpu(), batch_first=True, enforce_sorted=False
@@ -184,6 +192,8 @@ class GRUSeq2Seq(SummedMetrics):
         Returns:
             decoded_words: up to 24 words of the dataloader as read, as meant and as written, half of them
                 wrong where there are so many. exact_match_by_length: words and right words per length.
+            gradient_by_distance: how the gradient passes back in time through the trained encoder, and through
+                untrained cells whose gates are open.
         """
         training = self.training
         self.eval()
@@ -212,7 +222,18 @@ class GRUSeq2Seq(SummedMetrics):
                 "correct": [correct[length] for length in lengths],
                 "total": [total[length] for length in lengths],
             },
+            "gradient_by_distance": {"norms": self._gradients_in_time()},
         }
+
+    def _gradients_in_time(self) -> dict[str, list[float]]:
+        cell = self.hparams["cell"]
+        norms = {f"{cell}, trained": gradient_by_distance(self.encoder, self.vocab_size)}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            for name in ("rnn", "lstm", "gru"):
+                fresh = open_gates(CELLS[name](self.vocab_size, 64, batch_first=True))  # type: ignore[arg-type]
+                norms[f"{name}, untrained" + ", open" * (name != "rnn")] = gradient_by_distance(fresh, self.vocab_size)
+        return norms
 
     def _spell(self, ids: Tensor) -> str:
         """The characters of ids up to the first end; an id without a character is a question mark."""

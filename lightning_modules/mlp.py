@@ -1,13 +1,15 @@
 """Multilayer perceptron."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
-from lightning_modules.classifier import Classifier
 from lightning_modules.optimizers import Optimizer, Schedule
+from lightning_modules.supervised import Supervised
+from lightning_modules.tasks import Output, task_of
 
 Activation = Literal["sigmoid", "tanh", "relu", "gelu"]
 
@@ -19,23 +21,34 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-class MLP(Classifier):
-    """Fully connected layers from pixels to class logits.
+class MLP(Supervised):
+    """Fully connected layers from features or pixels to one number, or to one logit per class.
+
+    What it predicts follows from the data: numbers are fitted by squared error, classes by cross-entropy.
 
     Args:
-        hidden_sizes: units of each hidden layer, each >= 1; [] is multinomial logistic regression.
+        hidden_sizes: units of each hidden layer, each >= 1; [] is a generalized linear model: linear regression,
+            or (multinomial) logistic regression.
         activation: nonlinearity after each hidden layer.
+        output: what the last layer's numbers go through: `softmax` (one per class), `sigmoid` (a single one, for
+            two classes) or `identity` (numbers); `auto` is softmax for classes and identity for numbers.
         dropout: share of hidden units set to 0 in training, at least 0 and less than 1
             (Srivastava et al. 2014, JMLR 15).
         batch_norm: normalize each hidden layer before its activation
             (Ioffe & Szegedy 2015, arXiv:1502.03167).
+        log_gradients: log the norm of each layer's weight gradient too, as layer_1/gradient_norm and so on: in deep
+            networks of saturating units it vanishes towards the first layer.
         optimizer: sgd, momentum (SGD with Nesterov momentum 0.9), adam, adamw or rmsprop.
         learning_rate: > 0, the highest value the schedule reaches.
         weight_decay: >= 0, on weight matrices only.
         schedule: course of the learning rate over all training steps; onecycle warms up first.
-        image_shape: (channels, height, width), from the data.
-        num_classes: >= 2, from the data.
+        input_shape: of one sample: (features,) or (channels, height, width), from the data.
+        input_mean: of each feature, subtracted first; from the data, or None.
+        input_scale: of each feature, each > 0, divided by then; from the data, or None.
+        num_classes: >= 2, or None where the targets are numbers, from the data.
         class_names: one per class, from the data.
+        target_mean: of numbers, from the data.
+        target_scale: of numbers, > 0, from the data.
 
     Raises:
         ValueError: an argument is outside its range.
@@ -45,19 +58,24 @@ class MLP(Classifier):
         self,
         hidden_sizes: Sequence[int] = (128, 64),
         activation: Activation = "relu",
+        output: Output = "auto",
         dropout: float = 0.0,
         batch_norm: bool = False,
+        log_gradients: bool = False,
         optimizer: Optimizer = "adam",
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
         schedule: Schedule = "constant",
-        image_shape: Sequence[int] = (1, 28, 28),
-        num_classes: int = 10,
+        input_shape: Sequence[int] = (1, 28, 28),
+        input_mean: Sequence[float] | None = None,
+        input_scale: Sequence[float] | None = None,
+        num_classes: int | None = 10,
         class_names: Sequence[str] | None = None,
+        target_mean: float = 0.0,
+        target_scale: float = 1.0,
     ) -> None:
         super().__init__(
-            num_classes=num_classes,
-            class_names=class_names,
+            task=task_of(num_classes, class_names, target_scale, output),
             optimizer=optimizer,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
@@ -71,9 +89,12 @@ class MLP(Classifier):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and less than 1, but got {dropout=}")
         self.save_hyperparameters(logger=False)
+        self.log_gradients = log_gradients
 
+        features = prod(input_shape)
         layers: list[nn.Module] = [nn.Flatten()]
-        features = prod(image_shape)
+        if input_mean is not None and input_scale is not None:
+            layers.append(Standardize(input_mean, input_scale))
         for size in hidden_sizes:
             layers.append(nn.Linear(features, size, bias=not batch_norm))  # batch norm has a bias of its own
             if batch_norm:
@@ -82,9 +103,71 @@ class MLP(Classifier):
             if dropout:
                 layers.append(nn.Dropout(dropout))
             features = size
-        layers.append(nn.Linear(features, num_classes))
+        layers.append(nn.Linear(features, self.task.outputs))
+        if num_classes is None:
+            layers.append(Unstandardize(target_mean, target_scale))
         self.network = nn.Sequential(*layers)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Class logits (B, num_classes) of images (B, channels, height, width), float."""
-        return self.network(images)
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits (B, classes; or B, 1 with a sigmoid), or numbers (B, 1), of inputs (B, *input_shape), float."""
+        return self.network(inputs)
+
+    def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:
+        """Those of `Supervised` and, where gradients are looked at, the activations with their derivatives."""
+        pictures = super().pictures(dataloader)
+        if self.log_gradients:
+            pictures["activation_functions"] = activation_curves()
+        return pictures
+
+    def of_interval(self) -> dict[str, Any]:
+        if not self.log_gradients:
+            return {}
+        linear = [layer for layer in self.network if isinstance(layer, nn.Linear)]
+        norms = [layer.weight.grad.norm() for layer in linear if layer.weight.grad is not None]
+        return {f"layer_{number}/gradient_norm": norm for number, norm in enumerate(norms, 1)}
+
+
+def activation_curves() -> dict[str, Any]:
+    """x from -5 to 5, and name -> values and derivatives there, of each activation; NumPy, (201,)."""
+    values, derivatives = {}, {}
+    x = torch.linspace(-5, 5, 201)
+    for name, activation in ACTIVATIONS.items():
+        with torch.enable_grad():
+            at = x.clone().requires_grad_()
+            value = activation()(at)
+            (derivative,) = torch.autograd.grad(value.sum(), at)
+        values[name], derivatives[name] = value.detach().numpy(), derivative.numpy()
+    return {"x": x.numpy(), "values": values, "derivatives": derivatives}
+
+
+class Standardize(nn.Module):
+    """(x - mean) / scale, by feature: what a model knows of the units of its inputs goes where it goes.
+
+    Args:
+        mean: of each feature.
+        scale: of each feature, each > 0.
+
+    Raises:
+        ValueError: a scale is not positive.
+    """
+
+    def __init__(self, mean: Sequence[float], scale: Sequence[float]) -> None:
+        super().__init__()
+        if not all(value > 0 for value in scale):
+            raise ValueError(f"input_scale must be greater than 0 for each feature, but got {scale=}")
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (inputs - self.mean) / self.scale
+
+
+class Unstandardize(nn.Module):
+    """x * scale + mean: from a layer's range of about -1 to 1 to the targets' own unit."""
+
+    def __init__(self, mean: float, scale: float) -> None:
+        super().__init__()
+        self.mean, self.scale = mean, scale
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return outputs * self.scale + self.mean

@@ -34,6 +34,10 @@ class SummedMetrics(pl.LightningModule):
         """Name -> value of the metrics of a split ("train", "val" or "test"), without its name, from its sums."""
         raise NotImplementedError
 
+    def of_interval(self) -> dict[str, Any]:
+        """Name -> value of what else is logged at the end of an interval, while the step's gradients are there."""
+        return {}
+
     def add_training(self, *outputs: Tensor) -> None:
         """Takes a training batch's outputs into the interval; they need no gradient any more."""
         self._train_outputs.append(tuple(output.detach() for output in outputs))
@@ -81,6 +85,7 @@ class SummedMetrics(pl.LightningModule):
         self._logged_step = step
         metrics = self._named("train", self._train_sums)
         metrics["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        metrics |= self.of_interval()
         # Ranks have equally large batches, so the mean over ranks is the mean over samples.
         self.log_dict(metrics, on_step=True, on_epoch=False, sync_dist=True)
         self._train_sums = None

@@ -30,7 +30,6 @@ from studies.figures import (
     title,
     write,
 )
-from studies.nearest import nearest
 
 MAX_CLASSES_WITH_COUNTS = 20
 MAX_POINTS = 1000  # of one curve; more cannot be seen
@@ -266,8 +265,9 @@ def _curves(axes: Axes, metric: str, splits: dict[str, tuple[Sequence[int], Sequ
         graduate(axes, MaxNLocator(4, integer=True, min_n_ticks=1), MaxNLocator(5))
     title(axes, shorten(metric.replace("_", " "), 40), pad=24)
     write(axes, 0.5, -0.17, "optimizer step", size=9, ha="center", va="top", transform=axes.transAxes)
-    for place, (label, colour) in enumerate(labels[:3]):
-        write(axes, 0.36 * place, 1.05, label, size=8, color=colour, transform=axes.transAxes)
+    for place, (label, colour) in enumerate(labels[:6]):
+        across, up = place % 3, place // 3
+        write(axes, 0.36 * across, 1.05 + 0.065 * up, label, size=8, color=colour, transform=axes.transAxes)
 
 
 def thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -297,20 +297,3 @@ def _shorten_together(target: str, predicted: str, length: int) -> tuple[str, st
 def _percent(probability: float) -> str:
     """0.000012 -> "<0.1%", so that no probability of a mistake reads as nothing at all."""
     return "<0.1%" if 0 < probability < 0.0005 else f"{probability:.1%}"
-
-
-PICTURES = {
-    function.__name__: function
-    for function in (confusion_matrix, worst_mistakes, decoded_words, exact_match_by_length, learning_curves)
-}
-
-
-def draw(name: str, **arguments: Any) -> Figure:
-    """Draws the picture of that name.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    if name not in PICTURES:
-        raise ValueError(f"unknown picture {name}{nearest(name, PICTURES)}")
-    return PICTURES[name](**arguments)

@@ -172,13 +172,13 @@ def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodu
                 steps.append(event.step)
                 values.append(value)
     try:
-        from studies import figures, plots
+        from studies import figures, pictures
 
         drawings: dict[str, Any] = {"learning_curves": {"series": series}} if series else {}
         if hasattr(module, "pictures"):
             drawings |= module.pictures(datamodule.val_dataloader())  # type: ignore[operator]
         for name, arguments in drawings.items():
-            figure = plots.draw(name, **arguments) if isinstance(arguments, dict) else arguments
+            figure = pictures.draw(name, **arguments) if isinstance(arguments, dict) else arguments
             figures.save(figure, folder / f"{name}.png")
             link.say(Artifact(f"pictures/{name}.png", "picture"))
     except Exception as error:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lightning_modules import CNN
+from lightning_modules.architectures import ARCHITECTURES, Residual
 
 
 @settings(deadline=None, max_examples=25)
@@ -67,16 +68,84 @@ def test_lenet5_fits_other_images(side: int) -> None:
     assert module(torch.randn(2, 3, side, side + 5)).shape == (2, 7)
 
 
+@pytest.mark.parametrize(("architecture", "least"), [("alexnet", 16), ("vgg", 8), ("resnet", 1)])
+@pytest.mark.parametrize("more", range(5))
+def test_published_networks_fit_other_images(architecture: Any, least: int, more: int) -> None:
+    side = least + more
+    module = CNN(architecture=architecture, width=2, image_shape=(3, side, side + 3), num_classes=7)
+
+    logits = module(torch.randn(2, 3, side, side + 3))
+    logits.sum().backward()
+    assert logits.shape == (2, 7)
+    assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_a_residual_block_that_adds_nothing_passes_its_input_on() -> None:
+    block = Residual(4, 4, stride=1).eval()
+    torch.nn.init.zeros_(block.residual[3].weight)
+    images = torch.rand(2, 4, 5, 5)
+    assert torch.equal(block(images), images)
+
+
+def test_pictures_show_filters_and_feature_maps() -> None:
+    module = CNN(architecture="small", width=3, depth=2).train()
+    pictures = module.pictures([(torch.randn(4, 1, 28, 28), torch.tensor([0, 1, 2, 3]))])
+
+    assert pictures["filters"]["kernels"].shape == (3, 3, 3)
+    shapes = [maps.shape for maps in pictures["feature_maps"]["maps"].values()]
+    assert shapes == [(3, 14, 14), (6, 7, 7)]
+    assert module.training
+
+
+def convolved(image: Any, kernel: Any) -> list[list[int]]:
+    """A convolution as the course defines it: the kernel over each place, products added up."""
+    rows, columns = len(image) - len(kernel) + 1, len(image[0]) - len(kernel[0]) + 1
+    return [
+        [
+            sum(image[r + i][c + j] * kernel[i][j] for i in range(len(kernel)) for j in range(len(kernel[0])))
+            for c in range(columns)
+        ]
+        for r in range(rows)
+    ]
+
+
+def test_a_convolution_is_the_courses_worked_example() -> None:
+    image = [[3, 3, 2, 1, 0], [0, 0, 1, 3, 1], [3, 1, 2, 2, 3], [2, 0, 0, 2, 2], [2, 0, 0, 0, 1]]
+    kernel = [[0, 1, 2], [2, 2, 0], [0, 1, 2]]
+    expected = [[12, 12, 17], [10, 17, 19], [9, 6, 14]]
+    layer = nn.Conv2d(1, 1, kernel_size=3, bias=False)
+    layer.weight.data = torch.tensor(kernel).float().view(1, 1, 3, 3)
+
+    assert convolved(image, kernel) == expected
+    assert layer(torch.tensor(image).float().view(1, 1, 5, 5)).view(3, 3).tolist() == expected
+
+
+def test_convolution_and_pooling_are_what_their_definitions_say() -> None:
+    torch.manual_seed(0)
+    image, layer = torch.randn(7, 6), nn.Conv2d(1, 2, kernel_size=3)
+    for channel in range(2):
+        loops = torch.tensor(convolved(image.tolist(), layer.weight[channel, 0].tolist())) + layer.bias[channel]
+        assert torch.allclose(layer(image.view(1, 1, 7, 6))[0, channel], loops, atol=1e-5)
+    for pool, reduce in ((nn.MaxPool2d(2), max), (nn.AvgPool2d(2), lambda values: sum(values) / 4)):
+        loops = torch.tensor(
+            [
+                [reduce([float(image[2 * r + i, 2 * c + j]) for i in (0, 1) for j in (0, 1)]) for c in range(3)]
+                for r in range(3)
+            ]
+        )
+        assert torch.allclose(pool(image.view(1, 1, 7, 6)).view(3, 3), loops, atol=1e-6)
+
+
 def test_dropout_acts_in_training_only() -> None:
     images = torch.randn(4, 1, 28, 28)
-    for architecture in ("small", "quick", "lenet5"):
+    for architecture in ARCHITECTURES:
         module = CNN(architecture=architecture, dropout=0.5)
         assert not torch.equal(module(images), module(images))
         module.eval()
         assert torch.equal(module(images), module(images))
 
 
-@pytest.mark.parametrize("architecture", ["small", "quick", "lenet5"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_export_takes_any_batch_size(architecture: Any) -> None:
     module = CNN(architecture=architecture, width=2).eval()
     with warnings.catch_warnings():
@@ -92,7 +161,7 @@ def test_export_takes_any_batch_size(architecture: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"architecture": "resnet"}, "architecture must be one of small, quick, lenet5.*'resnet'"),
+        ({"architecture": "resnext"}, "architecture must be one of small, quick, lenet5, alexnet.*'resnext'"),
         ({"width": 0}, "width must be at least 1, but got width=0"),
         ({"depth": 0}, "depth must be at least 1, but got depth=0"),
         ({"depth": 5}, "depth must be at most 4 for images of 28x28 pixels.*but got depth=5"),

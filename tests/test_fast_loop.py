@@ -53,7 +53,7 @@ class Logged(Logger):
 
 class Model(MLP):
     def __init__(self, **arguments: Any) -> None:
-        super().__init__(hidden_sizes=[8], image_shape=[1, 2, 2], num_classes=3, **arguments)
+        super().__init__(hidden_sizes=[8], input_shape=[1, 2, 2], num_classes=3, **arguments)
 
 
 class LogsInEachStep(Model):

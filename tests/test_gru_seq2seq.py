@@ -24,7 +24,7 @@ def ids(*words: str, length: int = 5) -> Tensor:
     return VOCABULARY.pad([VOCABULARY.encode(word) for word in words], length)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+@pytest.mark.parametrize("cell", ["gru", "gru_cho", "lstm", "rnn"])
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_a_word_is_read_alike_alone_and_padded_in_a_batch(cell: str, num_layers: int) -> None:
     module = model(cell=cell, num_layers=num_layers)
@@ -136,7 +136,7 @@ def test_it_learns_to_reverse(tmp_path: Path) -> None:
     [
         ({"hidden_size": 0}, "hidden_size must be"),
         ({"num_layers": 0}, "num_layers must be"),
-        ({"cell": "gur"}, "cell must be one of gru, lstm, rnn"),
+        ({"cell": "gur"}, "cell must be one of gru, gru_cho, lstm, rnn"),
         ({"dropout": 1.0}, "dropout must be"),
         ({"learning_rate": -1.0}, "learning_rate must be"),
         ({"optimizer": "adm"}, "optimizer must be"),

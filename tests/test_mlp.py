@@ -18,14 +18,14 @@ from lightning_modules import MLP
     activation=st.sampled_from(["sigmoid", "tanh", "relu", "gelu"]),
     dropout=st.sampled_from([0.0, 0.5]),
     batch_norm=st.booleans(),
-    image_shape=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)),
+    input_shape=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)),
     num_classes=st.integers(2, 5),
 )
 def test_any_shape_gives_one_logit_per_class_and_gradients_everywhere(
-    num_classes: int, image_shape: tuple[int, int, int], **arguments: Any
+    num_classes: int, input_shape: tuple[int, int, int], **arguments: Any
 ) -> None:
-    module = MLP(image_shape=image_shape, num_classes=num_classes, **arguments)
-    logits = module(torch.randn(4, *image_shape))
+    module = MLP(input_shape=input_shape, num_classes=num_classes, **arguments)
+    logits = module(torch.randn(4, *input_shape))
     logits.sum().backward()
 
     assert logits.shape == (4, num_classes)
@@ -35,7 +35,7 @@ def test_any_shape_gives_one_logit_per_class_and_gradients_everywhere(
 
 
 def test_no_hidden_layer_is_multinomial_logistic_regression() -> None:
-    module = MLP(hidden_sizes=[], image_shape=(1, 2, 2), num_classes=3)
+    module = MLP(hidden_sizes=[], input_shape=(1, 2, 2), num_classes=3)
     images = torch.randn(5, 1, 2, 2)
     weight, bias = module.parameters()
 

@@ -156,6 +156,7 @@ def test_setup_twice_changes_nothing(tmp_path: Path) -> None:
 def test_sizes_say_what_a_model_needs(tmp_path: Path) -> None:
     assert ready(tmp_path).sizes == {
         "image_shape": [1, 28, 28],
+        "input_shape": [1, 28, 28],
         "num_classes": 10,
         "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
     }

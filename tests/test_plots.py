@@ -153,12 +153,6 @@ def test_thinning_keeps_ends_and_spikes(count: int, spike: int) -> None:
         assert kept_y.max() == 9 and kept_x[0] == 0 and kept_x[-1] == count - 1
 
 
-def test_draw_finds_pictures_by_name_and_helps_with_unknown_ones() -> None:
-    assert isinstance(plots.draw("confusion_matrix", counts=np.eye(2, dtype=int), labels=["a", "b"]), Figure)
-    with pytest.raises(ValueError, match=r"^unknown picture confusion_matrx; did you mean confusion_matrix\? .*$"):
-        plots.draw("confusion_matrx", counts=[], labels=[])
-
-
 def ink(kind: type[Text], **style: Any) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns that a text leaves its colour in."""
     figure = Figure(figsize=(3, 3), dpi=100)

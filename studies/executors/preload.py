@@ -9,7 +9,7 @@ import lightning_modules  # noqa: F401
 import studies.cli  # a child imports its parent's main script, which imports this
 import studies.rehearsal
 import studies.trial  # noqa: F401
-from studies import plots
+from studies import pictures, plots  # noqa: F401
 
 # Fonts are found and read, and matplotlib fills its caches, at the first picture: a third of a trial's drawing.
 plots.confusion_matrix([[1, 0], [0, 1]], ["a", "b"]).savefig(io.BytesIO(), format="png")

@@ -139,7 +139,12 @@ class ToyImages(LightningDataModule):
 
     @property
     def sizes(self) -> dict[str, Any]:
-        return {"image_shape": [1, 12, 12], "num_classes": 3, "class_names": ["a", "b", "c"]}
+        return {
+            "image_shape": [1, 12, 12],
+            "input_shape": [1, 12, 12],
+            "num_classes": 3,
+            "class_names": ["a", "b", "c"],
+        }
 
     def train_dataloader(self) -> ResidentLoader:
         return ResidentLoader(self.tensors, self.batch_size, shuffle=True, seed=self.seed, drop_last=True)

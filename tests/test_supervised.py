@@ -9,18 +9,18 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_modules.classifier import WORST_MISTAKES, Classifier
+from lightning_modules.supervised import WORST_MISTAKES, Supervised
+from lightning_modules.tasks import Classification
 
 Batch = tuple[Tensor, Tensor]
 
 
-class Linear(Classifier):
+class Linear(Supervised):
     """The smallest classifier: one layer on 2x2 images."""
 
     def __init__(self, learning_rate: float = 0.1, class_names: list[str] | None = None) -> None:
         super().__init__(
-            num_classes=3,
-            class_names=class_names,
+            task=Classification(3, class_names),
             optimizer="sgd",
             learning_rate=learning_rate,
             weight_decay=0.0,

@@ -1,0 +1,168 @@
+"""Tables: rows of features with a number or a class to predict, from the sets that scikit-learn brings along."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from datamodules.resident import ResidentLoader
+
+Dataset = Literal["diabetes", "breast_cancer", "digits", "moons", "circles", "blobs"]
+
+MADE = 1000  # samples of the sets that are made up: moons, circles, blobs
+
+
+class Tabular(pl.LightningDataModule):
+    """One of scikit-learn's bundled sets, split into 60% training, 20% validation and 20% test rows.
+
+    Batches are (features, targets) on the trainer's device: float32 (B, features), in their own units, and
+    float32 (B,) for numbers or int64 (B,) for classes. Means and scales of the training rows, which a model
+    needs to bring features to a common range, are among the `sizes`.
+
+    Args:
+        dataset: `diabetes` (442 patients, 10 features; a number, the progression of the disease after a year),
+            `breast_cancer` (569 tumours, 30 features; malignant or benign), `digits` (1797 images of 8x8 pixels,
+            64 features; 10 classes), or two features and two classes made from a seed: `moons` (two interleaved
+            half circles), `circles` (one within the other), `blobs` (two that a straight line parts).
+        batch_size: rows per training batch, >= 1; at most the number of training rows is used.
+        noise: standard deviation of what is added to moons and circles, >= 0.
+        seed: decides the order of the training rows, >= 0.
+        split_seed: decides which rows are held out, and what moons, circles and blobs look like, >= 0.
+
+    Raises:
+        ValueError: an argument is outside its range.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset = "diabetes",
+        batch_size: int = 32,
+        noise: float = 0.2,
+        seed: int = 0,
+        split_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if dataset not in get_args(Dataset):
+            raise ValueError(f"dataset must be one of {', '.join(get_args(Dataset))}, but got {dataset=}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, but got {batch_size=}")
+        if noise < 0:
+            raise ValueError(f"noise must be at least 0, but got {noise=}")
+        for name, value in (("seed", seed), ("split_seed", split_seed)):
+            if value < 0:
+                raise ValueError(f"{name} must be at least 0, but got {name}={value}")
+        self.dataset, self.batch_size, self.noise = dataset, batch_size, noise
+        self.seed, self.split_seed = seed, split_seed
+        self.feature_names: list[str] = []
+        self.class_names: list[str] | None = None
+        self.parts: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def setup(self, stage: str) -> None:
+        """Loads and splits the set, once; by class where there are classes, so that all parts have their share."""
+        if self.parts:
+            return
+        from sklearn.model_selection import train_test_split
+
+        features, targets, self.feature_names, self.class_names = SOURCES[self.dataset](self.split_seed, self.noise)
+        kind = torch.float32 if self.class_names is None else torch.int64
+        rows = np.arange(len(targets))
+
+        def split(rows: np.ndarray, share: float) -> list[np.ndarray]:
+            strata = None if self.class_names is None else targets[rows]
+            return train_test_split(rows, test_size=share, random_state=self.split_seed, stratify=strata)
+
+        rest, test = split(rows, 0.2)
+        train, validation = split(rest, 0.25)
+        for name, chosen in (("train", train), ("validation", validation), ("test", test)):
+            tensors = torch.tensor(features[chosen], dtype=torch.float32), torch.tensor(targets[chosen], dtype=kind)
+            self.parts[name] = tensors
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What a model has to know about the data; valid after `setup`."""
+        features, targets = self.parts["train"]
+        scale = features.std(dim=0, correction=0)
+        sizes: dict[str, Any] = {
+            "input_shape": [features.shape[1]],
+            "input_mean": features.mean(dim=0).tolist(),
+            "input_scale": torch.where(scale > 0, scale, 1.0).tolist(),  # a feature that never changes
+            "num_classes": None if self.class_names is None else len(self.class_names),
+            "class_names": self.class_names,
+            "feature_names": self.feature_names,
+        }
+        if self.class_names is None:
+            sizes |= {"target_mean": float(targets.mean()), "target_scale": float(targets.std(correction=0))}
+        return sizes
+
+    def train_dataloader(self) -> ResidentLoader:
+        tensors = self._resident("train")
+        size = min(self.batch_size, len(tensors[0]))
+        return ResidentLoader(tensors, size, shuffle=True, seed=self.seed, drop_last=True)
+
+    def val_dataloader(self) -> ResidentLoader:
+        return ResidentLoader(self._resident("validation"), 500)
+
+    def test_dataloader(self) -> ResidentLoader:
+        return ResidentLoader(self._resident("test"), 500)
+
+    def predict_dataloader(self) -> ResidentLoader:
+        return self.test_dataloader()
+
+    def _resident(self, part: str) -> tuple[Tensor, ...]:
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        return tuple(tensor.to(device) for tensor in self.parts[part])
+
+
+Table = tuple[np.ndarray, np.ndarray, list[str], list[str] | None]  # features, targets, their names, the classes'
+
+
+def _bundled(name: str) -> Callable[[int, float], Table]:
+    def load(seed: int, noise: float) -> Table:
+        from sklearn import datasets
+
+        loader = getattr(datasets, f"load_{name}")
+        table = loader(scaled=False) if name == "diabetes" else loader()
+        classes: Sequence[Any] | None = getattr(table, "target_names", None)
+        names = None if classes is None else [str(item) for item in classes]
+        return table.data, table.target, [str(item) for item in table.feature_names], names
+
+    return load
+
+
+def _made(make: Callable[..., tuple[np.ndarray, np.ndarray]]) -> Callable[[int, float], Table]:
+    def load(seed: int, noise: float) -> Table:
+        features, targets = make(seed, noise)
+        return features, targets, ["x1", "x2"], ["0", "1"]
+
+    return load
+
+
+def _moons(seed: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import make_moons
+
+    return make_moons(MADE, noise=noise, random_state=seed)
+
+
+def _circles(seed: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import make_circles
+
+    return make_circles(MADE, noise=noise / 2, factor=0.4, random_state=seed)
+
+
+def _blobs(seed: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import make_blobs
+
+    return make_blobs(MADE, centers=[[-1.5, -1.0], [1.5, 1.0]], cluster_std=0.7, random_state=seed)
+
+
+SOURCES: dict[str, Callable[[int, float], Table]] = {
+    "diabetes": _bundled("diabetes"),
+    "breast_cancer": _bundled("breast_cancer"),
+    "digits": _bundled("digits"),
+    "moons": _made(_moons),
+    "circles": _made(_circles),
+    "blobs": _made(_blobs),
+}

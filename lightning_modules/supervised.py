@@ -1,0 +1,157 @@
+"""The steps, metrics and pictures that models share which turn one input into one answer."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_modules.optimizers import Optimizer, Schedule, check_optimizer, configure
+from lightning_modules.summed_metrics import SummedMetrics
+from lightning_modules.tasks import Classification, Task
+
+PICTURED_SAMPLES = 10_000  # at most so many samples are looked at to draw the pictures
+WORST_MISTAKES = 25
+GRID = 120  # points across a picture of a decision boundary
+
+
+class Supervised(SummedMetrics):
+    """Classification or regression, as its task says; a subclass builds the layers and `forward`.
+
+    Logs `<split>/loss` and the task's other metrics. Sums stay on the device and are read out once per logging
+    interval in training, once per pass in validation and test.
+
+    Args:
+        task: what the outputs mean; see `lightning_modules.tasks`.
+        optimizer: see `lightning_modules.optimizers.configure`.
+        learning_rate: > 0.
+        weight_decay: >= 0.
+        schedule: course of the learning rate over all training steps.
+
+    Raises:
+        ValueError: an argument is outside its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: Task,
+        optimizer: Optimizer,
+        learning_rate: float,
+        weight_decay: float,
+        schedule: Schedule,
+    ) -> None:
+        super().__init__()
+        check_optimizer(optimizer, learning_rate, weight_decay, schedule)
+        self.task = task
+        self.optimization = {
+            "optimizer": optimizer,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "schedule": schedule,
+        }
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        return configure(self, **self.optimization)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        inputs, targets = batch
+        outputs = self(inputs)  # (B, task.outputs)
+        self.add_training(outputs, targets)
+        return self.task.loss(outputs, targets)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        inputs, targets = batch
+        self.add_evaluation(self(inputs), targets)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx)
+
+    def means(self, split: str, sums: Tensor) -> dict[str, Tensor]:
+        return self.task.means(sums)
+
+    def summed(self, *outputs: Tensor) -> Tensor:
+        return self.task.summed(*outputs)
+
+    @torch.no_grad()
+    def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:
+        """What shows how the model errs, from the first 10,000 samples or so of a dataloader.
+
+        Args:
+            dataloader: yields inputs (B, ...) and targets (B,).
+
+        Returns:
+            For classes, confusion_matrix and, where the inputs are images and some were taken for another
+            class, worst_mistakes; where the inputs are two features, decision_boundary. For numbers,
+            predicted_against_true. The arguments of each are those of the picture of that name in studies/.
+        """
+        training = self.training
+        self.eval()
+        inputs, targets, outputs = _first(self, dataloader, PICTURED_SAMPLES)
+        if isinstance(self.task, Classification):
+            pictures = self._pictures_of_classes(self.task, inputs, targets, outputs)
+        else:
+            pictures = {"predicted_against_true": {"truth": targets.tolist(), "predicted": outputs.squeeze(1).tolist()}}
+        self.train(training)
+        return pictures
+
+    def _pictures_of_classes(
+        self, task: Classification, inputs: Tensor, targets: Tensor, outputs: Tensor
+    ) -> dict[str, dict[str, Any]]:
+        probability = task.probabilities(outputs)  # (N, C)
+        predicted = probability.argmax(dim=1)
+        pairs = targets * task.num_classes + predicted
+        counts = torch.bincount(pairs, minlength=task.num_classes**2).view(task.num_classes, -1)
+        pictures: dict[str, dict[str, Any]] = {
+            "confusion_matrix": {"counts": counts.numpy(), "labels": task.class_names}
+        }
+        wrong = (predicted != targets).nonzero().squeeze(1)
+        if inputs.dim() == 4 and len(wrong):
+            worst = wrong[probability[wrong, targets[wrong]].argsort(stable=True)[:WORST_MISTAKES]]
+            truth, taken = targets[worst], predicted[worst]
+            pictures["worst_mistakes"] = {
+                "images": _displayable(inputs[worst]).numpy(),
+                "truth": [task.class_names[index] for index in truth],
+                "predicted": [task.class_names[index] for index in taken],
+                "truth_probability": probability[worst, truth].tolist(),
+                "predicted_probability": probability[worst, taken].tolist(),
+            }
+        if inputs.dim() == 2 and inputs.shape[1] == 2:
+            low, high = inputs.amin(dim=0), inputs.amax(dim=0)
+            margin = 0.1 * (high - low).clamp(min=1e-6)
+            ranges = zip(low - margin, high + margin, strict=True)
+            across, up = (torch.linspace(float(start), float(end), GRID) for start, end in ranges)
+            points = torch.cartesian_prod(up, across).flip(1)  # rows from below, columns from the left
+            of_points = task.probabilities(self(points.to(self.device)).cpu()).view(GRID, GRID, -1)
+            pictures["decision_boundary"] = {
+                "across": across.numpy(),
+                "up": up.numpy(),
+                "probabilities": of_points.numpy(),
+                "points": inputs.numpy(),
+                "classes": targets.numpy(),
+                "labels": task.class_names,
+            }
+        return pictures
+
+
+def _first(
+    module: Supervised, dataloader: Iterable[tuple[Tensor, Tensor]], count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs, targets and float outputs, on the CPU, of a dataloader's batches up to so many samples or just over."""
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+    samples = 0
+    for inputs, targets in dataloader:
+        outputs = module(inputs.to(module.device))
+        seen.append((inputs.cpu(), targets.cpu(), outputs.float().cpu()))
+        samples += len(targets)
+        if samples >= count:
+            break
+    inputs, targets, outputs = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    return inputs, targets, outputs
+
+
+def _displayable(images: Tensor) -> Tensor:
+    """(N, C, H, W) of any range -> (N, H, W), or (N, H, W, 3) in colour, of 0..1."""
+    low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
+    images = ((images - low) / (high - low).clamp(min=1e-12)).float()
+    return images.permute(0, 2, 3, 1) if images.shape[1] == 3 else images.mean(dim=1)
