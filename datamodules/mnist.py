@@ -14,7 +14,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 
+from datamodules.image_files import read_figure
 from datamodules.resident import ResidentLoader, seeded_generator
 
 log = logging.getLogger(__name__)
@@ -148,6 +149,19 @@ class MNIST(pl.LightningDataModule):
 
     def predict_dataloader(self) -> ResidentLoader:
         return self._evaluation_loader(self.test_set)
+
+    def inputs(self, items: Sequence[str]) -> tuple[Tensor, list[str], list[list[str]]]:
+        """A batch out of image files, for a trained model.
+
+        Returns:
+            float (N, 1, 28, 28), the files' names, and notes on what was done to each.
+
+        Raises:
+            ValueError: in one line, if one of them is no image.
+        """
+        images, notes = zip(*(read_figure(item) for item in items), strict=True)
+        batch, _ = normalized(torch.stack(images), torch.zeros(len(images)), torch.Generator())
+        return batch, list(items), list(notes)
 
     def _read(self, name: str) -> tuple[Tensor, Tensor]:
         raw = self.root / "MNIST" / "raw"

@@ -1,6 +1,9 @@
 """Tables: rows of features with a number or a class to predict, from the sets that scikit-learn brings along."""
 
-from collections.abc import Callable, Sequence
+import csv
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -111,9 +114,54 @@ class Tabular(pl.LightningDataModule):
     def predict_dataloader(self) -> ResidentLoader:
         return self.test_dataloader()
 
+    def inputs(self, items: Sequence[str]) -> tuple[Tensor, list[str], list[list[str]]]:
+        """A batch out of the rows of CSV files whose first line names the columns, for a trained model.
+
+        Columns may be in any order; those that are no features are passed over. Valid after setup.
+
+        Returns:
+            features float (N, features), FILE:LINE of each row, and no notes.
+
+        Raises:
+            ValueError: in one line: no such file, no rows, a feature without a column, or a value that is no number.
+        """
+        rows, names = [], []
+        for item in items:
+            for line, row in _read_csv(Path(item), self.feature_names):
+                rows.append(row)
+                names.append(f"{item}:{line}")
+        return torch.tensor(rows, dtype=torch.float32), names, [[] for _ in names]
+
     def _resident(self, part: str) -> tuple[Tensor, ...]:
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         return tuple(tensor.to(device) for tensor in self.parts[part])
+
+
+def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[float]]]:
+    """Line number and the values of these columns, for each row of a file."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        try:
+            missing = [name for name in columns if name not in (reader.fieldnames or [])]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no CSV file: {error}") from error
+        if missing:
+            raise ValueError(f"{path} lacks the columns {', '.join(missing)} (it needs {', '.join(columns)})")
+        empty = True
+        for row in reader:
+            empty = False
+            for name in columns:
+                try:
+                    if not math.isfinite(float(row[name])):
+                        raise ValueError
+                except (TypeError, ValueError):
+                    value = row[name]
+                    raise ValueError(f"{path}:{reader.line_num}: {name} must be a number, but got {value!r}") from None
+            yield reader.line_num, [float(row[name]) for name in columns]
+        if empty:
+            raise ValueError(f"{path} has no rows")
 
 
 Table = tuple[np.ndarray, np.ndarray, list[str], list[str] | None]  # features, targets, their names, the classes'

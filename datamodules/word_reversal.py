@@ -221,6 +221,26 @@ class WordReversal(pl.LightningDataModule):
     def test_dataloader(self) -> ResidentLoader:
         return self._loader(self.test_set, EVALUATION_BATCH_SIZE, training=False)
 
+    def inputs(self, items: Sequence[str]) -> tuple[Tensor, list[str], list[list[str]]]:
+        """A batch out of words as they are to be read, i.e. reversed ones, for a trained model; valid after setup.
+
+        Returns:
+            ids int64 (N, T), the words, and a note where one was written in capitals.
+
+        Raises:
+            ValueError: in one line: a word is empty, too long, or has a character the model has never seen.
+        """
+        words, notes = [], []
+        for item in items:
+            word = item if set(item) <= set(self.vocabulary.characters) else item.lower()
+            if not 1 <= len(word) <= self.max_length:
+                shown = word if len(word) <= 30 else f"{word[:30]}..."
+                raise ValueError(f"words must have 1 to {self.max_length} characters, but {shown!r} has {len(word)}")
+            words.append(word)
+            notes.append([] if word == item else ["written in small letters"])
+        ids = [self.vocabulary.encode(word) for word in words]
+        return self.vocabulary.pad(ids, max(map(len, words))), words, notes
+
     def _loader(self, words: ReverseWordDataset, batch_size: int, training: bool) -> ResidentLoader:
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         tensors = (words.sources.to(device), words.targets.to(device))

@@ -183,6 +183,21 @@ class GRUSeq2Seq(SummedMetrics):
         return {"loss": loss / characters, "token_accuracy": right / characters, "exact_match": exact / words}
 
     @torch.no_grad()
+    def answers(self, inputs: Tensor) -> list[dict[str, Any]]:
+        """What the model writes for each source (B, S): `answer`, and the `probability` it gives that very word."""
+        training = self.training
+        self.eval()
+        inputs = inputs.to(self.device)
+        written = self(inputs)  # (B, T)
+        # Fed its own characters, the decoder says how likely it held each of them.
+        likely = self.decode(self.encode(inputs), written).log_softmax(dim=2)
+        likely = likely.gather(2, written[..., None]).squeeze(2).masked_fill(written == self.pad_id, 0.0)
+        self.train(training)
+        words = [self._spell(ids) for ids in written.cpu()]
+        probabilities = likely.sum(dim=1).exp().tolist()
+        return [{"answer": word, "probability": share} for word, share in zip(words, probabilities, strict=True)]
+
+    @torch.no_grad()
     def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:
         """What shows how the model spells.
 

@@ -74,6 +74,23 @@ class Supervised(SummedMetrics):
         return self.task.summed(*outputs)
 
     @torch.no_grad()
+    def answers(self, inputs: Tensor) -> list[dict[str, Any]]:
+        """What the model says to each of some inputs (B, ...): `answer`, and for classes their probabilities."""
+        training = self.training
+        self.eval()
+        outputs = self(inputs.to(self.device)).float().cpu()
+        self.train(training)
+        if not isinstance(self.task, Classification):
+            return [{"answer": value} for value in outputs.squeeze(1).tolist()]
+        names = self.task.class_names
+        answers = []
+        for row in self.task.probabilities(outputs).tolist():
+            best = max(range(len(row)), key=row.__getitem__)
+            probabilities = dict(zip(names, row, strict=True))
+            answers.append({"answer": names[best], "probability": row[best], "probabilities": probabilities})
+        return answers
+
+    @torch.no_grad()
     def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:
         """What shows how the model errs, from the first 10,000 samples or so of a dataloader.
 

@@ -199,6 +199,12 @@ def _compare(options: argparse.Namespace, overrides: dict[str, str], argv: list[
     return report.compare(options.runs, options.json)
 
 
+def _predict(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
+    from studies import asking, report
+
+    return report.predicted(asking.ask(options.model, options.inputs), options.json)
+
+
 def _doctor(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
     from studies import report
 
@@ -220,6 +226,7 @@ COMMANDS = {
     "extend": _extend,
     "runs": _runs,
     "compare": _compare,
+    "predict": _predict,
     "doctor": _doctor,
     "ui": _ui,
 }

@@ -98,6 +98,12 @@ def build_parser() -> Parser:
     compare = command("compare", "show runs side by side: the parameters that differ, and the metrics")
     compare.add_argument("runs", metavar="RUN", nargs="+", help="run ids, or beginnings of them")
 
+    predict = command("predict", "ask a trained model about image files, words or the rows of CSV files")
+    predict.add_argument(
+        "model", metavar="MODEL", help="run id or its beginning, path of a checkpoint, or models:/NAME@champion"
+    )
+    predict.add_argument("inputs", metavar="INPUT", nargs="*", help="files or words (default: one a line from stdin)")
+
     doctor = command("doctor", "compare databases, runs, trials, files and processes; exit 1 where they disagree")
     doctor.add_argument("--fix", action="store_true", help="mend what is found; no result is deleted")
     doctor.add_argument("--storage", metavar="URL", help="Optuna's database (default: mlruns/optuna.db)")

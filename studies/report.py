@@ -34,6 +34,21 @@ def trained(result: Result, as_json: bool) -> int:
     return _exit_status(result)
 
 
+def predicted(answer: dict[str, Any], as_json: bool) -> int:
+    """Prints what a model said to each input."""
+    if as_json:
+        _print_json(answer)
+        return 0
+    rows = answer["predictions"]
+    width = min(40, max(len(row["input"]) for row in rows))
+    for row in rows:
+        said = row["answer"] if isinstance(row["answer"], str) else f"{row['answer']:.6g}"
+        sure = f"  {row['probability']:.1%}" if "probability" in row else ""
+        notes = f"  ({'; '.join(row['notes'])})" if row["notes"] else ""
+        print(f"{row['input']:{width}s} -> {said}{sure}{notes}")
+    return 0
+
+
 def studied(result: Result, as_json: bool) -> int:
     """Prints what `harness study` came to; returns the exit status."""
     fields = result.fields

@@ -333,6 +333,27 @@ class Tracking:
         except MlflowException:
             return None
 
+    def run_of_model(self, name: str, alias: str | None, version: str | None) -> str:
+        """The run whose checkpoint a registered model was made of.
+
+        Raises:
+            ValueError: there is no such model, or it is not of this harness.
+        """
+        try:
+            if alias is not None:
+                found = self._client.get_model_version_by_alias(name, alias)
+            else:
+                found = self._client.get_model_version(name, version)
+        except MlflowException as error:
+            from studies.nearest import nearest
+
+            names = [item.name for item in self._client.search_registered_models()]
+            what = f"{name}@{alias}" if alias is not None else f"{name}/{version}"
+            raise ValueError(f"there is no registered model models:/{what}{nearest(name, names)}") from error
+        if "harness.run_id" not in found.tags:
+            raise ValueError(f"model {name} version {found.version} was not registered by harness")
+        return str(found.tags["harness.run_id"])
+
     def version_of(self, name: str, tags: Mapping[str, str]) -> int | None:
         """The newest version of a model that carries all these tags, or None."""
         versions = self._client.search_model_versions(f"name = '{name}'")

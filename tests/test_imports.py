@@ -81,6 +81,9 @@ ALLOWED = {
     "task_plots": {"figures"},
     "pictures": {"nearest", "plots", "task_plots"},
     "study_plots": {"figures"},
+    "trained": {"checkpoint_files", "home", "messages", "tracking"},
+    "asking": {"display", "executors.local", "home", "trained"},
+    "prediction": {"components", "trial"},
     "tables": set(),
     "display": {"tables"},
 }

@@ -1,0 +1,92 @@
+"""Images from files, made like MNIST's: grey, light on dark, 28x28, the figure in the middle."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+SIDE, BOX = 28, 20  # MNIST's figures fill a box of 20x20 pixels, their centre of mass in the middle of 28x28
+LARGEST = 100_000_000  # pixels
+
+
+def read_figure(path: str | Path) -> tuple[Tensor, list[str]]:
+    """Reads one figure, such as a handwritten digit.
+
+    An image of 28x28 grey pixels, light on dark, is taken as it is. Others are made so, as MNIST was
+    (LeCun et al. 1998, section III.A): cut to the figure, scaled to 20 pixels, centred by its mass.
+
+    Args:
+        path: PNG, JPEG or another format that Pillow reads.
+
+    Returns:
+        uint8 (28, 28), 0 is background; and a note on each thing that was done.
+
+    Raises:
+        ValueError: in one line: there is no such file, it is no image, or the image is blank.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > LARGEST:
+                raise ValueError(f"{path} is too large: {image.width}x{image.height} pixels")
+            image.load()
+            pixels, notes = _grey(image)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        what = "is empty" if path.stat().st_size == 0 else "is no image that can be read (PNG, JPEG and others can)"
+        raise ValueError(f"{path} {what}") from error
+    border = torch.cat([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    if border.median() > 127:
+        pixels = 255 - pixels
+        notes.append("inverted: it was dark on light")
+    if pixels.amax() - pixels.amin() < 16:
+        raise ValueError(f"{path} is blank: all its pixels are alike")
+    if pixels.shape != (SIDE, SIDE):
+        height, width = pixels.shape
+        pixels = _centred(pixels)
+        notes.append(f"cut to the figure, scaled and centred: it was {width}x{height}")
+    return pixels.round().to(torch.uint8), notes
+
+
+def _grey(image: Image.Image) -> tuple[Tensor, list[str]]:
+    """Float (H, W) of 0 to 255, and what was done."""
+    notes = []
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        alpha = np.asarray(image.getchannel("A"))
+        ink = np.asarray(image.convert("RGB").convert("L"))[alpha > 127]
+        # What is drawn decides which background shows it.
+        back = "white" if ink.size == 0 or ink.mean() < 128 else "black"
+        image = Image.alpha_composite(Image.new("RGBA", image.size, back), image).convert("RGB")
+        notes.append(f"laid on {back}: it was transparent")
+    if image.mode not in ("L", "1", "I", "I;16", "F"):
+        colours = np.asarray(image.convert("RGB")).astype(int)
+        if (np.abs(np.diff(colours, axis=2)) > 8).any():
+            notes.append("made grey: it was coloured")
+        image = image.convert("L")
+    pixels = torch.from_numpy(np.asarray(image).astype(np.float32))
+    if pixels.amax() > 255 or image.mode == "1":
+        pixels = pixels * (255 / max(float(pixels.amax()), 1e-6))
+    return pixels, notes
+
+
+def _centred(pixels: Tensor) -> Tensor:
+    """(H, W) -> (28, 28), as MNIST was made."""
+    low, high = pixels.amin(), pixels.amax()
+    pixels = ((pixels - low) / (high - low) - 0.15).clamp(min=0) / 0.85  # what is nearly background is background
+    rows, columns = pixels.amax(dim=1).nonzero().squeeze(1), pixels.amax(dim=0).nonzero().squeeze(1)
+    figure = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = BOX / max(figure.shape)
+    size = [max(1, round(side * scale)) for side in figure.shape]
+    small = F.interpolate(figure[None, None], size=size, mode="bilinear", antialias=True, align_corners=False)[0, 0]
+    small = small / small.amax() * 255
+    grid = torch.zeros(3 * SIDE, 3 * SIDE)
+    grid[SIDE : SIDE + size[0], SIDE : SIDE + size[1]] = small
+    mass = grid.sum()
+    middle = [(grid.sum(dim=1 - axis) * torch.arange(3.0 * SIDE)).sum() / mass for axis in (0, 1)]
+    top, left = (round(float(centre) - (SIDE - 1) / 2) for centre in middle)
+    return grid[top : top + SIDE, left : left + SIDE]
