@@ -142,7 +142,7 @@ def _ticks(ticker: Ticker, low: float, high: float) -> list[float]:
 
 def _numbers(ticks: Sequence[float]) -> list[str]:
     """The ticks with as many digits as tell them apart."""
-    for digits in range(3, 17):
+    for digits in range(6, 17):
         labels = [f"{tick:.{digits}g}" for tick in ticks]
         if len(set(labels)) == len(labels):
             break

@@ -252,7 +252,8 @@ def _curves(axes: Axes, metric: str, splits: dict[str, tuple[Sequence[int], Sequ
         finite.append(y[np.isfinite(y)])
         marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(x) <= 30 else {}
         colour = SPLIT_COLOURS.get(split) or next(spare)
-        label = f"{shorten(split, 16)} {last}".strip()
+        # Of many there is room for the names alone.
+        label = f"{shorten(split, 16)} {last}".strip() if len(splits) <= 3 else shorten(split, 12)
         dense: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.6} if len(x) < len(steps) else {"linewidth": 1.4}
         labels.append((f"— {label}", colour))
         axes.plot(x, y, color=colour, zorder=2 if split == "train" else 3, **dense, **marker)
