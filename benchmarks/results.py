@@ -1,6 +1,6 @@
 """Trains experiments with several seeds through the installed command and prints the table of docs/results.md.
 
-make results                                        all four, seeds 0 1 2
+make results                                        all, seeds 0 1 2
 .venv/bin/python benchmarks/results.py mnist_mlp --seeds 0 1
 """
 
@@ -22,12 +22,19 @@ METRICS = {
     "mnist_mlp": "test/accuracy",
     "mnist_lenet5": "test/accuracy",
     "mnist_cnn": "test/accuracy",
+    "mnist_speedrun": "test/accuracy",
+    "activations": "test/accuracy",
+    "one_neuron": "test/accuracy",
+    "tabular_classification": "test/roc_auc",
+    "tabular_regression": "test/rmse",
+    "recurrent_cells": "test/exact_match",
     "reverse_gru": "test/exact_match",
 }
+IN_ITS_UNIT = ("test/rmse",)  # the others are shares, shown in percent
 
 
 def train(name: str, seed: int, home: str) -> tuple[float, float]:
-    """The metric on the test set, in percent, and wall seconds from typing the command to its end."""
+    """The metric on the test set, in percent where it is a share, and wall seconds from typing the command to its end."""
     command = [str(Path(sys.executable).parent / "harness"), "train", name, "--seed", str(seed), "--json"]
     began = time.monotonic()
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "HARNESS_HOME": home})
@@ -35,7 +42,8 @@ def train(name: str, seed: int, home: str) -> tuple[float, float]:
     if result.returncode:
         raise SystemExit(f"{' '.join(command)} ended with status {result.returncode}")
     answer = json.loads(result.stdout.splitlines()[-1])
-    return 100 * answer["metrics"][METRICS[name]], seconds
+    value = answer["metrics"][METRICS[name]]
+    return value if METRICS[name] in IN_ITS_UNIT else 100 * value, seconds
 
 
 def main() -> None:
@@ -51,10 +59,11 @@ def main() -> None:
         for name in options.names:
             results = [train(name, seed, home) for seed in options.seeds]
             values, seconds = [value for value, _ in results], [second for _, second in results]
+            unit = "" if METRICS[name] in IN_ITS_UNIT else "%"
             spread = statistics.stdev(values) if len(values) > 1 else 0.0
             print(
                 f"| {name} | {METRICS[name]} | {' '.join(map(str, options.seeds))} | "
-                f"{statistics.mean(values):.2f}% ± {spread:.2f} | {' '.join(f'{value:.2f}' for value in values)} | "
+                f"{statistics.mean(values):.2f}{unit} ± {spread:.2f} | {' '.join(f'{value:.2f}' for value in values)} | "
                 f"{' '.join(f'{second:.0f}' for second in seconds)} |",
                 flush=True,
             )

@@ -13,6 +13,12 @@ FLOORS = [
     ("mnist_mlp", "test/accuracy", 0.982),
     ("mnist_lenet5", "test/accuracy", 0.989),
     ("mnist_cnn", "test/accuracy", 0.992),
+    ("mnist_speedrun", "test/accuracy", 0.987),
+    ("activations", "test/accuracy", 0.94),
+    ("one_neuron", "test/accuracy", 0.98),
+    ("tabular_classification", "test/roc_auc", 0.98),
+    ("tabular_regression", "test/r2", 0.2),
+    ("recurrent_cells", "test/token_accuracy", 0.4),
     ("reverse_gru", "test/exact_match", 0.995),
 ]
 
