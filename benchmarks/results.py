@@ -34,7 +34,7 @@ IN_ITS_UNIT = ("test/rmse",)  # the others are shares, shown in percent
 
 
 def train(name: str, seed: int, home: str) -> tuple[float, float]:
-    """The metric on the test set, in percent where it is a share, and wall seconds from typing the command to its end."""
+    """The metric on the test set, in percent if a share, and wall seconds from typing the command to its end."""
     command = [str(Path(sys.executable).parent / "harness"), "train", name, "--seed", str(seed), "--json"]
     began = time.monotonic()
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "HARNESS_HOME": home})
@@ -63,7 +63,8 @@ def main() -> None:
             spread = statistics.stdev(values) if len(values) > 1 else 0.0
             print(
                 f"| {name} | {METRICS[name]} | {' '.join(map(str, options.seeds))} | "
-                f"{statistics.mean(values):.2f}{unit} ± {spread:.2f} | {' '.join(f'{value:.2f}' for value in values)} | "
+                f"{statistics.mean(values):.2f}{unit} ± {spread:.2f} | "
+                f"{' '.join(f'{value:.2f}' for value in values)} | "
                 f"{' '.join(f'{second:.0f}' for second in seconds)} |",
                 flush=True,
             )
