@@ -94,7 +94,6 @@ class Tabular(pl.LightningDataModule):
             "input_scale": torch.where(scale > 0, scale, 1.0).tolist(),  # a feature that never changes
             "num_classes": None if self.class_names is None else len(self.class_names),
             "class_names": self.class_names,
-            "feature_names": self.feature_names,
         }
         if self.class_names is None:
             sizes |= {"target_mean": float(targets.mean()), "target_scale": float(targets.std(correction=0))}
@@ -197,7 +196,7 @@ def _moons(seed: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
 def _circles(seed: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import make_circles
 
-    return make_circles(MADE, noise=noise / 2, factor=0.4, random_state=seed)
+    return make_circles(MADE, noise=noise, factor=0.4, random_state=seed)
 
 
 def _blobs(seed: int, noise: float) -> tuple[np.ndarray, np.ndarray]:

@@ -31,7 +31,7 @@ def small(
 
 
 def quick(image_shape: Sequence[int], width: int, depth: int, dropout: float, outputs: int) -> list[nn.Module]:
-    """`small` whose first block is a 5x5 convolution that takes every other pixel: half the work."""
+    """`small` whose first block is a 5x5 convolution that takes every other pixel in place of pooling."""
     return small(image_shape, width, depth, dropout, outputs, quick=True)
 
 

@@ -19,7 +19,7 @@ class CNN(Supervised):
 
     Args:
         architecture: `small` is `depth` blocks of 3x3 convolution, max-pooling, batch normalization and ReLU,
-            then one fully connected layer; `quick` is the same with half the work. `lenet5`, `alexnet`, `vgg`
+            then one fully connected layer; `quick` starts with a convolution of stride 2. `lenet5`, `alexnet`, `vgg`
             and `resnet` are the published networks, scaled to small images: see
             `lightning_modules.architectures`.
         width: channels of the first block, >= 1; further blocks have multiples of it. lenet5 has its own.

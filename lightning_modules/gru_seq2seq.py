@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.optimizers import Optimizer, Schedule, check_optimizer, configure
-from lightning_modules.recurrent import CELLS, gradient_by_distance, hidden_size_for, open_gates
+from lightning_modules.recurrent import CELLS, gradient_by_distance, hidden_size_for, open_gates, parameters_of
 from lightning_modules.summed_metrics import SummedMetrics
 
 Cell = Literal["gru", "gru_cho", "lstm", "rnn"]
@@ -88,8 +88,9 @@ class GRUSeq2Seq(SummedMetrics):
             "schedule": schedule,
         }
         if num_parameters is not None:
-            hidden_size = hidden_size_for(
-                num_parameters // 2, cell, vocab_size, num_layers, lambda size: vocab_size * (size + 1) // 2 + 1
+            hidden_size = hidden_size_for(  # of encoder, decoder and output layer
+                num_parameters,
+                lambda size: 2 * parameters_of(cell, vocab_size, size, num_layers) + vocab_size * (size + 1),
             )
         options = {"num_layers": num_layers, "batch_first": True, "dropout": dropout if num_layers > 1 else 0.0}
         self.encoder = CELLS[cell](vocab_size, hidden_size, **options)

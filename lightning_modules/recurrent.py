@@ -1,7 +1,7 @@
 """Recurrent cells beside PyTorch's, and what they do to a gradient on its way back in time."""
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -68,24 +68,25 @@ CELLS: dict[str, type[nn.Module]] = {"gru": nn.GRU, "gru_cho": ChoGRU, "lstm": n
 GATES = {"gru": 3, "gru_cho": 3, "lstm": 4, "rnn": 1}
 
 
-def hidden_size_for(num_parameters: int, cell: str, input_size: int, num_layers: int, others: Any) -> int:
+def hidden_size_for(num_parameters: int, count: Callable[[int], int]) -> int:
     """The largest hidden size at which a model has at most so many parameters.
 
     Args:
-        others: hidden size -> the model's other parameters.
+        count: hidden size -> the model's parameters.
 
     Raises:
         ValueError: not even one unit fits.
     """
     size = 0
-    while _parameters(cell, input_size, size + 1, num_layers) + others(size + 1) <= num_parameters:
+    while count(size + 1) <= num_parameters:
         size += 1
     if size == 0:
         raise ValueError(f"num_parameters must allow for one unit at least, but got {num_parameters=}")
     return size
 
 
-def _parameters(cell: str, input_size: int, size: int, num_layers: int) -> int:
+def parameters_of(cell: str, input_size: int, size: int, num_layers: int) -> int:
+    """How many parameters stacked layers of a cell have."""
     biases = 1 if cell == "gru_cho" else 2
     layers = [input_size] + [size] * (num_layers - 1)
     return sum(GATES[cell] * size * (features + size + biases) for features in layers)

@@ -1,6 +1,7 @@
 """The steps, metrics and pictures that models share which turn one input into one answer."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -104,36 +105,35 @@ class Supervised(SummedMetrics):
         """
         training = self.training
         self.eval()
-        inputs, targets, outputs = _first(self, dataloader, PICTURED_SAMPLES)
+        seen = _look(self, dataloader)
         if isinstance(self.task, Classification):
-            pictures = self._pictures_of_classes(self.task, inputs, targets, outputs)
+            pictures = self._pictures_of_classes(self.task, seen)
         else:
-            pictures = {"predicted_against_true": {"truth": targets.tolist(), "predicted": outputs.squeeze(1).tolist()}}
+            truth, predicted = seen.targets.tolist(), seen.outputs.squeeze(1).tolist()
+            pictures = {"predicted_against_true": {"truth": truth, "predicted": predicted}}
         self.train(training)
         return pictures
 
-    def _pictures_of_classes(
-        self, task: Classification, inputs: Tensor, targets: Tensor, outputs: Tensor
-    ) -> dict[str, dict[str, Any]]:
-        probability = task.probabilities(outputs)  # (N, C)
-        predicted = probability.argmax(dim=1)
-        pairs = targets * task.num_classes + predicted
+    def _pictures_of_classes(self, task: Classification, seen: "_Seen") -> dict[str, dict[str, Any]]:
+        predicted = task.probabilities(seen.outputs).argmax(dim=1)  # (N,)
+        pairs = seen.targets * task.num_classes + predicted
         counts = torch.bincount(pairs, minlength=task.num_classes**2).view(task.num_classes, -1)
         pictures: dict[str, dict[str, Any]] = {
             "confusion_matrix": {"counts": counts.numpy(), "labels": task.class_names}
         }
-        wrong = (predicted != targets).nonzero().squeeze(1)
-        if inputs.dim() == 4 and len(wrong):
-            worst = wrong[probability[wrong, targets[wrong]].argsort(stable=True)[:WORST_MISTAKES]]
-            truth, taken = targets[worst], predicted[worst]
+        if seen.mistakes:
+            inputs, targets, outputs = (torch.stack(column) for column in zip(*seen.mistakes, strict=True))
+            probability = task.probabilities(outputs)  # (M, C)
+            taken, rows = probability.argmax(dim=1), torch.arange(len(targets))
             pictures["worst_mistakes"] = {
-                "images": _displayable(inputs[worst]).numpy(),
-                "truth": [task.class_names[index] for index in truth],
+                "images": _displayable(inputs).numpy(),
+                "truth": [task.class_names[index] for index in targets],
                 "predicted": [task.class_names[index] for index in taken],
-                "truth_probability": probability[worst, truth].tolist(),
-                "predicted_probability": probability[worst, taken].tolist(),
+                "truth_probability": probability[rows, targets].tolist(),
+                "predicted_probability": probability[rows, taken].tolist(),
             }
-        if inputs.dim() == 2 and inputs.shape[1] == 2:
+        if seen.points:
+            inputs = torch.cat(seen.points)
             low, high = inputs.amin(dim=0), inputs.amax(dim=0)
             margin = 0.1 * (high - low).clamp(min=1e-6)
             ranges = zip(low - margin, high + margin, strict=True)
@@ -145,26 +145,54 @@ class Supervised(SummedMetrics):
                 "up": up.numpy(),
                 "probabilities": of_points.numpy(),
                 "points": inputs.numpy(),
-                "classes": targets.numpy(),
+                "classes": seen.targets.numpy(),
                 "labels": task.class_names,
             }
         return pictures
 
 
-def _first(
-    module: Supervised, dataloader: Iterable[tuple[Tensor, Tensor]], count: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs, targets and float outputs, on the CPU, of a dataloader's batches up to so many samples or just over."""
-    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+@dataclass
+class _Seen:
+    """What a model said to some samples: of the inputs no more is kept than is shown.
+
+    Attributes:
+        targets: (N,).
+        outputs: float (N, outputs).
+        points: the inputs, batch by batch, where they are two features.
+        mistakes: input, target and outputs of the wrongly classified images, the least probable truth first.
+    """
+
+    targets: Tensor
+    outputs: Tensor
+    points: list[Tensor]
+    mistakes: list[tuple[Tensor, Tensor, Tensor]]
+
+
+def _look(module: Supervised, dataloader: Iterable[tuple[Tensor, Tensor]]) -> _Seen:
+    """Asks a model about PICTURED_SAMPLES samples of a dataloader or just over; all that it returns is on the CPU."""
+    task = module.task
+    said: list[tuple[Tensor, Tensor]] = []
+    points: list[Tensor] = []
+    mistakes: list[tuple[float, Tensor, Tensor, Tensor]] = []
     samples = 0
     for inputs, targets in dataloader:
-        outputs = module(inputs.to(module.device))
-        seen.append((inputs.cpu(), targets.cpu(), outputs.float().cpu()))
+        outputs, targets = module(inputs.to(module.device)).float().cpu(), targets.cpu()
+        said.append((targets, outputs))
+        if inputs.dim() == 2 and inputs.shape[1] == 2:
+            points.append(inputs.cpu())
+        if inputs.dim() == 4 and isinstance(task, Classification):
+            probability = task.probabilities(outputs)
+            wrong = (probability.argmax(dim=1) != targets).nonzero().squeeze(1)
+            of_truth = probability[wrong, targets[wrong]]
+            worst = of_truth.argsort(stable=True)[:WORST_MISTAKES]
+            wrong = wrong[worst]
+            rows = zip(of_truth[worst].tolist(), inputs[wrong].cpu(), targets[wrong], outputs[wrong], strict=True)
+            mistakes = sorted([*mistakes, *rows], key=lambda mistake: mistake[0])[:WORST_MISTAKES]
         samples += len(targets)
-        if samples >= count:
+        if samples >= PICTURED_SAMPLES:
             break
-    inputs, targets, outputs = (torch.cat(parts) for parts in zip(*seen, strict=True))
-    return inputs, targets, outputs
+    targets, outputs = (torch.cat(parts) for parts in zip(*said, strict=True))
+    return _Seen(targets, outputs, points, [mistake[1:] for mistake in mistakes])
 
 
 def _displayable(images: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
 class QuickText(Text):
     """One line of text that Pillow sets where the picture is made of pixels; matplotlib sets it everywhere else.
 
-    It takes a twentieth of the time: matplotlib (3.11) lays out and draws glyph by glyph in Python, and a
+    It takes a tenth of the time: matplotlib (3.11) lays out and draws glyph by glyph in Python, and a
     picture of a trial is mostly text.
     """
 
@@ -113,7 +113,7 @@ def tidy(axes: Axes) -> None:
 
 
 def graduate(axes: Axes, across: Ticker, up: Ticker) -> None:
-    """The same with ticks and their labels, for an axes whose curves are all drawn: in a quarter of the time.
+    """The same with ticks and their labels, for an axes whose curves are all drawn, in less time.
 
     Args:
         across, up: a matplotlib locator, or the ticks themselves.

@@ -32,6 +32,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from studies.databases import made_whole, sqlite_path
 from studies.messages import Event, Failed, Finished, Metrics, Resources, Started, Stopped
+from studies.nearest import nearest
 from studies.trouble import patiently
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -242,8 +243,6 @@ class Tracking:
         """
         names = {item.experiment_id: item.name for item in self._client.search_experiments()}
         if experiment is not None and experiment not in names.values():
-            from studies.nearest import nearest
-
             raise ValueError(f"unknown experiment {experiment}{nearest(experiment, names.values())}")
         chosen = {key: name for key, name in names.items() if experiment in (None, name)}
         return self._infos(chosen, f"tags.`harness.study` = '{study}'" if study else "", limit)
@@ -345,8 +344,6 @@ class Tracking:
             else:
                 found = self._client.get_model_version(name, version)
         except MlflowException as error:
-            from studies.nearest import nearest
-
             names = [item.name for item in self._client.search_registered_models()]
             what = f"{name}@{alias}" if alias is not None else f"{name}/{version}"
             raise ValueError(f"there is no registered model models:/{what}{nearest(name, names)}") from error

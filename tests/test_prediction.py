@@ -1,7 +1,6 @@
 import io
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from PIL import Image
 from datamodules import MNIST, Tabular, WordReversal
 from lightning_modules import CNN, MLP, GRUSeq2Seq
 from studies import asking, report
+from studies.components import build_datamodule, build_module, sizes_of
 from studies.home import Home
 from studies.messages import TrialSpec
 from studies.prediction import predict
@@ -66,9 +66,8 @@ def table(tmp_path: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     data = Tabular(dataset="moons")
     data.setup("fit")
-    sizes = {name: value for name, value in data.sizes.items() if name != "feature_names"}
     model = {"class_path": "lightning_modules.MLP", "init_args": {"hidden_sizes": [4], "output": "sigmoid"}}
-    module = MLP(hidden_sizes=[4], output="sigmoid", **sizes)
+    module = MLP(hidden_sizes=[4], output="sigmoid", **data.sizes)
     return trained(
         tmp_path, "bb02", module, model, {"class_path": "datamodules.Tabular", "init_args": {"dataset": "moons"}}
     )
@@ -212,10 +211,8 @@ def test_answers_are_printed_one_a_line(capsys: pytest.CaptureFixture[str]) -> N
     assert json.loads(capsys.readouterr().out)["predictions"] == rows
 
 
-def test_a_module_that_cannot_be_asked_says_so(words: dict[str, Any]) -> None:
-    spec = TrialSpec.load(Path(words["checkpoint"]).parent.parent / "spec.json")
-    experiment = {**spec.experiment, "data": {"class_path": "toy.ToyData", "init_args": {}}}
-    experiment["model"] = {"class_path": "toy.Toy", "init_args": {}}
-    module = replace(spec, experiment=experiment)
-    payload = {"experiment": module.experiment, "seed": 0, "checkpoint": words["checkpoint"], "items": ["a"]}
-    assert "error" in predict(payload)
+def test_a_module_or_datamodule_that_cannot_be_asked_says_so(tmp_path: Path) -> None:
+    sections = {"class_path": "toy.Toy", "init_args": {}}, {"class_path": "toy.ToyData", "init_args": {}}
+    module = build_module(sections[0], sizes_of(build_datamodule(sections[1], 0)))
+    payload = trained(tmp_path, "dd04", module, *sections)
+    assert predict({**payload, "items": ["a"]})["error"] == "ToyData has no method inputs, which predicting needs"

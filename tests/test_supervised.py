@@ -9,7 +9,7 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_modules.supervised import WORST_MISTAKES, Supervised
+from lightning_modules.supervised import WORST_MISTAKES, Supervised, _look
 from lightning_modules.tasks import Classification
 
 Batch = tuple[Tensor, Tensor]
@@ -204,6 +204,12 @@ def test_colour_images_are_shown_in_colour() -> None:
 
 def test_a_faultless_classifier_has_no_mistakes_to_show() -> None:
     assert set(Fixed().pictures([(digits([1]), torch.tensor([1]))])) == {"confusion_matrix"}
+
+
+def test_of_many_images_only_the_worst_stay_in_memory() -> None:
+    seen = _look(Linear(), batches([200] * 10))
+    assert len(seen.targets) == 2000
+    assert len(seen.mistakes) == WORST_MISTAKES and seen.points == []
 
 
 def test_pictures_look_at_a_bounded_number_of_samples_and_restore_the_mode() -> None:

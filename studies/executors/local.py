@@ -1,6 +1,6 @@
 """Runs trials on this machine, in processes forked from a warm server that has torch and Lightning loaded.
 
-A fork from the server costs some 65 ms; importing costs 15 s once, while the driver does other things. A
+A fork from the server costs some 20 ms; importing costs seconds once, while the driver does other things. A
 process per trial: nothing leaks from one into the next, and a crash is one trial's. The server is Python's own
 multiprocessing forkserver.
 """

@@ -11,7 +11,7 @@ import studies.rehearsal
 import studies.trial  # noqa: F401
 from studies import pictures, plots  # noqa: F401
 
-# Fonts are found and read, and matplotlib fills its caches, at the first picture: a third of a trial's drawing.
+# Fonts are found and read, and matplotlib fills its caches, at the first picture: do so once, for all trials.
 plots.confusion_matrix([[1, 0], [0, 1]], ["a", "b"]).savefig(io.BytesIO(), format="png")
 plots.learning_curves({"train/loss": ([1, 2], [1.0, 0.5])}).savefig(io.BytesIO(), format="png")
 
