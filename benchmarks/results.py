@@ -23,6 +23,8 @@ METRICS = {
     "mnist_lenet5": "test/accuracy",
     "mnist_cnn": "test/accuracy",
     "mnist_speedrun": "test/accuracy",
+    "mnist_segmentation": "test/mean_iou",
+    "mnist_detection": "test/map_50",
     "activations": "test/accuracy",
     "one_neuron": "test/accuracy",
     "tabular_classification": "test/roc_auc",

@@ -1,4 +1,4 @@
-"""Images from files, made like MNIST's: grey, light on dark, 28x28, the figure in the middle."""
+"""Images from files, made like MNIST's: grey, light on dark; one figure in the middle of 28x28, or a whole canvas."""
 
 from pathlib import Path
 
@@ -27,7 +27,47 @@ def read_figure(path: str | Path) -> tuple[Tensor, list[str]]:
     Raises:
         ValueError: in one line: there is no such file, it is no image, or the image is blank.
     """
-    path = Path(path)
+    pixels, notes = _light_on_dark(Path(path))
+    if pixels.shape != (SIDE, SIDE):
+        height, width = pixels.shape
+        pixels = _centred(pixels)
+        notes.append(f"cut to the figure, scaled and centred: it was {width}x{height}")
+    return pixels.round().to(torch.uint8), notes
+
+
+def read_canvas(path: str | Path, side: int) -> tuple[Tensor, list[str]]:
+    """Reads a canvas with any number of figures.
+
+    It is scaled down if it is larger than side x side, and laid in the middle of black if it is smaller.
+
+    Args:
+        path: PNG, JPEG or another format that Pillow reads.
+        side: pixels.
+
+    Returns:
+        uint8 (side, side), 0 is background; and a note on each thing that was done.
+
+    Raises:
+        ValueError: in one line: there is no such file, it is no image, or the image is blank.
+    """
+    pixels, notes = _light_on_dark(Path(path))
+    height, width = pixels.shape
+    if notes:  # of another make than MNIST: paper has a shade
+        pixels = _without_shade(pixels) * 255
+    if max(height, width) > side:
+        scale = side / max(height, width)
+        pixels = _scaled(pixels, [max(1, round(length * scale)) for length in (height, width)])
+        notes.append(f"scaled to {pixels.shape[1]}x{pixels.shape[0]}: it was {width}x{height}")
+    elif pixels.shape != (side, side):
+        notes.append(f"laid in the middle of {side}x{side}: it was {width}x{height}")
+    canvas = torch.zeros(side, side)
+    top, left = ((side - length) // 2 for length in pixels.shape)
+    canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    return canvas.round().to(torch.uint8), notes
+
+
+def _light_on_dark(path: Path) -> tuple[Tensor, list[str]]:
+    """Float (H, W) of 0 to 255 of an image file, its background dark, and what was done."""
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     try:
@@ -45,11 +85,7 @@ def read_figure(path: str | Path) -> tuple[Tensor, list[str]]:
         notes.append("inverted: it was dark on light")
     if pixels.amax() - pixels.amin() < 16:
         raise ValueError(f"{path} is blank: all its pixels are alike")
-    if pixels.shape != (SIDE, SIDE):
-        height, width = pixels.shape
-        pixels = _centred(pixels)
-        notes.append(f"cut to the figure, scaled and centred: it was {width}x{height}")
-    return pixels.round().to(torch.uint8), notes
+    return pixels, notes
 
 
 def _grey(image: Image.Image) -> tuple[Tensor, list[str]]:
@@ -76,13 +112,12 @@ def _grey(image: Image.Image) -> tuple[Tensor, list[str]]:
 
 def _centred(pixels: Tensor) -> Tensor:
     """(H, W) -> (28, 28), as MNIST was made."""
-    low, high = pixels.amin(), pixels.amax()
-    pixels = ((pixels - low) / (high - low) - 0.15).clamp(min=0) / 0.85  # what is nearly background is background
+    pixels = _without_shade(pixels)
     rows, columns = pixels.amax(dim=1).nonzero().squeeze(1), pixels.amax(dim=0).nonzero().squeeze(1)
     figure = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = BOX / max(figure.shape)
     size = [max(1, round(side * scale)) for side in figure.shape]
-    small = F.interpolate(figure[None, None], size=size, mode="bilinear", antialias=True, align_corners=False)[0, 0]
+    small = _scaled(figure, size)
     small = small / small.amax() * 255
     grid = torch.zeros(3 * SIDE, 3 * SIDE)
     grid[SIDE : SIDE + size[0], SIDE : SIDE + size[1]] = small
@@ -90,3 +125,13 @@ def _centred(pixels: Tensor) -> Tensor:
     middle = [(grid.sum(dim=1 - axis) * torch.arange(3.0 * SIDE)).sum() / mass for axis in (0, 1)]
     top, left = (round(float(centre) - (SIDE - 1) / 2) for centre in middle)
     return grid[top : top + SIDE, left : left + SIDE]
+
+
+def _without_shade(pixels: Tensor) -> Tensor:
+    """(H, W) from 0, what is nearly background included, to 1."""
+    low, high = pixels.amin(), pixels.amax()
+    return ((pixels - low) / (high - low) - 0.15).clamp(min=0) / 0.85
+
+
+def _scaled(pixels: Tensor, size: list[int]) -> Tensor:
+    return F.interpolate(pixels[None, None], size=size, mode="bilinear", antialias=True, align_corners=False)[0, 0]

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from studies import plots, task_plots
+from studies import canvas_plots, plots, task_plots
 from studies.nearest import nearest
 
 PICTURES = {
@@ -23,6 +23,8 @@ PICTURES = {
         task_plots.gradient_by_distance,
         task_plots.filters,
         task_plots.feature_maps,
+        canvas_plots.masked_canvases,
+        canvas_plots.boxed_canvases,
     )
 }
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from datamodules.image_files import read_figure
+from datamodules.image_files import read_canvas, read_figure
 
 
 def drawn(side: int = 28, shift: int = 0, size: int | None = None) -> Image.Image:
@@ -97,3 +97,35 @@ def test_a_truncated_image_is_one_line(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:600])
     with pytest.raises(ValueError, match="no image that can be read"):
         read_figure(path)
+
+
+def test_a_canvas_keeps_all_its_figures_where_they_are(tmp_path: Path) -> None:
+    canvas = Image.new("L", (64, 64), 0)
+    for corner in ((3, 40), (30, 5)):
+        canvas.paste(drawn(), corner)
+    pixels, notes = read_canvas(saved(tmp_path, canvas), 64)
+    assert notes == [] and np.array_equal(pixels.numpy(), np.asarray(canvas))
+
+    ink = Image.eval(canvas.resize((256, 256), Image.Resampling.NEAREST), lambda value: 230 - value * 210 // 255)
+    pixels, notes = read_canvas(saved(tmp_path, ink, "photo.png"), 64)
+    assert [note.split(":")[0] for note in notes] == ["inverted", "scaled to 64x64"]
+    assert ((pixels > 127).numpy() == (np.asarray(canvas) > 127)).mean() > 0.99
+    assert pixels.median() == 0, "the paper's shade is gone"
+
+
+def test_a_canvas_of_another_shape_is_fitted_in(tmp_path: Path) -> None:
+    pixels, notes = read_canvas(saved(tmp_path, drawn(28)), 64)
+    assert notes == ["laid in the middle of 64x64: it was 28x28"]
+    assert np.array_equal(pixels[18:46, 18:46].numpy(), np.asarray(drawn(28)))
+    wide = Image.new("L", (200, 50), 0)
+    wide.paste(255, (20, 10, 40, 40))
+    pixels, notes = read_canvas(saved(tmp_path, wide, "wide.png"), 64)
+    assert notes == ["scaled to 64x16: it was 200x50"]
+    assert pixels[:24].max() == 0 and pixels[40:].max() == 0 and pixels[24:40].max() > 200
+
+
+def test_a_canvas_that_is_none_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is blank"):
+        read_canvas(saved(tmp_path, Image.new("L", (64, 64), 9)), 64)
+    with pytest.raises(ValueError, match="there is no file"):
+        read_canvas(tmp_path / "nothing.png", 64)

@@ -14,6 +14,8 @@ FLOORS = [
     ("mnist_lenet5", "test/accuracy", 0.989),
     ("mnist_cnn", "test/accuracy", 0.992),
     ("mnist_speedrun", "test/accuracy", 0.987),
+    ("mnist_segmentation", "test/mean_iou", 0.85),
+    ("mnist_detection", "test/map_50", 0.85),
     ("activations", "test/accuracy", 0.94),
     ("one_neuron", "test/accuracy", 0.98),
     ("tabular_classification", "test/roc_auc", 0.98),
