@@ -1,69 +1,22 @@
-import gzip
-import hashlib
-import logging
-import os
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import pytorch_lightning as pl
+import tiny_mnist
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_lightning.callbacks import ModelCheckpoint
+from tiny_mnist import FILES, TEST, TRAIN, write
 
-from datamodules import mnist
-from datamodules.mnist import MNIST, DataUnavailable, augmented, fetch, normalized
+from datamodules.mnist import MNIST, DataUnavailable, augmented, normalized
 from lightning_modules import MLP
-
-TRAIN, TEST = 40, 12
-Source = Callable[[Path, Path], Path]
-
-
-def idx_files() -> dict[str, bytes]:
-    """The four files in IDX format, with a few random images."""
-    random = np.random.default_rng(0)
-    files = {}
-    for split, count in (("train", TRAIN), ("t10k", TEST)):
-        images = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        labels = np.arange(count, dtype=np.uint8) % 10
-        header = np.array([0x0803, count, 28, 28], dtype=">i4").tobytes()
-        files[f"{split}-images-idx3-ubyte"] = header + images.tobytes()
-        header = np.array([0x0801, count], dtype=">i4").tobytes()
-        files[f"{split}-labels-idx1-ubyte"] = header + labels.tobytes()
-    return files
-
-
-FILES = idx_files()
 
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MNIST consists of the tiny files, and only what a test offers is a source of them."""
-    monkeypatch.setattr(mnist, "TRAINING_IMAGES", TRAIN)
-    monkeypatch.setattr(mnist, "SHA256", {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()})
-    monkeypatch.setattr(mnist, "SOURCES", {".gz files in that folder": mnist._unpack})
-
-
-def offer(monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes], calls: list[Path]) -> None:
-    def source(raw: Path, folder: Path) -> Path:
-        calls.append(folder)
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-        return folder
-
-    monkeypatch.setitem(mnist.SOURCES, "a test's source", source)
-
-
-def write(root: Path, files: dict[str, bytes]) -> Path:
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name, content in files.items():
-        (raw / name).write_bytes(content)
-    return raw
+    tiny_mnist.use(monkeypatch)
 
 
 def ready(root: Path, stage: str = "fit", **arguments: Any) -> MNIST:
@@ -246,143 +199,6 @@ def test_augmentation_moves_each_image_by_a_few_pixels_at_most() -> None:
 
 
 # Fetching
-
-
-def test_genuine_files_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = write(tmp_path, FILES)
-    calls: list[Path] = []
-    offer(monkeypatch, FILES, calls)
-    fetch(tmp_path)
-
-    assert calls == []
-    assert {path.name for path in raw.iterdir()} == set(FILES)
-
-
-def test_missing_files_are_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Path] = []
-    offer(monkeypatch, FILES, calls)
-    fetch(tmp_path)
-    fetch(tmp_path)
-
-    assert len(calls) == 1
-    raw = tmp_path / "MNIST" / "raw"
-    assert {name: (raw / name).read_bytes() for name in FILES} == FILES
-    assert {path.name for path in raw.iterdir()} == {*FILES, ".lock"}  # nothing half-done is left
-
-
-def test_compressed_files_are_unpacked(tmp_path: Path) -> None:
-    raw = write(tmp_path, {f"{name}.gz": gzip.compress(content) for name, content in FILES.items()})
-    fetch(tmp_path)
-
-    assert {name: (raw / name).read_bytes() for name in FILES} == FILES
-
-
-def test_a_file_is_read_for_its_checksum_once_and_again_when_it_has_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    raw, name, read = write(tmp_path, FILES), "t10k-labels-idx1-ubyte", []
-    checksum = mnist._sha256
-    monkeypatch.setattr(mnist, "_sha256", lambda path: read.append(path.name) or checksum(path))
-    fetch(tmp_path)
-    fetch(tmp_path)
-    assert len(read) == 8, "files so new that their times may not tell are read each time"
-
-    monkeypatch.setattr(mnist, "SETTLED", -1)
-    fetch(tmp_path)
-    read.clear()
-    fetch(tmp_path)
-    assert read == []
-
-    before = (raw / name).stat()
-    (raw / name).write_bytes(FILES[name][:-1] + b"!")
-    os.utime(raw / name, ns=(before.st_atime_ns, before.st_mtime_ns))
-    offer(monkeypatch, FILES, [])
-    fetch(tmp_path)
-    assert (raw / name).read_bytes() == FILES[name], "same size, same time of writing, and yet it was seen"
-
-    (raw / mnist.CHECKED).write_text("[half a li")
-    read.clear()
-    fetch(tmp_path)
-    assert sorted(read) == sorted(FILES)
-
-
-@pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: content[:-1] + b"!"])
-def test_a_corrupt_file_is_named_moved_aside_and_fetched_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, damage: Any
-) -> None:
-    name = "t10k-labels-idx1-ubyte"
-    raw = write(tmp_path, {**FILES, name: damage(FILES[name])})
-    calls: list[Path] = []
-    offer(monkeypatch, FILES, calls)
-    with caplog.at_level(logging.WARNING):
-        fetch(tmp_path)
-
-    assert (raw / name).read_bytes() == FILES[name]
-    assert (raw / f"{name}.corrupt").read_bytes() == damage(FILES[name])
-    assert len(calls) == 1
-    warnings = [record.getMessage() for record in caplog.records if "corrupt" in record.getMessage()]
-    assert len(warnings) == 1 and name in warnings[0]
-
-
-def test_a_source_that_fails_or_lies_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(raw: Path, folder: Path) -> Path:
-        raise OSError("no route")
-
-    monkeypatch.setitem(mnist.SOURCES, "broken", broken)
-    monkeypatch.setitem(mnist.SOURCES, "lying", lambda raw, folder: folder)
-    calls: list[Path] = []
-    offer(monkeypatch, FILES, calls)
-    fetch(tmp_path)
-
-    assert len(calls) == 1
-
-
-def test_nothing_to_be_had_is_one_line_that_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "train-images-idx3-ubyte"
-    calls: list[Path] = []
-    offer(monkeypatch, {**FILES, name: b"not it"}, calls)
-    with pytest.raises(DataUnavailable) as caught:
-        fetch(tmp_path)
-
-    message = str(caught.value)
-    assert len(calls) == 1
-    assert "\n" not in message
-    for part in (name, "HARNESS_DATA", "a test's source", str(tmp_path / "MNIST" / "raw")):
-        assert part in message
-    raw = tmp_path / "MNIST" / "raw"
-    assert {path.name for path in raw.iterdir()} == {*FILES, ".lock"} - {name}
-
-
-def test_a_folder_that_cannot_be_written_is_one_line_that_helps(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(DataUnavailable, match=r"cannot be written.*HARNESS_DATA") as caught:
-        fetch(tmp_path / "file")
-
-    assert "\n" not in str(caught.value)
-
-
-def test_of_several_that_come_at_once_one_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # flock works between open files, so threads show what processes would do.
-    calls: list[Path] = []
-    offer(monkeypatch, FILES, calls)
-    together = threading.Barrier(4)
-    failures: list[BaseException] = []
-
-    def come() -> None:
-        together.wait()
-        try:
-            fetch(tmp_path)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=come) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert failures == []
-    assert len(calls) == 1
 
 
 def test_an_image_file_that_was_never_fetched_is_not_read(tmp_path: Path) -> None:
