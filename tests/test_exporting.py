@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,6 @@ def test_a_file_is_written_under_its_experiment_and_run(model: str, tmp_path: Pa
 
 
 def _umask() -> int:
-    import os
-
     mask = os.umask(0)
     os.umask(mask)
     return mask
