@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_modules import CNN, MLP, GRUSeq2Seq
 from studies.formats import WRITERS, input_name, output_names
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:contextlib")  # of torch's own cells
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, about its own cells and layouts
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "MLP": {"hidden_sizes": [4], "batch_norm": True, "input_shape": [5], "num_classes": 3},
     "CNN": {"width": 2, "depth": 2, "image_shape": [1, 8, 8]},
