@@ -130,6 +130,10 @@ class GRUSeq2Seq(SummedMetrics):
 
     def _encode_step_by_step(self, source: Tensor, lengths: Tensor) -> State:
         """The same state, at more cost: a row that has ended keeps the state it had."""
+        if torch.compiler.is_exporting():  # the steps are written out one by one: as many for sources of any length
+            torch._check(source.shape[1] <= self.max_length)
+            padding = torch.full_like(source[:, :1], self.pad_id).expand(-1, self.max_length)
+            source = torch.cat([source, padding], dim=1)[:, : self.max_length]
         inputs = self._one_hot(source)  # (B, S, V)
         _, state = self.encoder(inputs[:, :1])
         for t in range(1, source.shape[1]):

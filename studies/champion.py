@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from studies.examples import example_of, validation_inputs, variable_dimensions
 from studies.messages import TrialSpec, better
 from studies.tracking import Tracking
 from studies.trial import prepare_trained
@@ -65,7 +66,7 @@ def _publish(
             if not test.items() <= tracking.run(run_id).metrics.items():  # one who died here may have logged them
                 tracking.log_metrics(run_id, test, step)
 
-        example = next(iter(datamodule.val_dataloader()))[0][:2].cpu()
+        example = example_of(validation_inputs(datamodule))
         module = module.cpu().eval()
         module.trainer = None  # type: ignore[assignment]  # an exported program has no trainer
         tags = {"harness.study": study, "harness.run_id": trial.run_id, "harness.metric": metric}
@@ -74,7 +75,8 @@ def _publish(
         version = tracking.version_of(model_name, tags)
         if version is None:
             with torch.no_grad():
-                version = tracking.publish_model(parent, module, example, model_name, requirements, tags)
+                variable = variable_dimensions(example)
+                version = tracking.publish_model(parent, module, example, variable, model_name, requirements, tags)
     note = f"model {model_name} version {version} is models:/{model_name}@champion"
     if _stays(champion, study, metric, direction, value):
         note = f"model {model_name} version {version} is registered; another study's champion is better and stays"

@@ -205,6 +205,12 @@ def _predict(options: argparse.Namespace, overrides: dict[str, str], argv: list[
     return report.predicted(asking.ask(options.model, options.inputs), options.json)
 
 
+def _export(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
+    from studies import exporting, report
+
+    return report.exported(exporting.export(options.model, options.format, options.output), options.json)
+
+
 def _doctor(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
     from studies import report
 
@@ -227,6 +233,7 @@ COMMANDS = {
     "runs": _runs,
     "compare": _compare,
     "predict": _predict,
+    "export": _export,
     "doctor": _doctor,
     "ui": _ui,
 }

@@ -23,11 +23,7 @@ from studies.provenance import Provenance
 from studies.record import Ending
 from studies.space import Choice, Range
 from studies.tracking_queue import TrackingQueue
-from studies.trouble import StorageFailed, disk_is_full, in_one_line, passes
-
-
-class WorkFailed(Exception):
-    """The work itself failed (exit 1), as opposed to bad input (ValueError, exit 2)."""
+from studies.trouble import StorageFailed, WorkFailed, disk_is_full, in_one_line, passes
 
 
 @dataclass

@@ -104,6 +104,15 @@ def build_parser() -> Parser:
     )
     predict.add_argument("inputs", metavar="INPUT", nargs="*", help="files or words (default: one a line from stdin)")
 
+    export = command("export", "write a trained model to a file for other programs, and check the file")
+    export.add_argument(
+        "model", metavar="MODEL", help="run id or its beginning, path of a checkpoint, or models:/NAME@champion"
+    )
+    export.add_argument(
+        "--format", required=True, help="onnx | pt2 (torch.export) | safetensors (the weights, for the module's source)"
+    )
+    export.add_argument("--output", metavar="PATH", help="file to write (default: ./EXPERIMENT-RUN.FORMAT)")
+
     doctor = command("doctor", "compare databases, runs, trials, files and processes; exit 1 where they disagree")
     doctor.add_argument("--fix", action="store_true", help="mend what is found; no result is deleted")
     doctor.add_argument("--storage", metavar="URL", help="Optuna's database (default: mlruns/optuna.db)")

@@ -49,6 +49,51 @@ def predicted(answer: dict[str, Any], as_json: bool) -> int:
     return 0
 
 
+def exported(answer: dict[str, Any], as_json: bool) -> int:
+    """Prints what was written, what it takes and gives, how it was checked, and how to use it."""
+    if as_json:
+        _print_json(answer)
+        return 0
+    print(f"file    {_short(answer['path'])}  {answer['bytes'] / 1e6:.3g} MB")
+    most = "".join(f", {name} at most {size}" for name, size in answer["at_most"].items())
+    for kind in ("inputs", "outputs"):
+        for item in answer[kind]:
+            shape = ", ".join(map(str, item["shape"])) + ("," if len(item["shape"]) == 1 else "")
+            said = most if kind == "inputs" else ""
+            print(f"{kind[:-1]:7s} {item['name']} {item['dtype']} ({shape}){said}")
+    check = answer["check"]
+    batches = " and ".join(", ".join(map(str, check["batches"])).rsplit(", ", 1))
+    lengths = "" if check["lengths"] is None else ", lengths {} to {}".format(*check["lengths"])
+    found = f"largest difference {check['largest_difference']:.1e} (tolerance {check['tolerance']:.0e})"
+    found = found if check["tolerance"] else "all outputs are equal"
+    print(f"checked on {check['inputs']} real inputs, batches of {batches}{lengths}: {found}\n")
+    for line in usage(answer):
+        print(f"    {line}")
+    return 0
+
+
+def usage(answer: dict[str, Any]) -> list[str]:
+    """Lines of Python that ask what was exported."""
+    name, path = answer["inputs"][0]["name"], answer["path"]
+    outputs = ", ".join(item["name"] for item in answer["outputs"])
+    if answer["format"] == "onnx":
+        one = f"({outputs},)" if len(answer["outputs"]) == 1 else outputs
+        return [
+            "import onnxruntime",
+            f"session = onnxruntime.InferenceSession({path!r})",
+            f'{one} = session.run(None, {{"{name}": {name}}})  # NumPy arrays',
+        ]
+    if answer["format"] == "pt2":
+        return ["import torch", f"model = torch.export.load({path!r}).module()", f"output = model({name})  # tensors"]
+    package = answer["class_path"].rpartition(".")[0]
+    return [
+        f"import json, safetensors.torch, {package}",
+        f'said = safetensors.safe_open({path!r}, "pt").metadata()  # how the module was built',
+        f'module = {answer["class_path"]}(**json.loads(said["init_args"])).eval()',
+        f"safetensors.torch.load_model(module, {path!r})",
+    ]
+
+
 def studied(result: Result, as_json: bool) -> int:
     """Prints what `harness study` came to; returns the exit status."""
     fields = result.fields

@@ -12,7 +12,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -298,24 +298,40 @@ class Tracking:
     # -- models --------------------------------------------------------------------------------------------
 
     def publish_model(
-        self, run_id: str, module: Any, example: Any, name: str, requirements: list[str], tags: Mapping[str, str]
+        self,
+        run_id: str,
+        module: Any,
+        example: Any,
+        variable: Collection[int],
+        name: str,
+        requirements: list[str],
+        tags: Mapping[str, str],
     ) -> int:
         """Logs a module to a run, registers it as the next version of a model and returns that version.
 
         It is stored as an exported program (pt2), not as a pickle, with its signature and an input example.
         Needs torch: it is called in a trial process, never in the driver.
+
+        Args:
+            example: inputs of two rows.
+            variable: dimensions of the inputs whose size may change.
         """
         import mlflow.pytorch
         from mlflow.models import infer_signature
+        from mlflow.types import Schema, TensorSpec
 
         output = module(example).numpy(force=True)
         inputs = example.numpy(force=True)
+        # -1 is what MLflow exports as variable, and what it lets pass when the model is served.
+        shape = tuple(-1 if dim in variable else size for dim, size in enumerate(inputs.shape))
+        signature = infer_signature(inputs, output)
+        signature.inputs = Schema([TensorSpec(inputs.dtype, shape)])
         with _global_uri(self.uri), mlflow.start_run(run_id=run_id):
             info = mlflow.pytorch.log_model(
                 module,
                 name="model",
                 registered_model_name=name,
-                signature=infer_signature(inputs, output),
+                signature=signature,
                 input_example=inputs,
                 pip_requirements=requirements,
                 await_registration_for=None,

@@ -54,6 +54,14 @@ def find(model: str, home: Home, scratch: Path) -> Trained:
     return _of_run(folders[0].parent.name if folders else model, home, scratch)
 
 
+def experiment_of(trained: Trained, home: Home) -> str:
+    """Name of a model's experiment, or of its class in small letters where no database knows its run."""
+    try:
+        return str(_tracking(home).run(trained.run_id).experiment)
+    except ValueError:
+        return str(trained.experiment["model"]["class_path"]).rpartition(".")[2].lower()
+
+
 def _of_checkpoint(path: Path) -> Trained:
     if not path.is_file():
         raise ValueError(f"there is no checkpoint {path}")

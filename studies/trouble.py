@@ -30,6 +30,10 @@ _PASSING = re.compile(
 _GOES_AWAY = (ConnectionError, TimeoutError, http.client.IncompleteRead, http.client.BadStatusLine)
 
 
+class WorkFailed(Exception):
+    """The work itself failed (exit 1), as opposed to bad input (ValueError, exit 2)."""
+
+
 class StorageFailed(Exception):
     """A disk, database or server cannot be written (exit 1). What was said so far stays in the event logs."""
 

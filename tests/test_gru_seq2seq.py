@@ -91,11 +91,18 @@ def test_exact_match_is_every_character_and_the_end() -> None:
     assert compare(written[:, :2], target, pad_id=0)[1].tolist() == [False, True, False, False]
 
 
-def test_export_with_any_batch_size() -> None:
-    module = model()
-    source = ids("abcde", "fa", "h")
-    program = export(module, (source[:2],), dynamic_shapes={"source": {0: Dim("batch", min=1, max=64)}})
-    assert torch.equal(program.module()(source), module(source))
+@pytest.mark.filterwarnings("ignore::UserWarning:contextlib")  # of torch's own cells
+@pytest.mark.parametrize("cell", ["gru", "gru_cho", "lstm", "rnn"])
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_export_with_any_batch_size_and_length(cell: str, num_layers: int) -> None:
+    module = model(cell=cell, num_layers=num_layers, hidden_size=3, max_length=3)
+    shapes = {"source": {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}}
+    exported = export(module, (ids("abc", "fa", length=3),), dynamic_shapes=shapes).module()
+    for words in (["h"], ["b", "f", "g", "a"], ["ab", "c"], ["abc", "fa", "h"], ["gh", "c", "a", "b", "de"]):
+        source = ids(*words, length=max(map(len, words)))
+        assert torch.equal(exported(source), module(source))
+    with pytest.raises(AssertionError, match="<= 3"):
+        exported(ids("abcd", length=4))
 
 
 def test_it_learns_to_reverse(tmp_path: Path) -> None:

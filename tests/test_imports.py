@@ -85,6 +85,10 @@ ALLOWED = {
     "trained": {"checkpoint_files", "home", "messages", "tracking"},
     "asking": {"display", "executors.local", "home", "trained"},
     "prediction": {"components", "trial"},
+    "exporting": {"display", "executors.local", "experiment", "home", "temporary", "trained", "trouble"},
+    "export": {"components", "examples", "formats", "prediction"},
+    "formats": {"components", "examples"},
+    "examples": {"components"},
     "tables": set(),
     "display": {"tables"},
 }

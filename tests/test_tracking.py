@@ -1,12 +1,15 @@
 import json
 from pathlib import Path
 
+import mlflow
 import pytest
+import torch
 from mlflow import MlflowClient
 from mlflow.entities import FileInfo
 
+from lightning_modules import GRUSeq2Seq
 from studies.messages import Failed, Finished, Metrics, Resources, Started
-from studies.tracking import PARAM_LENGTH, Tracking, param_text
+from studies.tracking import PARAM_LENGTH, Tracking, _global_uri, param_text
 
 
 @pytest.fixture
@@ -130,3 +133,22 @@ def test_param_text() -> None:
     assert param_text([1, 2]) == "[1, 2]"
     assert param_text(1e-3) == "0.001"
     assert len(param_text("x" * 9000)) == PARAM_LENGTH
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:contextlib")  # of torch's own cells
+def test_a_published_model_takes_what_was_said_to_be_variable(tracking: Tracking) -> None:
+    torch.manual_seed(0)
+    module = GRUSeq2Seq(hidden_size=3, vocab_size=6, max_length=3).eval()
+    run_id = tracking.start(tracking.experiment("mine"), "study", {}, {})
+    example = torch.randint(3, 6, (2, 3))
+    with torch.no_grad():
+        version = tracking.publish_model(
+            run_id, module, example, {0: "batch", 1: "length"}, "mine", ["torch"], {"a": "b"}
+        )
+    assert tracking.version_of("mine", {"a": "b"}) == version == 1
+    with _global_uri(tracking.uri):
+        published = mlflow.pyfunc.load_model("models:/mine/1")
+    assert published.metadata.signature.inputs.inputs[0].shape == (-1, -1)
+    for rows, length in ((1, 1), (2, 3), (5, 2)):
+        source = torch.randint(3, 6, (rows, length))
+        assert published.predict(source.numpy()).tolist() == module(source).tolist()

@@ -1,0 +1,43 @@
+"""What a module is shown when it is written to a file: inputs from the validation set, and which sizes may change."""
+
+from __future__ import annotations
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from studies.components import sizes_of
+
+ROWS = 2  # of an example: torch.export takes a size of 1 for a constant
+
+
+def validation_inputs(datamodule: LightningDataModule) -> Tensor:
+    """The first validation batch's inputs (B, ...), on the CPU; sets the data up.
+
+    Raises:
+        ValueError: in one line: batches are not (inputs, targets), or inputs are no tensor.
+    """
+    if not sizes_of(datamodule):  # which sets up whoever has them
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+    batch = next(iter(datamodule.val_dataloader()))
+    inputs = batch[0] if isinstance(batch, tuple | list) else batch
+    if not isinstance(inputs, Tensor):
+        raise ValueError(f"{type(datamodule).__name__}'s inputs must be one tensor, but got {type(inputs).__name__}")
+    return inputs.cpu()
+
+
+def example_of(inputs: Tensor) -> Tensor:
+    """Two rows of some inputs (B, ...), B >= 1; if there is but one, twice that."""
+    return inputs[torch.arange(ROWS) % len(inputs)]
+
+
+def variable_dimensions(example: Tensor) -> dict[int, str]:
+    """Which dimensions of a module's inputs may have another size, and what they are called.
+
+    The batch's always; the length, too, of sequences of ids: integers (B, S).
+    """
+    names = {0: "batch"}
+    if example.dim() == 2 and not (example.is_floating_point() or example.is_complex()):
+        names[1] = "length"
+    return names
