@@ -94,6 +94,9 @@ def _grey(image: Image.Image) -> tuple[Tensor, list[str]]:
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         alpha = np.asarray(image.getchannel("A"))
+        if alpha.min() == 255:
+            image = image.convert("RGB")
+    if image.mode == "RGBA":
         ink = np.asarray(image.convert("RGB").convert("L"))[alpha > 127]
         # What is drawn decides which background shows it.
         back = "white" if ink.size == 0 or ink.mean() < 128 else "black"

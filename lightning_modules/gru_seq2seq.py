@@ -189,7 +189,13 @@ class GRUSeq2Seq(SummedMetrics):
 
     @torch.no_grad()
     def answers(self, inputs: Tensor) -> list[dict[str, Any]]:
-        """What the model writes for each source (B, S): `answer`, and the `probability` it gives that very word."""
+        """What the model writes for each source (B, S).
+
+        Returns:
+            For each: `answer`, a word; `probability`, which the model gives that very word; and `letters`, each
+            `letter` with its own `probability`, given those before it. The last is "", the word's end, if the
+            model wrote one; so the letters make the word, and their probabilities multiply to its own.
+        """
         training = self.training
         self.eval()
         inputs = inputs.to(self.device)
@@ -198,9 +204,16 @@ class GRUSeq2Seq(SummedMetrics):
         likely = self.decode(self.encode(inputs), written).log_softmax(dim=2)
         likely = likely.gather(2, written[..., None]).squeeze(2).masked_fill(written == self.pad_id, 0.0)
         self.train(training)
-        words = [self._spell(ids) for ids in written.cpu()]
-        probabilities = likely.sum(dim=1).exp().tolist()
-        return [{"answer": word, "probability": share} for word, share in zip(words, probabilities, strict=True)]
+        answers = []
+        for ids, shares, share in zip(written.cpu(), likely.exp().tolist(), likely.sum(dim=1).exp(), strict=True):
+            ended = (ids == self.end_id).nonzero()
+            length = int(ended[0]) + 1 if len(ended) else len(ids)
+            letters = [
+                {"letter": self._spell(ids[t : t + 1]), "probability": probability}
+                for t, probability in enumerate(shares[:length])
+            ]
+            answers.append({"answer": self._spell(ids), "probability": float(share), "letters": letters})
+        return answers
 
     @torch.no_grad()
     def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:

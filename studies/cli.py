@@ -211,6 +211,12 @@ def _export(options: argparse.Namespace, overrides: dict[str, str], argv: list[s
     return report.exported(exporting.export(options.model, options.format, options.output), options.json)
 
 
+def _demo(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
+    from studies import report
+
+    return report.demo(options.model, options.host, options.port, not options.no_open, options.json)
+
+
 def _doctor(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
     from studies import report
 
@@ -234,6 +240,7 @@ COMMANDS = {
     "compare": _compare,
     "predict": _predict,
     "export": _export,
+    "demo": _demo,
     "doctor": _doctor,
     "ui": _ui,
 }

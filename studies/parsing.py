@@ -113,6 +113,16 @@ def build_parser() -> Parser:
     )
     export.add_argument("--output", metavar="PATH", help="file to write (default: ./EXPERIMENT-RUN.FORMAT)")
 
+    demo = command("demo", "draw a digit or type a word on a page, and watch trained models answer")
+    demo.add_argument(
+        "model", metavar="MODEL", nargs="?", help="as for predict (default: the newest for drawings, and for words)"
+    )
+    demo.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
+    )
+    demo.add_argument("--port", type=int, help="port (default: 8000, or a free one)")
+    demo.add_argument("--no-open", action="store_true", help="only print the address")
+
     doctor = command("doctor", "compare databases, runs, trials, files and processes; exit 1 where they disagree")
     doctor.add_argument("--fix", action="store_true", help="mend what is found; no result is deleted")
     doctor.add_argument("--storage", metavar="URL", help="Optuna's database (default: mlruns/optuna.db)")

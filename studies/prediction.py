@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,40 @@ def predict(payload: dict[str, Any]) -> dict[str, Any]:
         `probabilities`; or `error` (one line).
     """
     try:
-        module, datamodule = restore(payload)
-        for name, item in (("inputs", datamodule), ("answers", module)):
-            if not hasattr(item, name):
-                raise ValueError(f"{type(item).__name__} has no method {name}, which predicting needs")
-        batch, names, notes = datamodule.inputs(payload["items"])  # type: ignore[attr-defined]
-        answers = module.answers(batch)  # type: ignore[operator]
-    except (ValueError, OSError) as error:
-        return {"error": " ".join(str(error).split())}
+        _, predictions = ask(*restore(payload), payload["items"])
     except Exception as error:
-        traceback.print_exc()
-        return {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
-    rows = zip(names, notes, answers, strict=True)
-    return {"predictions": [{"input": name, "notes": said, **answer} for name, said, answer in rows]}
+        return {"error": in_a_line(error)}
+    return {"predictions": predictions}
+
+
+def ask(
+    module: LightningModule, datamodule: LightningDataModule, items: Sequence[str]
+) -> tuple[Any, list[dict[str, Any]]]:
+    """The batch that a datamodule makes of some items, and what a module says to each.
+
+    Raises:
+        ValueError: in one line: an item cannot be read, or one of the two cannot be asked.
+    """
+    check(module, datamodule)
+    batch, names, notes = datamodule.inputs(items)  # type: ignore[attr-defined]
+    rows = zip(names, notes, module.answers(batch), strict=True)  # type: ignore[operator]
+    return batch, [{"input": name, "notes": said, **answer} for name, said, answer in rows]
+
+
+def check(module: LightningModule, datamodule: LightningDataModule) -> None:
+    """Raises a ValueError if one of the two cannot be asked."""
+    for name, item in (("inputs", datamodule), ("answers", module)):
+        if not hasattr(item, name):
+            raise ValueError(f"{type(item).__name__} has no method {name}, which predicting needs")
+
+
+def in_a_line(error: Exception) -> str:
+    """What went wrong, for the one who asked; the traceback of what nobody foresaw goes to stderr."""
+    line = " ".join(str(error).split())
+    if isinstance(error, (ValueError, OSError)):
+        return line
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {line}"
 
 
 def restore(payload: dict[str, Any]) -> tuple[LightningModule, LightningDataModule]:

@@ -239,6 +239,16 @@ def ui(experiment: str | None, host: str, port: int | None, open_browser: bool, 
     )
 
 
+def demo(model: str | None, host: str, port: int | None, open_browser: bool, as_json: bool) -> int:
+    """`harness demo`."""
+    from studies.demo import demo as serve
+
+    def announce(url: str, run_ids: list[str]) -> None:
+        print(json.dumps({"url": url, "run_ids": run_ids}) if as_json else url, flush=True)
+
+    return serve(model, host, port, open_browser, announce)
+
+
 def _plain(run: RunInfo) -> dict[str, Any]:
     return {**run.to_json(), "metrics": _finite(run.metrics)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,14 @@ def experiment_of(trained: Trained, home: Home) -> str:
         return str(_tracking(home).run(trained.run_id).experiment)
     except ValueError:
         return str(trained.experiment["model"]["class_path"]).rpartition(".")[2].lower()
+
+
+def newest_first(home: Home) -> Iterator[Trained]:
+    """The trained models that lie in this folder."""
+    checkpoints = home.folder.glob(f"trials/*/{FOLDER}/{BEST}")
+    for path in sorted(checkpoints, key=lambda path: path.stat().st_mtime, reverse=True):
+        if (path.parent.parent / "spec.json").is_file():
+            yield _of_checkpoint(path)
 
 
 def _of_checkpoint(path: Path) -> Trained:

@@ -7,39 +7,28 @@ a guard (this file, run as a program) that ends the group when `harness ui` is g
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-import webbrowser
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import FrameType
 from typing import IO
+
+from studies.serving import Interrupted, choose_port, reachable, say, show, signals_raise
 
 DEFAULT_PORT = 5000
 STARTING = 180.0  # seconds to wait for the first answer; a cold disk and two cores take 20 to 40
 GRACE = 3.0  # seconds from SIGTERM to SIGKILL; a browser's open connections keep the server from ending by itself
-
-_claims: list[IO[str]] = []  # locks on ports, held by being open
 
 LIGHT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
-
-
-class _Interrupted(Exception):
-    def __init__(self, signum: int) -> None:
-        self.signum = signum
 
 
 def serve(
@@ -71,23 +60,23 @@ def serve(
         ValueError: if the host or port cannot be listened on.
     """
     if tracking_uri.startswith(("http://", "https://")):
-        _show(f"{tracking_uri.rstrip('/')}/{path}", announce, open_browser)
+        show(f"{tracking_uri.rstrip('/')}/{path}", announce, open_browser)
         return 0
-    port = _choose_port(host, port)
-    address = f"http://{_reachable(host)}:{port}"
+    port = choose_port(host, port, DEFAULT_PORT)
+    address = f"http://{reachable(host)}:{port}"
     command = server_command(tracking_uri, artifact_root, host, port)
     try:
-        with _signals_raise(), tempfile.TemporaryFile() as log, _running(command, log) as guard:
+        with signals_raise(), tempfile.TemporaryFile() as log, _running(command, log) as guard:
             if not _wait_until_it_answers(guard, address + "/health"):
-                _say(f"the tracking server did not start:\n{_tail(log)}")
+                say(f"the tracking server did not start:\n{_tail(log)}")
                 return 1
-            _show(f"{address}/{path}", announce, open_browser)
-            _say("MLflow is up: Ctrl-C ends it")
+            show(f"{address}/{path}", announce, open_browser)
+            say("MLflow is up: Ctrl-C ends it")
             guard.wait()
-            _say(f"the tracking server ended by itself:\n{_tail(log)}")
+            say(f"the tracking server ended by itself:\n{_tail(log)}")
             return 1
-    except _Interrupted as interrupt:
-        _say("the tracking server is stopped")
+    except Interrupted as interrupt:
+        say("the tracking server is stopped")
         return 128 + interrupt.signum
 
 
@@ -96,75 +85,6 @@ def server_command(tracking_uri: str, artifact_root: str, host: str, port: int) 
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--uvicorn-opts", "--no-access-log"]
     command += ["--host", host, "--port", str(port)]
     return [*command, "--backend-store-uri", tracking_uri, "--default-artifact-root", artifact_root]
-
-
-def _choose_port(host: str, port: int | None) -> int:
-    if port is not None:
-        if not 1 <= port <= 65535:
-            raise ValueError(f"port must be between 1 and 65535, but got port={port}")
-        reason = _refusal(host, port)
-        if reason is None and not _claimed(port):
-            reason = "another `harness ui` has it"
-        if reason is not None:
-            raise ValueError(f"port {port} of {host} cannot be used ({reason}): leave --port out, or name another")
-        return port
-    if _refusal(host, DEFAULT_PORT) is None and _claimed(DEFAULT_PORT):
-        return DEFAULT_PORT
-    claimed = False
-    while not claimed:
-        with _bound(host, 0) as free:
-            found = int(free.getsockname()[1])
-        claimed = _claimed(found)
-    _say(f"port {DEFAULT_PORT} is taken, so port {found} it is")
-    return found
-
-
-def _claimed(port: int) -> bool:
-    """Claims a port among all that start a server so, for as long as this process lives.
-
-    A server binds its port only after 20 s of imports. Of two that had chosen the same one, the second would take
-    the first one's answers for its own, and show another database.
-    """
-    lock = open(Path(tempfile.gettempdir()) / f"harness-ui-{os.getuid()}-{port}.lock", "a")  # noqa: SIM115
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return False
-    _claims.append(lock)
-    return True
-
-
-def _refusal(host: str, port: int) -> str | None:
-    """Why nobody could listen there now, or None."""
-    try:
-        _bound(host, port).close()
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    except OSError as error:
-        raise ValueError(f"host must be an address of this machine, but got host={host}") from error
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: TIME_WAIT is no hindrance
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise ValueError(f"host must be an address of this machine, but got host={host}") from error
-        raise
-    return bound
-
-
-def _reachable(host: str) -> str:
-    """How a browser on this machine calls the host: "every address" is none."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"[{host}]" if ":" in host else host
 
 
 @contextlib.contextmanager
@@ -187,7 +107,7 @@ def _running(command: list[str], log: IO[bytes]) -> Iterator[subprocess.Popen[by
 def _wait_until_it_answers(guard: subprocess.Popen[bytes], url: str) -> bool:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy between us and ourselves
     begin = time.monotonic()
-    _say("starting MLflow's tracking server (about 20 s)")
+    say("starting MLflow's tracking server (about 20 s)")
     while guard.poll() is None and time.monotonic() - begin < STARTING:
         if sys.stderr.isatty():
             print(f"\r{time.monotonic() - begin:4.0f} s ", end="", file=sys.stderr, flush=True)
@@ -199,14 +119,6 @@ def _wait_until_it_answers(guard: subprocess.Popen[bytes], url: str) -> bool:
     if sys.stderr.isatty():
         print("\r", end="", file=sys.stderr, flush=True)
     return guard.poll() is None and time.monotonic() - begin < STARTING
-
-
-def _show(url: str, announce: Callable[[str], None], open_browser: bool) -> None:
-    announce(url)
-    # Without a display webbrowser would start a browser for terminals, in this terminal.
-    if open_browser and (sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        with contextlib.suppress(webbrowser.Error):
-            webbrowser.open(url)
 
 
 def _stop(guard: subprocess.Popen[bytes]) -> None:
@@ -222,31 +134,9 @@ def _stop(guard: subprocess.Popen[bytes]) -> None:
     guard.wait()
 
 
-@contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    """The first signal to stop raises; an impatient second Ctrl-C does not disturb what the first one began."""
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        for each in signals:
-            signal.signal(each, signal.SIG_IGN)
-        raise _Interrupted(signum)
-
-    before = {each: signal.signal(each, interrupt) for each in signals}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
 def _tail(log: IO[bytes]) -> str:
     log.seek(0)
     return "\n".join(log.read().decode(errors="replace").splitlines()[-15:])
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def watch(command: list[str]) -> int:

@@ -89,6 +89,10 @@ ALLOWED = {
     "export": {"components", "examples", "formats", "prediction"},
     "formats": {"components", "examples"},
     "examples": {"components"},
+    "serving": set(),
+    "ui": {"serving"},
+    "demo_server": {"serving"},
+    "demo": {"demo_server", "display", "home", "prediction", "serving", "trained"},
     "tables": set(),
     "display": {"tables"},
 }

@@ -5,72 +5,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_models
 import torch
 from PIL import Image
 
-from datamodules import MNIST, Tabular, WordReversal
-from lightning_modules import CNN, MLP, GRUSeq2Seq
+from datamodules import MNIST
+from lightning_modules import CNN, GRUSeq2Seq
 from studies import asking, report
 from studies.components import build_datamodule, build_module, sizes_of
 from studies.home import Home
-from studies.messages import TrialSpec
 from studies.prediction import predict
 from studies.trained import find
-
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "mat",
-    "turkey",
-    "yekrut",
-    "bird",
-    "house",
-    "mouse",
-    "stone",
-    "water",
-    "light",
-    "green",
-    "plant",
-    "table",
-    "chair",
-]
-
-
-def trained(folder: Path, run_id: str, module: Any, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """A trial's folder as it is after the fit; returns the payload of `predict`."""
-    experiment = {"model": model, "data": data, "trainer": {}}
-    path = folder / "trials" / run_id
-    (path / "checkpoints").mkdir(parents=True)
-    torch.save({"state_dict": module.state_dict()}, path / "checkpoints" / "best.ckpt")
-    TrialSpec(run_id=run_id, experiment=experiment, seed=0, folder=str(path)).save()
-    return {"experiment": experiment, "seed": 0, "checkpoint": str(path / "checkpoints" / "best.ckpt")}
 
 
 @pytest.fixture
 def words(tmp_path: Path) -> dict[str, Any]:
-    torch.manual_seed(0)
-    file = tmp_path / "words.txt"
-    file.write_text("\n".join(WORDS))
-    arguments = {"words_file": str(file), "batch_size": 2, "min_length": 2, "validation_size": 2, "test_size": 2}
-    data = WordReversal(**arguments)
-    data.setup()
-    model = {"class_path": "lightning_modules.GRUSeq2Seq", "init_args": {"hidden_size": 8}}
-    module = GRUSeq2Seq(hidden_size=8, **data.sizes)
-    return trained(tmp_path, "aa01", module, model, {"class_path": "datamodules.WordReversal", "init_args": arguments})
+    return tiny_models.words(tmp_path)
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> dict[str, Any]:
-    torch.manual_seed(0)
-    data = Tabular(dataset="moons")
-    data.setup("fit")
-    model = {"class_path": "lightning_modules.MLP", "init_args": {"hidden_sizes": [4], "output": "sigmoid"}}
-    module = MLP(hidden_sizes=[4], output="sigmoid", **data.sizes)
-    return trained(
-        tmp_path, "bb02", module, model, {"class_path": "datamodules.Tabular", "init_args": {"dataset": "moons"}}
-    )
+    return tiny_models.table(tmp_path)
 
 
 def test_words_are_written_with_their_probability(words: dict[str, Any]) -> None:
@@ -89,13 +44,17 @@ def test_the_probability_of_a_word_is_the_product_of_its_characters(words: dict[
     source = torch.tensor([[3, 4, 0]])
     (answer,) = module.answers(source)
     state, character, product = module.encode(source), torch.tensor([[module.start_id]]), 1.0
+    each = []
     for written in module(source)[0].tolist():
         outputs, state = module.decoder(module._one_hot(character), state)
-        product *= module.output(outputs).softmax(dim=2)[0, 0, written].item()
+        each.append(module.output(outputs).softmax(dim=2)[0, 0, written].item())
+        product *= each[-1]
         character = torch.tensor([[written]])
         if written == module.end_id:
             break
     assert answer["probability"] == pytest.approx(product, rel=1e-4)
+    assert [letter["probability"] for letter in answer["letters"]] == pytest.approx(each, rel=1e-4)
+    assert "".join(letter["letter"] for letter in answer["letters"]) == answer["answer"]
 
 
 def test_rows_of_a_table(table: dict[str, Any], tmp_path: Path) -> None:
@@ -167,7 +126,7 @@ def test_a_model_that_is_not_there_is_one_line(words: dict[str, Any], table: dic
     home = Home(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", "")
     stray = tmp_path / "stray.ckpt"
     stray.touch()
-    trained(tmp_path, "aa02", torch.nn.Linear(1, 1), {}, {})
+    tiny_models.trained(tmp_path, "aa02", torch.nn.Linear(1, 1), {}, {})
     for name, said in {
         "aa": "2 runs begin with aa",
         "nowhere.ckpt": "there is no checkpoint nowhere.ckpt",
@@ -214,5 +173,5 @@ def test_answers_are_printed_one_a_line(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_module_or_datamodule_that_cannot_be_asked_says_so(tmp_path: Path) -> None:
     sections = {"class_path": "toy.Toy", "init_args": {}}, {"class_path": "toy.ToyData", "init_args": {}}
     module = build_module(sections[0], sizes_of(build_datamodule(sections[1], 0)))
-    payload = trained(tmp_path, "dd04", module, *sections)
+    payload = tiny_models.trained(tmp_path, "dd04", module, *sections)
     assert predict({**payload, "items": ["a"]})["error"] == "ToyData has no method inputs, which predicting needs"

@@ -3,13 +3,10 @@
 import contextlib
 import json
 import os
-import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -39,15 +36,6 @@ ui.GRACE = 0.3
 ui.server_command = lambda uri, root, host, port: [sys.executable, script, "parent", str(port), pids]
 sys.exit(ui.serve("sqlite:///none.db", "none", path="#/x", announce=lambda url: print(url, flush=True)))
 """
-
-
-@pytest.fixture
-def taken() -> Iterator[int]:
-    """A port that somebody listens on."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        yield server.getsockname()[1]
 
 
 def is_alive(pid: int) -> bool:
@@ -110,65 +98,9 @@ def test_a_running_server_is_only_pointed_to(monkeypatch: pytest.MonkeyPatch) ->
     assert (code, announced) == (0, ["https://tracking.example/#/x"])
 
 
-def test_a_browser_is_opened_only_where_there_is_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[str] = []
-    monkeypatch.setattr(ui.webbrowser, "open", opened.append)
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    for display in ("", ":0"):
-        monkeypatch.setenv("DISPLAY", display)
-        ui.serve("http://tracking.example", "", announce=lambda url: None)
-    assert opened == ["http://tracking.example/"]
-
-
-def test_a_port_asked_for_and_taken_is_an_error(taken: int) -> None:
-    with pytest.raises(ValueError, match=rf"^port {taken} of 127.0.0.1 cannot be used \(Address already in use\)"):
-        ui.serve("sqlite:///none.db", "none", port=taken)
-
-
-def test_the_default_port_gives_way_when_taken(
-    taken: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(ui, "DEFAULT_PORT", taken)
-    asked: list[int] = []
-
-    def command(uri: str, root: str, host: str, port: int) -> list[str]:
-        asked.append(port)
-        return [sys.executable, "-c", ""]
-
-    monkeypatch.setattr(ui, "server_command", command)
-    ui.serve("sqlite:///none.db", "none")
-    assert len(asked) == 1 and asked[0] != taken
-    assert f"port {taken} is taken, so port {asked[0]} it is" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("port", [0, -1, 65536])
-def test_a_port_out_of_range_is_an_error(port: int) -> None:
-    with pytest.raises(ValueError, match=f"port must be between 1 and 65535, but got port={port}"):
-        ui.serve("sqlite:///none.db", "none", port=port)
-
-
-@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
-@pytest.mark.parametrize("port", [None, 5000])
-def test_a_host_that_is_not_here_is_an_error(host: str, port: int | None) -> None:
-    with pytest.raises(ValueError, match=f"host must be an address of this machine, but got host={re.escape(host)}"):
-        ui.serve("sqlite:///none.db", "none", host=host, port=port)
-
-
 def test_the_server_is_light() -> None:
     command = ui.server_command("sqlite:////home/mlflow.db", "file:///home/artifacts", "127.0.0.1", 5000)
     assert command[command.index("--workers") + 1] == "1"
     assert command[command.index("--backend-store-uri") + 1] == "sqlite:////home/mlflow.db"
     assert ui.LIGHT["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert ui.LIGHT["MLFLOW_DISABLE_TELEMETRY"] == "true"
-
-
-def test_of_two_that_start_at_once_each_has_a_port_of_its_own() -> None:
-    """Neither server listens yet, for both still import: the second must not take the answers of the first."""
-    script = "import sys; from studies.ui import _choose_port; print(_choose_port('127.0.0.1', None), flush=True)"
-    commands = [[sys.executable, "-c", f"{script}; sys.stdin.read()"]] * 2
-    both = [subprocess.Popen(each, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for each in commands]
-    ports = [process.stdout.readline() for process in both if process.stdout]
-    for process in both:
-        process.communicate("")
-    assert len(set(ports)) == 2 and all(int(port) for port in ports)

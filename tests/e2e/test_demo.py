@@ -1,0 +1,111 @@
+"""`harness demo` after real fits, drawn and typed on in headless Chromium (Debian's package).
+
+HARNESS_SCREENSHOTS names a folder that gets a picture of the page, for a person to look at.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from household import HARNESS, Household
+from playwright.sync_api import Page, expect, sync_playwright
+from test_browser import CHROMIUM, FLAGS, OFFLINE, TIMEOUT
+from test_predict import FAMILIES, predict
+
+pytestmark = pytest.mark.slow
+expect.set_options(timeout=TIMEOUT)
+
+
+@contextmanager
+def demo(household: Household, *arguments: str) -> Iterator[str]:
+    """The page's address; afterwards Ctrl-C ends the command, which leaves nothing behind."""
+    server = subprocess.Popen(
+        [HARNESS, "demo", *arguments, "--no-open", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=household.environment,
+        cwd=household.folder,
+    )
+    try:
+        assert server.stdout is not None
+        yield json.loads(server.stdout.readline())["url"]
+    finally:
+        server.send_signal(signal.SIGINT)
+        _, err = server.communicate(timeout=30)
+    assert server.returncode == 0 and "Traceback" not in err, err
+    assert household.is_empty()
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page without complaints in its console."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *OFFLINE])
+        page = browser.new_page(viewport={"width": 860, "height": 980}, device_scale_factor=2)
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        yield page
+        browser.close()
+        assert complaints == []
+
+
+def share(page: Page, digit: int) -> float:
+    text = page.locator(".bars .share").nth(digit).inner_text()
+    return float(re.sub("[<%]", "", text) or 0)
+
+
+def test_a_digit_is_drawn_and_a_word_is_typed(tmp_path: Path, page: Page) -> None:
+    household, runs = Household(tmp_path), {}
+    for family in ("images", "words"):
+        status, answer, err = household.run("train", *FAMILIES[family], "--no-test")
+        assert status == 0, err
+        runs[family] = answer["run_id"]
+    with demo(household) as url:
+        page.goto(url)
+        sheet, drawn, typed = page.locator(".sheet"), page.locator(".drawing"), page.locator(".word")
+        expect(sheet).to_be_visible()
+        expect(drawn.locator(".answer strong")).to_have_text("")
+        box = sheet.bounding_box()
+        assert box is not None
+        x, y = box["x"] + box["width"] / 2, box["y"]
+        page.mouse.move(x, y + 0.2 * box["height"])
+        page.mouse.down()
+        page.mouse.move(x + 3, y + 0.3 * box["height"])
+        expect(drawn.locator(".answer strong")).to_have_text(re.compile(r"^\d$"))
+        shares = [share(page, digit) for digit in range(10)]
+        assert sum(shares) == pytest.approx(100, abs=1)
+        page.mouse.move(x, y + 0.85 * box["height"], steps=12)
+        page.mouse.up()
+        expect(drawn.locator(".answer strong")).to_have_text("1")
+        expect(drawn.locator(".best .name")).to_have_text("1")
+        expect(drawn.locator(".notes")).to_contain_text("cut to the figure")
+        assert share(page, 1) > 50 and [share(page, digit) for digit in range(10)] != shares, "they moved"
+
+        typed.locator("input").press_sequentially("tac")
+        said = predict(household, runs["words"], "tac")[1]["predictions"][0]["answer"]
+        is_reversed = "" if said == "cat" else "not "
+        expect(typed.locator(".verdict")).to_contain_text(f"{said} is {is_reversed}tac reversed")
+        letters = typed.locator(".letters li:not(.end) .sign").all_inner_texts()
+        assert "".join(letters) == said
+        if folder := os.environ.get("HARNESS_SCREENSHOTS"):
+            page.screenshot(path=Path(folder) / "demo.png", full_page=True)
+
+        typed.locator("input").fill("tac7")
+        expect(typed.locator(".error")).to_contain_text("but got '7' in 'tac7'")
+        expect(typed.locator(".letters li")).to_have_count(0)
+        drawn.locator(".clear").click()
+        expect(drawn.locator(".answer strong")).to_have_text("")
+        assert sum(share(page, digit) for digit in range(10)) == 0
+
+
+def test_where_there_is_no_model_one_line_says_so(tmp_path: Path) -> None:
+    status, answer, err = Household(tmp_path).run("demo", "--no-open")
+    assert status == 2 and "`harness train mnist_speedrun`" in answer["error"], err
