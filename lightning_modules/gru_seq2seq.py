@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.optimizers import Optimizer, Schedule, check_optimizer, configure
+from lightning_modules.optimizers import Optimizer, Schedule, checked, configure
 from lightning_modules.recurrent import CELLS, gradient_by_distance, hidden_size_for, open_gates, parameters_of
 from lightning_modules.summed_metrics import SummedMetrics
 
@@ -77,16 +77,10 @@ class GRUSeq2Seq(SummedMetrics):
             raise ValueError(f"cell must be one of {', '.join(get_args(Cell))}, but got {cell=}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and less than 1, but got {dropout=}")
-        check_optimizer(optimizer, learning_rate, weight_decay, schedule)
+        self.optimization = checked(optimizer, learning_rate, weight_decay, schedule)
         self.save_hyperparameters(logger=False)
         self.vocab_size, self.pad_id, self.start_id, self.end_id = vocab_size, pad_id, start_id, end_id
         self.max_length = max_length
-        self.optimization = {
-            "optimizer": optimizer,
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-            "schedule": schedule,
-        }
         if num_parameters is not None:
             hidden_size = hidden_size_for(  # of encoder, decoder and output layer
                 num_parameters,

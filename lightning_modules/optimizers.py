@@ -15,8 +15,8 @@ WARMUP = 0.3  # share of the steps in which onecycle climbs to its peak
 WARMUP_FROM = 1 / 25  # where it starts, as a share of the peak; both are torch's OneCycleLR defaults
 
 
-def check_optimizer(optimizer: str, learning_rate: float, weight_decay: float, schedule: str) -> None:
-    """Refuses hyperparameters that `configure` cannot use; modules call it in their constructors.
+def checked(optimizer: str, learning_rate: float, weight_decay: float, schedule: str) -> dict[str, Any]:
+    """The arguments of `configure`, which modules take in their constructors and use later.
 
     Args:
         optimizer: one of sgd, momentum, adam, adamw, rmsprop.
@@ -35,6 +35,12 @@ def check_optimizer(optimizer: str, learning_rate: float, weight_decay: float, s
         raise ValueError(f"learning_rate must be a finite number greater than 0, but got {learning_rate=}")
     if not (math.isfinite(weight_decay) and weight_decay >= 0):
         raise ValueError(f"weight_decay must be a finite number of at least 0, but got {weight_decay=}")
+    return {
+        "optimizer": optimizer,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "schedule": schedule,
+    }
 
 
 def configure(

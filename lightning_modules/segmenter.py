@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_modules.optimizers import Optimizer, Schedule, check_optimizer, configure
+from lightning_modules.optimizers import Optimizer, Schedule, checked, configure
 from lightning_modules.summed_metrics import SummedMetrics
 from lightning_modules.unet import UNet, check_image
 
@@ -51,14 +51,8 @@ class Segmenter(SummedMetrics):
         class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        check_optimizer(optimizer, learning_rate, weight_decay, schedule)
+        self.optimization = checked(optimizer, learning_rate, weight_decay, schedule)
         self.save_hyperparameters(logger=False)
-        self.optimization = {
-            "optimizer": optimizer,
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-            "schedule": schedule,
-        }
         self.num_classes = num_classes
         self.class_names = list(class_names or map(str, range(num_classes)))
         channels, height, image_width = image_shape

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.optimizers import Optimizer, Schedule, check_optimizer, configure
+from lightning_modules.optimizers import Optimizer, Schedule, checked, configure
 from lightning_modules.summed_metrics import SummedMetrics
 from lightning_modules.tasks import Classification, Task
 
@@ -43,14 +43,8 @@ class Supervised(SummedMetrics):
         schedule: Schedule,
     ) -> None:
         super().__init__()
-        check_optimizer(optimizer, learning_rate, weight_decay, schedule)
+        self.optimization = checked(optimizer, learning_rate, weight_decay, schedule)
         self.task = task
-        self.optimization = {
-            "optimizer": optimizer,
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-            "schedule": schedule,
-        }
 
     def configure_optimizers(self) -> dict[str, Any]:
         return configure(self, **self.optimization)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lightning_modules.optimizers import Optimizer, Schedule, check_optimizer, configure, schedule_factor
+from lightning_modules.optimizers import Optimizer, Schedule, checked, configure, schedule_factor
 
 
 def module(total_steps: float = 100) -> Any:
@@ -97,7 +97,7 @@ def test_known_values_of_the_schedules() -> None:
 def test_every_name_is_accepted() -> None:
     for optimizer in get_args(Optimizer):
         for schedule in get_args(Schedule):
-            assert check_optimizer(optimizer, 1e-3, 0.0, schedule) is None
+            assert list(checked(optimizer, 1e-3, 0.5, schedule).values()) == [optimizer, 1e-3, 0.5, schedule]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_values_out_of_range_are_refused(changed: dict[str, Any], message: str) 
         "schedule": "constant",
     }
     with pytest.raises(ValueError, match=message):
-        check_optimizer(**{**values, **changed})
+        checked(**{**values, **changed})
 
 
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))

@@ -62,6 +62,18 @@ def share(page: Page, digit: int) -> float:
     return float(re.sub("[<%]", "", text) or 0)
 
 
+def begin_a_stroke(page: Page) -> tuple[float, float, float]:
+    """Puts the pen down in the middle of the sheet's upper part; the middle across, the sheet's top and height."""
+    expect(page.locator(".sheet")).to_be_visible()
+    expect(page.locator(".answer strong")).to_have_text("")
+    box = page.locator(".sheet").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"]
+    page.mouse.move(x, y + 0.2 * box["height"])
+    page.mouse.down()
+    return x, y, box["height"]
+
+
 def test_a_digit_is_drawn_and_a_word_is_typed(tmp_path: Path, page: Page) -> None:
     household, runs = Household(tmp_path), {}
     for family in ("images", "words"):
@@ -70,19 +82,13 @@ def test_a_digit_is_drawn_and_a_word_is_typed(tmp_path: Path, page: Page) -> Non
         runs[family] = answer["run_id"]
     with demo(household) as url:
         page.goto(url)
-        sheet, drawn, typed = page.locator(".sheet"), page.locator(".drawing"), page.locator(".word")
-        expect(sheet).to_be_visible()
-        expect(drawn.locator(".answer strong")).to_have_text("")
-        box = sheet.bounding_box()
-        assert box is not None
-        x, y = box["x"] + box["width"] / 2, box["y"]
-        page.mouse.move(x, y + 0.2 * box["height"])
-        page.mouse.down()
-        page.mouse.move(x + 3, y + 0.3 * box["height"])
+        drawn, typed = page.locator(".drawing"), page.locator(".word")
+        x, y, height = begin_a_stroke(page)
+        page.mouse.move(x + 3, y + 0.3 * height)
         expect(drawn.locator(".answer strong")).to_have_text(re.compile(r"^\d$"))
         shares = [share(page, digit) for digit in range(10)]
         assert sum(shares) == pytest.approx(100, abs=1)
-        page.mouse.move(x, y + 0.85 * box["height"], steps=12)
+        page.mouse.move(x, y + 0.85 * height, steps=12)
         page.mouse.up()
         expect(drawn.locator(".answer strong")).to_have_text("1")
         expect(drawn.locator(".best .name")).to_have_text("1")
@@ -104,6 +110,21 @@ def test_a_digit_is_drawn_and_a_word_is_typed(tmp_path: Path, page: Page) -> Non
         drawn.locator(".clear").click()
         expect(drawn.locator(".answer strong")).to_have_text("")
         assert sum(share(page, digit) for digit in range(10)) == 0
+
+
+def test_one_model_that_is_named_is_shown_alone(tmp_path: Path, page: Page) -> None:
+    household = Household(tmp_path)
+    brief = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "200", "--no-test"]
+    status, answer, err = household.run("train", "mnist_mlp", *brief)
+    assert status == 0, err
+    with demo(household, answer["run_id"][:12]) as url:
+        page.goto(url)
+        x, y, height = begin_a_stroke(page)
+        page.mouse.move(x, y + 0.85 * height, steps=12)
+        page.mouse.up()
+        expect(page.locator(".answer strong")).to_have_text("1")
+        expect(page.locator(".model")).to_contain_text("MLP on MNIST")
+        expect(page.locator("section")).to_have_count(1)
 
 
 def test_where_there_is_no_model_one_line_says_so(tmp_path: Path) -> None:
