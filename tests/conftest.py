@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,3 +48,19 @@ def toy(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "mine"
     shutil.copytree(TOY.parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
     yield folder / "toy.yaml"
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> dict[str, Any]:
+    """A run of an untrained GRUSeq2Seq, aa01, in `tmp_path`; see tiny_models."""
+    import tiny_models
+
+    return tiny_models.words(tmp_path)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> dict[str, Any]:
+    """A run of an untrained MLP of two features, bb02."""
+    import tiny_models
+
+    return tiny_models.table(tmp_path)

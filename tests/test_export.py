@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning import LightningModule
-from test_prediction import table, trained, words  # noqa: F401
+from tiny_models import trained
 from torch import Tensor
 
 from lightning_modules import MLP
@@ -18,7 +18,7 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "exported")
 
 
-def test_what_was_exported_is_described_and_checked(table: dict[str, Any], path: str) -> None:  # noqa: F811
+def test_what_was_exported_is_described_and_checked(table: dict[str, Any], path: str) -> None:
     answer = export({**table, "format": "pt2", "path": path})
     assert answer["class_path"] == "lightning_modules.MLP" and answer["bytes"] == Path(path).stat().st_size
     assert answer["inputs"] == [{"name": "inputs", "dtype": "float32", "shape": ["batch", 2]}]
@@ -28,7 +28,7 @@ def test_what_was_exported_is_described_and_checked(table: dict[str, Any], path:
     assert 0 <= check["largest_difference"] <= check["tolerance"] and check["tolerance"] >= 1e-4
 
 
-def test_words_are_checked_at_each_length(words: dict[str, Any], path: str) -> None:  # noqa: F811
+def test_words_are_checked_at_each_length(words: dict[str, Any], path: str) -> None:
     answer = export({**words, "format": "safetensors", "path": path})
     assert answer["inputs"] == [{"name": "source", "dtype": "int64", "shape": ["batch", "length"]}]
     assert answer["outputs"] == [{"name": "output", "dtype": "int64", "shape": ["batch", 13]}]
@@ -36,7 +36,7 @@ def test_words_are_checked_at_each_length(words: dict[str, Any], path: str) -> N
     assert answer["check"]["tolerance"] == 0, "ids are equal or not"
 
 
-def test_a_model_that_cannot_be_restored_is_bad_input(table: dict[str, Any], path: str) -> None:  # noqa: F811
+def test_a_model_that_cannot_be_restored_is_bad_input(table: dict[str, Any], path: str) -> None:
     experiment = {**table["experiment"], "model": {"class_path": "lightning_modules.MPL", "init_args": {}}}
     assert "has no MPL; did you mean" in export({**table, "experiment": experiment, "path": path})["error"]
 
@@ -59,7 +59,7 @@ class Branches(LightningModule):
         return x * self.weight if x.sum() > 0 else x
 
 
-def test_a_module_that_cannot_be_exported_is_one_line(table: dict[str, Any], path: str) -> None:  # noqa: F811
+def test_a_module_that_cannot_be_exported_is_one_line(table: dict[str, Any], path: str) -> None:
     torch.save({"state_dict": Branches([2]).state_dict()}, table["checkpoint"])
     experiment = {**table["experiment"], "model": {"class_path": "test_export.Branches", "init_args": {}}}
     failed = export({**table, "experiment": experiment, "format": "pt2", "path": path})["failed"]

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_prediction import table, trained  # noqa: F401
 
 from studies import report
 from studies.cli import main
@@ -31,7 +30,7 @@ ANSWER = {
 
 
 @pytest.fixture
-def model(table: dict[str, Any], tmp_path: Path, empty_home: Path) -> str:  # noqa: F811
+def model(table: dict[str, Any], tmp_path: Path, empty_home: Path) -> str:
     """A trained model's checkpoint, and a working folder with nothing else of note in it."""
     return str(table["checkpoint"])
 

@@ -18,16 +18,6 @@ from studies.prediction import predict
 from studies.trained import find
 
 
-@pytest.fixture
-def words(tmp_path: Path) -> dict[str, Any]:
-    return tiny_models.words(tmp_path)
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> dict[str, Any]:
-    return tiny_models.table(tmp_path)
-
-
 def test_words_are_written_with_their_probability(words: dict[str, Any]) -> None:
     answer = predict({**words, "items": ["tac", "Eht", "a"]})["predictions"]
     assert [row["input"] for row in answer] == ["tac", "eht", "a"]
