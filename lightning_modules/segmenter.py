@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_modules.optimizers import Optimizer, Schedule, checked, configure
 from lightning_modules.summed_metrics import SummedMetrics
+from lightning_modules.tasks import precise
 from lightning_modules.unet import UNet, check_image
 
 STRIDE = 2
@@ -87,7 +88,8 @@ class Segmenter(SummedMetrics):
         classes = 1 + self.num_classes
         pairs = masks * classes + logits.argmax(dim=1)
         counts = torch.bincount(pairs.flatten(), minlength=classes**2)
-        return torch.cat([loss.detach().double()[None] * masks.numel(), counts.double()])
+        kind = precise(counts)
+        return torch.cat([loss.detach().to(kind)[None] * masks.numel(), counts.to(kind)])
 
     def summed(self, *outputs: Tensor) -> Tensor:
         (sums,) = outputs  # a row per batch: all its pixels' outputs are too many to be kept

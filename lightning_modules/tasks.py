@@ -17,6 +17,11 @@ BINS = 2000  # of the scores that the area under the ROC curve is computed from
 SCORES = 20.0  # log-odds beyond which two scores are no longer told apart
 
 
+def precise(tensor: Tensor) -> torch.dtype:
+    """What sums are kept in where a tensor lies: float64, or float32 on Apple's GPUs, which have no other."""
+    return torch.float32 if tensor.device.type == "mps" else torch.float64
+
+
 class Classification:
     """Classes by cross-entropy: one output per class (softmax), or a single one for two classes (sigmoid).
 
@@ -75,7 +80,7 @@ class Classification:
         loss, right, samples = sums[:3]
         metrics = {"loss": loss / samples, "accuracy": right / samples}
         if self.num_classes == 2:
-            negative, positive = sums[3:].double().view(2, BINS)
+            negative, positive = sums[3:].to(precise(sums)).view(2, BINS)
             lower = negative.cumsum(0) - negative / 2  # a tie counts half
             metrics["roc_auc"] = ((positive * lower).sum() / (positive.sum() * negative.sum())).float()
         return metrics
@@ -107,8 +112,8 @@ class Regression:
 
     def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Summed squared error, samples, targets and squared targets, in units of the scale."""
-        targets = targets.double() / self.scale
-        error = outputs.squeeze(1).double() / self.scale - targets
+        targets = targets.to(precise(targets)) / self.scale
+        error = outputs.squeeze(1).to(targets.dtype) / self.scale - targets
         return torch.stack(
             [error.square().sum(), torch.full_like(error[0], len(error)), targets.sum(), targets.square().sum()]
         )

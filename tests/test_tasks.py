@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import r2_score, roc_auc_score, root_mean_squared_error
 from torch.nn import functional as F
 
-from lightning_modules.tasks import BINS, SCORES, Classification, Regression, task_of
+from lightning_modules.tasks import BINS, SCORES, Classification, Regression, precise, task_of
 
 
 def over_batches(task: Any, outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
@@ -93,3 +94,8 @@ def test_the_data_choose_the_task() -> None:
 def test_what_does_not_fit_is_refused(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         task_of(*arguments)
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", torch.float64), ("mps", torch.float32)])
+def test_sums_are_as_precise_as_the_device_allows(device: str, dtype: torch.dtype) -> None:
+    assert precise(SimpleNamespace(device=torch.device(device))) == dtype  # type: ignore[arg-type]
