@@ -110,6 +110,7 @@ def test_a_digit_is_drawn_and_a_word_is_typed(tmp_path: Path, page: Page) -> Non
         drawn.locator(".clear").click()
         expect(drawn.locator(".answer strong")).to_have_text("")
         assert sum(share(page, digit) for digit in range(10)) == 0
+        page.goto("about:blank")  # no question is on its way any more when the server ends
 
 
 def test_one_model_that_is_named_is_shown_alone(tmp_path: Path, page: Page) -> None:
@@ -125,6 +126,7 @@ def test_one_model_that_is_named_is_shown_alone(tmp_path: Path, page: Page) -> N
         expect(page.locator(".answer strong")).to_have_text("1")
         expect(page.locator(".model")).to_contain_text("MLP on MNIST")
         expect(page.locator("section")).to_have_count(1)
+        page.goto("about:blank")
 
 
 def test_where_there_is_no_model_one_line_says_so(tmp_path: Path) -> None:
