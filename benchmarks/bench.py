@@ -193,6 +193,30 @@ def two_workers(pairs: int) -> Iterator[Row]:
     yield "20 trials of mnist_mlp", found.turned(3600 * TRIALS), "trials per hour; ours: 2 workers, rival's: 1"
 
 
+PACKED = 16
+OF_ONE_SHAPE = ["--data.batch_size", "64", "--model.hidden_sizes", "[256, 128]", "--model.dropout", "0.1"]
+
+
+def packing(pairs: int) -> Iterator[Row]:
+    """13: 16 trials packed in one process / one after the other, of 5 epochs each, that search the learning rate."""
+    kinds: set[str] = set()
+
+    def measured(pack: int) -> Callable[[], float]:
+        def run() -> float:
+            with fresh_folder() as folder:
+                options = [*OF_ONE_SHAPE, "--pack", str(pack), "--trainer.max_epochs", "5"]
+                answer_of(study(*options, trials=PACKED, workers=1), folder)
+                logs = [log.read_text() for log in folder.glob("trials/*/events.jsonl")]
+                pids = {json.loads(log.splitlines()[0])["pid"] for log in logs if '"started"' in log}
+                kinds.add(f"{PACKED} trials in {len(pids)} processes")
+                return window(folder)
+
+        return run
+
+    found = compare(measured(PACKED), measured(1), pairs)
+    yield f"{PACKED} trials of mnist_mlp, batch 64", found, f"s; {' and '.join(sorted(kinds, key=len))}"
+
+
 def memory(pairs: int) -> Iterator[Row]:
     """11: memory (PSS) added by one more concurrent mlp trial / that of a process of tuned."""
 
@@ -321,6 +345,7 @@ ROWS: dict[int, tuple[str, Callable[[int], Iterator[Row]]]] = {
     10: ("2 workers of one thread each / 1 worker of one thread", two_workers),
     11: ("memory added by one more concurrent mlp trial / a process of tuned", memory),
     12: ("typing `harness train mnist_mlp` to first step / importing pytorch_lightning", first_step),
+    13: ("trials packed in one process / one after the other", packing),
 }
 
 

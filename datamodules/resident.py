@@ -70,6 +70,8 @@ class ResidentLoader:
         ValueError: batch_size is below 1, or drop_last would leave no batch at all.
     """
 
+    owns_randomness = True  # it draws from no generator but its own
+
     def __init__(
         self,
         tensors: tuple[Tensor, ...],

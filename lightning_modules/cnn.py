@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.architectures import ARCHITECTURES, Residual
-from lightning_modules.optimizers import Optimizer, Schedule
+from lightning_modules.optimizers import ARGUMENTS, Optimizer, Schedule
 from lightning_modules.supervised import Supervised
 from lightning_modules.tasks import Classification
 
@@ -37,6 +37,8 @@ class CNN(Supervised):
     Raises:
         ValueError: an argument is outside its range, or the images are too small for the depth.
     """
+
+    packs_over = (*ARGUMENTS, "dropout")
 
     def __init__(
         self,

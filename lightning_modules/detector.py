@@ -110,10 +110,9 @@ class Detector(SummedMetrics):
         of_box = generalized_box_iou_loss(said[image, place], boxes, reduction="sum")
         return (of_presence + of_class + of_box) / max(len(labels), 1)
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+    def loss_and_outputs(self, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         loss = self._loss(batch)
-        self.add_training(torch.stack([loss.detach().float(), torch.ones_like(loss)])[None])
-        return loss
+        return loss, (torch.stack([loss.detach().float(), torch.ones_like(loss)])[None],)
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
         images, boxes, labels = batch

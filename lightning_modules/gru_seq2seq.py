@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.optimizers import Optimizer, Schedule, checked, configure
+from lightning_modules.optimizers import ARGUMENTS, Optimizer, Schedule, checked, configure
 from lightning_modules.recurrent import CELLS, gradient_by_distance, hidden_size_for, open_gates, parameters_of
 from lightning_modules.summed_metrics import SummedMetrics
 
@@ -50,6 +50,8 @@ class GRUSeq2Seq(SummedMetrics):
     Raises:
         ValueError: an argument is outside its range.
     """
+
+    packs_over = (*ARGUMENTS, "dropout")
 
     def __init__(
         self,
@@ -155,10 +157,9 @@ class GRUSeq2Seq(SummedMetrics):
         loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=self.pad_id, reduction="sum")
         return loss, (target != self.pad_id).sum()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def loss_and_outputs(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         loss, characters = self._loss(batch)
-        self.add_training(torch.stack([loss.detach().float(), characters.float()])[None])
-        return loss / characters
+        return loss / characters, (torch.stack([loss.detach().float(), characters.float()])[None],)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         source, target = batch

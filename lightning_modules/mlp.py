@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.optimizers import Optimizer, Schedule
+from lightning_modules.optimizers import ARGUMENTS, Optimizer, Schedule
 from lightning_modules.supervised import Supervised
 from lightning_modules.tasks import Output, task_of
 
@@ -53,6 +53,8 @@ class MLP(Supervised):
     Raises:
         ValueError: an argument is outside its range.
     """
+
+    packs_over = (*ARGUMENTS, "dropout")
 
     def __init__(
         self,

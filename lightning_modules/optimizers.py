@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 Optimizer = Literal["sgd", "momentum", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "linear", "cosine", "onecycle"]
 
+ARGUMENTS = ("optimizer", "learning_rate", "weight_decay", "schedule")  # of `configure`
 MOMENTUM = 0.9
 WARMUP = 0.3  # share of the steps in which onecycle climbs to its peak
 WARMUP_FROM = 1 / 25  # where it starts, as a share of the peak; both are torch's OneCycleLR defaults

@@ -68,12 +68,11 @@ class Segmenter(SummedMetrics):
         """Logits (B, 1 + num_classes, H, W) of images (B, channels, H, W), float."""
         return F.pixel_shuffle(self.network(images), STRIDE)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def loss_and_outputs(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         images, masks = batch
         logits = self(images)
         loss = F.cross_entropy(logits, masks)
-        self.add_training(self._counts(logits, masks, loss)[None])
-        return loss
+        return loss, (self._counts(logits, masks, loss)[None],)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, masks = batch

@@ -1,6 +1,6 @@
 """Metrics per logging interval, out of sums that stay on the device between."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -14,9 +14,16 @@ class SummedMetrics(pl.LightningModule):
 
     A `self.log` per step costs several times a small model's step, and even adding up a few numbers costs a
     tenth of it. So a step only keeps its outputs, on the device; those of several steps are added up at once,
-    and read out once per interval, over all ranks. A subclass hands its outputs to `add_training` and
-    `add_evaluation`, and says by `summed` what they add up to and by `means` what the sums come to.
+    and read out once per interval, over all ranks. A subclass says by `loss_and_outputs` what a training step
+    computes, hands its outputs in validation to `add_evaluation`, and says by `summed` what they add up to and by
+    `means` what the sums come to.
+
+    Attributes:
+        packs_over: parameters of the constructor in which models may differ whose steps are taken as one, on
+            stacked weights (studies/stack.py); none: this class cannot be stacked.
     """
+
+    packs_over: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,6 +32,15 @@ class SummedMetrics(pl.LightningModule):
         self._train_outputs: list[tuple[Tensor, ...]] = []  # of batches that are not yet in the sums
         self._eval_sums: Tensor | None = None
         self._logged_step = 0
+
+    def loss_and_outputs(self, batch: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Of a training batch the loss, (), and what `summed` takes: a function of it and the weights alone."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss, outputs = self.loss_and_outputs(batch)
+        self.add_training(*outputs)
+        return loss
 
     def summed(self, *outputs: Tensor) -> Tensor:
         """Sums, float (N,), of the outputs of several batches, each concatenated along its first dimension."""

@@ -49,11 +49,10 @@ class Supervised(SummedMetrics):
     def configure_optimizers(self) -> dict[str, Any]:
         return configure(self, **self.optimization)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def loss_and_outputs(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         inputs, targets = batch
         outputs = self(inputs)  # (B, task.outputs)
-        self.add_training(outputs, targets)
-        return self.task.loss(outputs, targets)
+        return self.task.loss(outputs, targets), (outputs, targets)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         inputs, targets = batch

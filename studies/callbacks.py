@@ -58,6 +58,8 @@ class Verdicts(Callback):
     Nothing raises through `fit`: a stop sets Trainer.should_stop, on all ranks.
     """
 
+    polls = True  # where several trials step together it hears of some steps only; see studies/fast_loop.py
+
     def __init__(self, link: Link, metric: str | None, pruning: bool) -> None:
         self.link = link
         self.metric = metric

@@ -35,6 +35,8 @@ class Checkpoints(Callback):
         direction: "maximize" or "minimize".
     """
 
+    polls = True  # where several trials step together it hears of some steps only; see studies/fast_loop.py
+
     def __init__(self, link: Link, folder: str | Path, metric: str | None, direction: str) -> None:
         self.link = link
         self.folder = Path(folder)
@@ -121,6 +123,9 @@ class Checkpoints(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["random_states"] = random_states()
+        # A slice of stacked weights (studies/stack.py) would be saved with all of the stack.
+        weights = checkpoint["state_dict"].items()
+        checkpoint["state_dict"] = {name: value.clone() if _is_slice(value) else value for name, value in weights}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         restore_random_states(checkpoint["random_states"])
@@ -183,6 +188,10 @@ def _knows_its_position(trainer: Trainer) -> bool:
     """Whether the training loader can be put back to where it was inside an epoch."""
     loader = trainer.train_dataloader
     return hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+
+
+def _is_slice(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.untyped_storage().nbytes() > value.nbytes
 
 
 def replace_by_link(source: Path, target: Path) -> None:

@@ -139,6 +139,7 @@ def _study(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
     experiment = _load(options, overrides)
     _at_least("trials", options.trials)
     _at_least("workers", options.workers)
+    _at_least("pack", options.pack)
     _at_least("max-failures", options.max_failures)
     threads = _threads(options)
     for name, seconds in {"timeout": options.timeout, "trial-timeout": options.trial_timeout}.items():
@@ -148,6 +149,8 @@ def _study(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
         raise BadInput(f"study-name must be letters, digits, '.', '_' and '-', but got {options.study_name!r}")
     if options.executor == "inline" and options.workers != 1:
         raise BadInput(f"workers must be 1 with the inline executor, but got workers={options.workers}")
+    if options.executor == "inline" and options.pack != 1:
+        raise BadInput(f"pack must be 1 with the inline executor, but got pack={options.pack}")
     if experiment.search is not None:
         if options.sampler is not None:
             experiment.search.sampler = one_of("sampler", options.sampler, SAMPLERS)
@@ -161,6 +164,7 @@ def _study(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
             argv,
             workers=options.workers,
             threads=threads,
+            pack=options.pack,
             executor=options.executor,
             test=not options.no_test,
             trials=options.trials,

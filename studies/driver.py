@@ -25,6 +25,8 @@ from studies.space import Choice, Range
 from studies.tracking_queue import TrackingQueue
 from studies.trouble import StorageFailed, WorkFailed, disk_is_full, in_one_line, passes
 
+PACKING_PAYS = 1.1  # times as fast as one by one, at least
+
 
 @dataclass
 class Result:
@@ -43,6 +45,7 @@ class Options:
     argv: list[str]
     workers: int = 1
     threads: int = 0  # of each trial; 0 shares the cores out
+    pack: int = 1  # trials that may train as one model, in each worker
     executor: str = "local"
     test: bool = True
     trials: int = 1
@@ -83,6 +86,7 @@ class Session:
             "threads": self.executor.threads,
             "metric": metric,
             "extremes": extremes,
+            "pack": self.options.pack,
         }
         try:
             report = self.executor.call("studies.rehearsal:rehearse", payload, self.display.refresh)
@@ -97,6 +101,23 @@ class Session:
         self.experiment.model, self.experiment.data = resolved["model"], resolved["data"]
         self.experiment.trainer = resolved["trainer"]
         self.executor.gpus = report["gpus"]
+        if self.options.pack > 1:
+            self._pack(report["pack"], list(extremes))
+
+    def _pack(self, found: dict[str, Any], searched: list[str]) -> None:
+        """Lets the executor pack trials, if the rehearsal found that it pays."""
+        count = self.options.pack
+        if "why_not" in found:
+            self.display.say(f"trials are not packed: {found['why_not']}")
+            return
+        gain, over = found["gain"], found["over"]
+        if gain < PACKING_PAYS:
+            self.display.say(f"trials are not packed: {count} at once would be {gain:.2f} times as fast as one by one")
+            return
+        self.executor.pack, self.executor.packs_over = count, over
+        apart = [name for name in searched if name.removeprefix("model.") not in over]
+        equal = f" of equal {', '.join(apart)}" if apart else ""
+        self.display.say(f"up to {count} trials{equal} are packed: {gain:.1f} times as fast as one by one")
 
     def connect(self) -> str:
         """Opens MLflow and returns the id of the experiment there; creates both where they are not."""

@@ -7,6 +7,9 @@ module and of the callbacks that listen, the same counters, the same bits. All o
 fit that is in any way special (several devices, mixed precision, manual optimization, accumulated gradients,
 overridden optimizer hooks), are Lightning's own. tests/test_fast_loop.py compares the two.
 
+Such steps may also be taken for several trials at once (studies/pack.py): a loop that is given `together` offers
+it the plain steps that come next, in place of taking them itself.
+
 It is written against the inside of Lightning 2.6, to which pyproject.toml holds it.
 """
 
@@ -42,28 +45,43 @@ SPECIAL = (
 )
 
 
-def speed_up(trainer: Trainer) -> None:
-    """Gives a Trainer, before its fit, the loop of this file."""
+# (the step, the loader's fetcher, how many plain steps come next) -> how many were taken; 0: take one yourself
+Together = Callable[["PlainStep", Any, int], int]
+
+
+def speed_up(trainer: Trainer, together: Together | None = None) -> None:
+    """Gives a Trainer, before its fit, the loop of this file; `together` may take plain steps in its place."""
     usual = trainer.fit_loop.epoch_loop
     trainer.fit_loop.epoch_loop = FastEpochLoop(trainer, usual.min_steps, usual.max_steps)
+    trainer.fit_loop.epoch_loop.together = together
 
 
 class FastEpochLoop(_TrainingEpochLoop):
     """Takes plain steps by itself and leaves the others to Lightning."""
 
-    _step: Callable[[Any], None] | None = None
+    together: Together | None = None
+    _step: PlainStep | None = None
 
     def on_run_start(self, data_fetcher: Any) -> None:
         super().on_run_start(data_fetcher)
-        self._step = _plain_step(self) if _is_plain(self.trainer, data_fetcher) else None
+        self._step = PlainStep(self) if _is_plain(self.trainer, data_fetcher) else None
 
     def advance(self, data_fetcher: Any) -> None:
         trainer, step = self.trainer, self._step
         # The first batch of an epoch, and of a fit that goes on, is Lightning's: it resets this and that.
         begun = trainer._logger_connector._first_loop_iter is not None
         if step is not None and begun and not (self.restarting or self._skip_next_val or trainer.should_stop):
-            for _ in range(self._plain_steps(data_fetcher)):
-                step(data_fetcher)
+            together = None if step.is_watched else self.together
+            left = self._plain_steps(data_fetcher)
+            while left > 0:
+                taken = together(step, data_fetcher, left) if together is not None else 0
+                if taken:
+                    left -= taken
+                    self._batches_that_stepped += taken - 1
+                    step.poll()
+                else:
+                    left -= 1
+                    step(data_fetcher)
                 if trainer.should_stop or trainer.received_sigterm:
                     trainer._logger_connector.update_train_step_metrics()
                     return
@@ -129,11 +147,17 @@ def _overrides(item: object, base: type, hook: str) -> bool:
     return hook in vars(item) or getattr(type(item), hook) is not getattr(base, hook)
 
 
-def _listeners(trainer: Trainer, hook: str) -> Callable[..., None] | None:
-    """Calls a hook of all callbacks that have it, then the module's; None if nobody listens."""
+def _listeners(trainer: Trainer, hook: str, polls: bool | None = None) -> Callable[..., None] | None:
+    """Calls a hook of all callbacks that have it, then the module's; None if nobody listens.
+
+    Args:
+        polls: True: only of callbacks that need not hear of every step, which say so by an attribute `polls`;
+            False: all but those; None: all.
+    """
     module = trainer.lightning_module
-    callbacks = [getattr(item, hook) for item in trainer.callbacks if _overrides(item, Callback, hook)]  # type: ignore[attr-defined]
-    own = getattr(module, hook) if _overrides(module, LightningModule, hook) else None
+    listening = [item for item in trainer.callbacks if _overrides(item, Callback, hook)]  # type: ignore[attr-defined]
+    callbacks = [getattr(item, hook) for item in listening if polls in (None, getattr(item, "polls", False))]
+    own = getattr(module, hook) if not polls and _overrides(module, LightningModule, hook) else None
     if not callbacks and own is None:
         return None
 
@@ -148,48 +172,76 @@ def _listeners(trainer: Trainer, hook: str) -> Callable[..., None] | None:
     return tell
 
 
-def _plain_step(loop: FastEpochLoop) -> Callable[[Any], None]:
-    """One step: what _TrainingEpochLoop.advance and _AutomaticOptimization.run do, less what does nothing here."""
-    trainer, module = loop.trainer, loop.trainer.lightning_module
-    connector, results = trainer._logger_connector, loop._results
-    progress: Any = loop.batch_progress
-    batches, all_batches = progress.current, progress.total
-    progress = loop.automatic_optimization.optim_progress.optimizer
-    steps, all_steps, zeros, all_zeros = (
-        progress.step.current,
-        progress.step.total,
-        progress.zero_grad.current,
-        progress.zero_grad.total,
-    )
-    (optimizer,) = trainer.optimizers
-    device = trainer.strategy.root_device
-    schedules: list[Any] = [config for config in trainer.lr_scheduler_configs if config.interval == "step"]
-    clip, algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
-    training_step = module.training_step
-    wants_index = is_param_in_hook_signature(training_step, "batch_idx", min_args=2)
-    hooks = ("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward")
-    on_start, on_before_zero_grad, on_before_backward, on_after_backward = (_listeners(trainer, hook) for hook in hooks)
-    on_before_step = _listeners(trainer, "on_before_optimizer_step")
-    on_end = _listeners(trainer, "on_train_batch_end")
+class PlainStep:
+    """One step: what _TrainingEpochLoop.advance and _AutomaticOptimization.run do, less what does nothing here.
 
-    def step(data_fetcher: Any) -> None:
+    In three parts, the middle one of which is another's where several trials take it at once.
+
+    Attributes:
+        module: the LightningModule that is trained.
+        optimizer: its only one.
+        is_watched: somebody wants to hear of each step's parts, and so it cannot be taken together.
+    """
+
+    def __init__(self, loop: FastEpochLoop) -> None:
+        trainer = loop.trainer
+        self.module: Any = trainer.lightning_module
+        (self.optimizer,) = trainer.optimizers
+        self._loop, self._trainer = loop, trainer
+        self._connector, self._results = trainer._logger_connector, loop._results
+        progress: Any = loop.batch_progress
+        self._batches, self._all_batches = progress.current, progress.total
+        progress = loop.automatic_optimization.optim_progress.optimizer
+        self._steps, self._all_steps = progress.step.current, progress.step.total
+        self._zeros, self._all_zeros = progress.zero_grad.current, progress.zero_grad.total
+        self._device = trainer.strategy.root_device
+        self._schedules: list[Any] = [config for config in trainer.lr_scheduler_configs if config.interval == "step"]
+        self._clip, self._algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+        self._wants_index = is_param_in_hook_signature(self.module.training_step, "batch_idx", min_args=2)
+        self._on_start = _listeners(trainer, "on_train_batch_start")
+        self._on_before_zero_grad = _listeners(trainer, "on_before_zero_grad")
+        self._on_before_backward = _listeners(trainer, "on_before_backward")
+        self._on_after_backward = _listeners(trainer, "on_after_backward")
+        self._on_before_step = _listeners(trainer, "on_before_optimizer_step")
+        self._on_end = _listeners(trainer, "on_train_batch_end")
+        self._on_end_of_each = _listeners(trainer, "on_train_batch_end", polls=False)
+        self._poll = _listeners(trainer, "on_train_batch_end", polls=True)
+        self._ended: tuple[Any, ...] = ()
+        watched = (self._on_before_zero_grad, self._on_before_backward, self._on_after_backward, self._on_before_step)
+        callbacks = (callback for callback in trainer.callbacks if not getattr(callback, "polls", False))  # type: ignore[attr-defined]
+        self.is_watched = any(hook is not None for hook in (self._on_start, *watched)) or any(
+            _overrides(callback, Callback, "on_train_batch_end") for callback in callbacks
+        )
+
+    def __call__(self, data_fetcher: Any) -> None:
+        batch, batch_idx = self.begin(data_fetcher)
+        self.finish(self.learn(batch, batch_idx), batch, batch_idx, self._on_end)
+
+    def begin(self, data_fetcher: Any) -> tuple[Any, int]:
+        """The next batch, on its device, and its index in the epoch."""
         batch, _, _ = next(data_fetcher)
-        if not _is_there(batch, device):
-            batch = call._call_strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=0)
+        if not _is_there(batch, self._device):
+            batch = call._call_strategy_hook(self._trainer, "batch_to_device", batch, dataloader_idx=0)
+        batches, all_batches = self._batches, self._all_batches
         batch_idx = batches.ready
         batches.ready += 1
         all_batches.ready += 1
-        connector._first_loop_iter = False
+        self._connector._first_loop_iter = False
+        results = self._results
         results.batch, results.batch_size, results.dataloader_idx = batch, None, None
-        if on_start is not None:
-            on_start(batch, batch_idx)
+        if self._on_start is not None:
+            self._on_start(batch, batch_idx)
         batches.started += 1
         all_batches.started += 1
+        self._steps.ready += 1
+        self._all_steps.ready += 1
+        return batch, batch_idx
 
-        steps.ready += 1
-        all_steps.ready += 1
+    def learn(self, batch: Any, batch_idx: int) -> Any:
+        """Computes the gradients, and returns what callbacks are told of it."""
+        module = self.module
         module._current_fx_name = "training_step"
-        output = training_step(batch, batch_idx) if wants_index else training_step(batch)
+        output = module.training_step(batch, batch_idx) if self._wants_index else module.training_step(batch)
         module._current_fx_name = None
         if type(output) is Tensor:
             loss: Tensor | None = output
@@ -197,49 +249,73 @@ def _plain_step(loop: FastEpochLoop) -> Callable[[Any], None]:
         else:
             result = ClosureResult.from_training_step_output(output)
             loss, outputs = result.closure_loss, result.asdict() if result.loss is not None else {}
-
+        zeros, all_zeros = self._zeros, self._all_zeros
         zeros.ready += 1
         all_zeros.ready += 1
-        if on_before_zero_grad is not None:
-            on_before_zero_grad(optimizer)
+        if self._on_before_zero_grad is not None:
+            self._on_before_zero_grad(self.optimizer)
         zeros.started += 1
         all_zeros.started += 1
-        optimizer.zero_grad()
+        self.optimizer.zero_grad()
         zeros.completed += 1
         all_zeros.completed += 1
-
         if loss is None:
             Closure.warning_cache.warn(
                 "`training_step` returned `None`. If this was on purpose, ignore this warning..."
             )
         else:
-            if on_before_backward is not None:
-                on_before_backward(loss)
+            if self._on_before_backward is not None:
+                self._on_before_backward(loss)
             loss.backward()
-            if on_after_backward is not None:
-                on_after_backward()
-        if on_before_step is not None:
-            on_before_step(optimizer)
-        if clip:
-            module.clip_gradients(optimizer, clip, algorithm)
-        optimizer.step()
-        steps.completed += 1
-        all_steps.completed += 1
+            if self._on_after_backward is not None:
+                self._on_after_backward()
+        return outputs
 
+    def finish(self, outputs: Any, batch: Any, batch_idx: int, on_end: Callable[..., None] | None) -> None:
+        """Takes the step along the gradients that are there."""
+        if self._on_before_step is not None:
+            self._on_before_step(self.optimizer)
+        if self._clip:
+            self.module.clip_gradients(self.optimizer, self._clip, self._algorithm)
+        self.optimizer.step()
+        self._steps.completed += 1
+        self._all_steps.completed += 1
+
+        batches, all_batches = self._batches, self._all_batches
         batches.processed += 1
         all_batches.processed += 1
-        for config in schedules:
+        for config in self._schedules:
             if (batch_idx + 1) % config.frequency == 0:
-                loop.scheduler_progress.increment_ready()
+                self._loop.scheduler_progress.increment_ready()
                 config.scheduler.step()
-                loop.scheduler_progress.increment_completed()
+                self._loop.scheduler_progress.increment_completed()
         if on_end is not None:
             on_end(outputs, batch, batch_idx)
-        results.batch, results.batch_size = None, None
+        self._results.batch, self._results.batch_size = None, None
         batches.completed += 1
         all_batches.completed += 1
 
-    return step
+    def adopt(self) -> None:
+        """Counts what `learn` counts, where the gradients are another's work."""
+        for zeros in (self._zeros, self._all_zeros):
+            zeros.ready += 1
+            zeros.started += 1
+            zeros.completed += 1
+
+    def finish_together(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """As `finish`, in a step that is taken together: those who only poll are told later, by `poll`."""
+        self._ended = (outputs, batch, batch_idx)
+        self.finish(outputs, batch, batch_idx, self._on_end_of_each)
+
+    def poll(self) -> None:
+        """Tells those who need not hear of every step of the last one."""
+        if self._poll is not None:
+            self._batches.completed -= 1
+            self._all_batches.completed -= 1
+            self._poll(*self._ended)
+            self._batches.completed += 1
+            self._all_batches.completed += 1
+        self._ended = ()
 
 
 def _is_there(batch: Any, device: torch.device) -> bool:

@@ -18,6 +18,7 @@ from studies.messages import Event
 
 POKE = b"events"  # trial -> driver: there is something new in the log
 ASK = b"verdict?"  # trial -> driver: the same, and the trial waits for an answer
+EXIT = b"exit:"  # trial -> driver: it has ended, with the status that follows, in a process that lives on
 GO = b"go"  # driver -> trial: go on
 STOP = b"stop:"  # driver -> trial: stop at the next step; the reason follows
 
@@ -43,6 +44,7 @@ class Link:
     ) -> None:
         self._orphaned = orphaned
         self.stop_reason: str | None = None
+        self._left = False
         self._log = log
         self._connection = connection
         self._answered = threading.Event()
@@ -67,6 +69,11 @@ class Link:
             self._answered.wait()
         return self.stop_reason
 
+    def leave(self, status: int) -> None:
+        """Tells the driver that this trial has ended, where its process has others to run."""
+        self._left = True
+        self._send(EXIT + str(status).encode())
+
     def _send(self, message: bytes) -> None:
         if self._connection is not None:
             with contextlib.suppress(OSError):  # the driver is going: the listening thread ends this process
@@ -78,7 +85,8 @@ class Link:
             try:
                 message = self._connection.recv_bytes()
             except (EOFError, OSError):
-                self._orphaned()  # the driver died, even by kill -9
+                if not self._left:
+                    self._orphaned()  # the driver died, even by kill -9
                 return
             if message.startswith(STOP):
                 self.stop_reason = message[len(STOP) :].decode()

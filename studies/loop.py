@@ -167,6 +167,8 @@ class TrialLoop:
 
     def _end_the_silent(self) -> None:
         for run_id, live in self._live.items():
+            if not self.executor.has_begun(run_id):
+                live.heard = time.monotonic()
             if self.silence is not None and time.monotonic() - live.heard > self.silence and live.verdict is None:
                 live.verdict = f"the trial said nothing for {self.silence:.0f} s (--trial-timeout) and was killed"
                 self.executor.kill(run_id)
@@ -261,6 +263,8 @@ def _may_go_on(ending: Event, spec: TrialSpec) -> bool:
 
 
 def _died(status: int | None) -> str:
+    if status is None:
+        return "died with others that it was packed with"
     if status is not None and status < 0:
         return f"was killed by {signal.Signals(-status).name}"
     return f"ended with status {status} before it said so"

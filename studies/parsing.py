@@ -54,6 +54,14 @@ def build_parser() -> Parser:
     study.add_argument("experiment", metavar="NAME", help=overrides)
     study.add_argument("--trials", type=int, default=10, help="trials in total, from 1 (default: 10)")
     study.add_argument("--workers", type=int, default=1, help="trials at once, from 1 (default: 1)")
+    study.add_argument(
+        "--pack",
+        type=int,
+        default=1,
+        metavar="K",
+        help="up to K trials of equal shapes and batch size train as one model in each worker, where that is faster: "
+        "small models on a GPU; a sampler that learns hears of all K at once (default: 1)",
+    )
     study.add_argument("--study-name", metavar="S", help="name of the study (default: the experiment's)")
     study.add_argument("--sampler", help=f"{' | '.join(SAMPLERS)} (default: the file's)")
     study.add_argument("--pruner", help=f"{' | '.join(PRUNERS)} (default: the file's)")

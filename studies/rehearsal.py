@@ -6,8 +6,11 @@ training and one validation batch. What it finds wrong is the user's to mend, in
 
 from __future__ import annotations
 
+import math
 import tempfile
+import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +29,13 @@ def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         payload: `experiment` (model, data, trainer sections), `seed`, `threads`, `metric` (or None), and
-            `extremes`: dotted parameter name -> values at the ends of its search space, or all its choices.
+            `extremes`: dotted parameter name -> values at the ends of its search space, or all its choices;
+            `pack`: how many trials shall train as one model, 1 by default.
 
     Returns:
         `experiment` with all defaults and types put in, `metrics` (names that validation logs), `gpus`
-        (how many are visible); or `error` (one line), with `traceback` where the user's own code raised.
+        (how many are visible), and of packed trials `pack`: `over` and `gain`, or `why_not`; see `packed`. Or
+        `error` (one line), with `traceback` where the user's own code raised.
     """
     try:
         return _rehearse(**payload)
@@ -45,7 +50,12 @@ def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rehearse(
-    experiment: dict[str, Any], seed: int, threads: int, metric: str | None, extremes: dict[str, list[Any]]
+    experiment: dict[str, Any],
+    seed: int,
+    threads: int,
+    metric: str | None,
+    extremes: dict[str, list[Any]],
+    pack: int = 1,
 ) -> dict[str, Any]:
     model_class = _class_of(experiment, "model", LightningModule)
     data_class = _class_of(experiment, "data", LightningDataModule)
@@ -67,7 +77,10 @@ def _rehearse(
     metrics = _first_batches(resolved, datamodule, sizes, seed, threads)
     if metric is not None and metric not in metrics:
         raise ValueError(f"unknown metric {metric}{nearest(metric, metrics)}")
-    return {"experiment": resolved, "metrics": metrics, "gpus": torch.cuda.device_count()}
+    report = {"experiment": resolved, "metrics": metrics, "gpus": torch.cuda.device_count()}
+    if pack > 1:
+        report["pack"] = packed(resolved, datamodule, sizes, pack)
+    return report
 
 
 def _class_of(experiment: dict[str, Any], section: str, base: type) -> type:
@@ -125,3 +138,51 @@ def _first_batches(
         trainer = build_trainer(spec, False, [], **limits)
         trainer.fit(module, datamodule=datamodule)
         return sorted(trainer.callback_metrics)
+
+
+def packed(
+    experiment: dict[str, Any], datamodule: LightningDataModule, sizes: dict[str, Any], count: int
+) -> dict[str, Any]:
+    """Whether so many trials of an experiment may train as one model, and what that gains.
+
+    Returns:
+        `over`, parameters of the model in which they may differ, and `gain`, how many times as fast their
+        gradients are computed as one after the other; or `why_not`.
+    """
+    from studies.stack import Stack, why_not
+
+    if str(experiment["trainer"].get("devices", 1)) not in ("1", "auto"):
+        return {"why_not": "a trial of several devices has them for itself"}
+    loader = datamodule.train_dataloader()
+    if not getattr(loader, "owns_randomness", False):
+        return {"why_not": f"{type(loader).__name__} may draw from random states that the trials would share"}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    modules: list[Any] = [build_module(experiment["model"], sizes).to(device) for _ in range(count)]
+    why = why_not(modules)
+    if why is not None:
+        return {"why_not": why}
+    batch = tuple(tensor.to(device) for tensor in next(iter(loader)))
+
+    def alone() -> None:
+        for module in modules:
+            module.loss_and_outputs(batch)[0].backward()
+            module.zero_grad()
+
+    try:
+        seconds = _quickest(alone)
+        stack = Stack(modules)
+        return {"over": list(modules[0].packs_over), "gain": seconds / _quickest(lambda: stack.learn([batch] * count))}
+    except RuntimeError as error:  # memory, or an operation that cannot be mapped
+        return {"why_not": " ".join(str(error).split())[:200]}
+
+
+def _quickest(work: Callable[[], Any], repetitions: int = 5) -> float:
+    """Seconds of the quickest of some repetitions."""
+    quickest = math.inf
+    for _ in range(repetitions):
+        began = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        quickest = min(quickest, time.perf_counter() - began)
+    return quickest

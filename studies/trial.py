@@ -31,7 +31,7 @@ from studies.callbacks import EventLogger, ResourceSampler, Verdicts
 from studies.checkpoints import Checkpoints, loadable
 from studies.components import build_datamodule, build_module, instantiate, sizes_of
 from studies.event_log import NAME, EventReader, EventWriter
-from studies.fast_loop import speed_up
+from studies.fast_loop import Together, speed_up
 from studies.link import DRIVER_FD, Link
 from studies.memory import explain, is_out_of_memory
 from studies.messages import Artifact, Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
@@ -40,7 +40,9 @@ from studies.trouble import DISK_FULL, disk_is_full
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no tips in every trial's log
 
 
-def build_trainer(spec: TrialSpec, logger: EventLogger | bool, ours: list[Callback], **limits: Any) -> Trainer:
+def build_trainer(
+    spec: TrialSpec, logger: EventLogger | bool, ours: list[Callback], together: Together | None = None, **limits: Any
+) -> Trainer:
     """The Trainer of an experiment's trainer section, quiet, with our logger and callbacks beside the user's."""
     arguments = {name: instantiate(value) for name, value in spec.experiment["trainer"].items()}
     arguments.update(limits)
@@ -55,7 +57,7 @@ def build_trainer(spec: TrialSpec, logger: EventLogger | bool, ours: list[Callba
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    speed_up(trainer)
+    speed_up(trainer, together)
     return trainer
 
 
@@ -71,8 +73,11 @@ def seed_and_threads(spec: TrialSpec) -> None:
     pl.seed_everything(spec.seed, workers=True, verbose=False)
 
 
-def run(spec: TrialSpec, link: Link) -> int:
+def run(spec: TrialSpec, link: Link, together: Together | None = None) -> int:
     """Runs one trial and says everything as events, the last of which is finished, stopped or failed.
+
+    Args:
+        together: takes plain steps for several trials at once; see studies/pack.py.
 
     Returns:
         The exit status of its process: 0, or DISK_FULL where the ending could not be said: the trial has not
@@ -82,7 +87,7 @@ def run(spec: TrialSpec, link: Link) -> int:
     resources.start()
     ending: Event
     try:
-        ending = _run(spec, link)
+        ending = _run(spec, link, together)
     except BaseException as error:  # Lightning turns signals into SystemExit: no ending goes unsaid
         traceback.print_exc()
         if disk_is_full(error):
@@ -103,7 +108,7 @@ def run(spec: TrialSpec, link: Link) -> int:
     return 0
 
 
-def _run(spec: TrialSpec, link: Link) -> Finished | Stopped:
+def _run(spec: TrialSpec, link: Link, together: Together | None) -> Finished | Stopped:
     forget_absent_gpus()
     seed_and_threads(spec)
     datamodule = build_datamodule(spec.experiment["data"], spec.seed)
@@ -112,7 +117,7 @@ def _run(spec: TrialSpec, link: Link) -> Finished | Stopped:
     checkpoints = Checkpoints(link, Path(spec.folder) / "checkpoints", spec.metric, spec.direction)
     checkpoints.folder.mkdir(parents=True, exist_ok=True)
     # In this order: where Verdicts stops a fit, Checkpoints saves it.
-    trainer = build_trainer(spec, logger, [Verdicts(link, spec.metric, spec.pruning), checkpoints])
+    trainer = build_trainer(spec, logger, [Verdicts(link, spec.metric, spec.pruning), checkpoints], together)
     logger.trainer = trainer
     link.say(_started(spec, trainer))
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from studies import driver
 from studies.cli import main
 
 
@@ -100,6 +101,37 @@ def test_study_goes_on_and_agrees_with_mlflow(
     assert {"pictures/history.png", "pictures/parallel_coordinates.png", "pictures/slices.png"} <= pictures
     champion = client.get_model_version_by_alias("toy", "champion")
     assert champion.tags["harness.run_id"] == answer["best"]["run_id"]
+
+
+def test_packed_trials_are_ordinary_trials(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "PACKING_PAYS", 0.0)  # whether it does here is not what is tested
+    images = str(toy.with_name("images.yaml"))
+    often = ["--trainer.callbacks", "[]", "--trainer.log_every_n_steps", "5", "--no-test", "--pruner", "none"]
+    how = [images, *often, "--trials", "5"]
+    status, alone, err = run(capsys, "study", *how, "--study-name", "alone")
+    assert status == 0, err
+    status, packed, err = run(capsys, "study", *how, "--study-name", "packed", "--pack", "3")
+    assert status == 0 and "up to 3 trials are packed" in err
+    pids = []
+    for one, other in zip(packed["trials"], alone["trials"], strict=True):
+        assert one["params"] == other["params"] and one["state"] == other["state"] == "COMPLETE"
+        assert one["value"] == pytest.approx(other["value"], abs=1e-4)
+        child = client.get_run(one["run_id"])
+        assert child.info.status == "FINISHED"
+        history = client.get_metric_history(one["run_id"], "train/loss")
+        assert [metric.step for metric in history] == list(range(5, 53, 5))
+        assert {item.path for item in client.list_artifacts(one["run_id"])} >= {"log.txt", "pictures", "checkpoints"}
+        log = home / "trials" / one["run_id"] / "events.jsonl"
+        pids.append(json.loads(log.read_text().splitlines()[0])["pid"])
+    assert pids[0] == pids[1] == pids[2] and pids[3] == pids[4] and len(set(pids)) == 2
+
+
+def test_what_cannot_be_packed_is_run_one_by_one(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, answer, err = run(capsys, "study", str(toy), "--trials", "2", "--pack", "2", "--no-test")
+    assert status == 0 and len(answer["trials"]) == 2
+    assert "trials are not packed: DataLoader may draw from random states" in err
 
 
 def test_the_status_table(home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
@@ -364,6 +396,9 @@ TYPED = [
     (["study", "TOY", "--executor", "locla"], "did you mean local"),
     (["study", "TOY", "--executor", "inline", "--workers", "2"], "workers must be 1 with the inline executor"),
     (["study", "TOY", "--model.learning_rate", "1", "--data.batch_size", "8"], "nothing to search"),
+    (["study", "TOY", "--pack", "0"], "pack must be at least 1"),
+    (["study", "TOY", "--pack", "many"], "invalid int value"),
+    (["study", "TOY", "--pack", "2", "--executor", "inline"], "pack must be 1 with the inline executor"),
     (["train", "TOY", "--seed", "-1"], "seed must be"),
     (["train", "TOY", "--seed", "1.5"], "invalid int value"),
     (["train", "TOY", "--model.learning_rate"], "--model.learning_rate needs a value"),

@@ -65,6 +65,8 @@ ALLOWED = {
     "callbacks": {"checkpoints", "link", "messages"},
     "components": {"nearest"},
     "fast_loop": set(),
+    "stack": set(),
+    "pack": {"checkpoints", "fast_loop", "link", "messages", "stack", "trial"},
     "trial": {
         *("components", "callbacks", "checkpoints", "event_log", "fast_loop", "figures", "link", "memory", "messages"),
         *("pictures", "trouble"),
@@ -72,7 +74,8 @@ ALLOWED = {
     "search": {"databases", "nearest", "space"},
     "tracking": {"databases", "messages", "nearest", "trouble"},
     "tracking_queue": {"tracking", "trouble"},
-    "executors.local": {"event_log", "link", "messages", "trial"},
+    "executors.packs": {"messages"},
+    "executors.local": {"event_log", "executors.packs", "link", "messages", "pack", "trial"},
     "executors.inline": {"event_log", "executors.local", "link", "messages", "trial"},
     "record": {"checkpoint_files", "event_log", "messages", "temporary", "tracking_queue"},
     "loop": {"checkpoint_files", "executors.local", "memory", "messages", "record", "tracking_queue", "trouble"},

@@ -39,6 +39,9 @@ class InlineExecutor:
     def running(self) -> list[str]:
         return [self._spec.run_id] if self._spec else []
 
+    def has_begun(self, run_id: str) -> bool:
+        return True
+
     def call(self, function: str, payload: dict[str, Any], while_waiting: Callable[[], None] | None = None) -> Any:
         module, _, name = function.partition(":")
         result = getattr(importlib.import_module(module), name)(json.loads(json.dumps(payload)))

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from studies.event_log import NAME, EventWriter
-from studies.link import ASK, GO, STOP, Link
+from studies.executors.packs import kind_of
+from studies.link import ASK, EXIT, GO, STOP, Link
 from studies.messages import TrialSpec
 
 ATTEMPTS = 3  # to start a process, and to do a call whose process somebody killed
@@ -53,6 +54,11 @@ class LocalExecutor:
         self.workers = workers
         self.threads = threads or max(1, len(os.sched_getaffinity(0)) // workers)
         self.gpus = 0
+        self.pack = 1  # how many trials one process may run at once, in one slot
+        self.packs_over: list[str] = []  # parameters of the model in which those may differ
+        self._waiting: list[TrialSpec] = []  # for a slot, and for others of their kind
+        self._dropped: list[str] = []  # told to stop while they waited
+        self._apart: set[str] = set()  # died in a pack, and go on by themselves
         self._context = multiprocessing.get_context("forkserver")
         self._trials: dict[str, _Trial] = {}
 
@@ -67,11 +73,17 @@ class LocalExecutor:
 
     @property
     def free(self) -> int:
-        return self.workers - len(self._trials)
+        """How many more trials may be submitted: none beside a pack, so that they are asked for as late as can be."""
+        slots = self.workers - len({trial.slot for trial in self._trials.values()})
+        return max(0, slots * self.pack - len(self._waiting))
 
     @property
     def running(self) -> list[str]:
-        return list(self._trials)
+        return [*self._trials, *(spec.run_id for spec in self._waiting)]
+
+    def has_begun(self, run_id: str) -> bool:
+        """Whether a trial that was submitted has a process."""
+        return run_id in self._trials
 
     def call(self, function: str, payload: dict[str, Any], while_waiting: Callable[[], None] | None = None) -> Any:
         """Calls `module:function` with a JSON payload in a warm process of its own and returns its JSON result.
@@ -124,29 +136,67 @@ class LocalExecutor:
         raise AssertionError
 
     def submit(self, spec: TrialSpec) -> None:
-        """Starts a trial. Its events go to events.jsonl in its folder, its output to log.txt there."""
-        taken = {trial.slot for trial in self._trials.values()}
-        slot = next(slot for slot in range(self.workers) if slot not in taken)
-        gpu = slot % self.gpus if self.gpus and not _spans_processes(spec) else None
-        spec = dataclasses.replace(spec, threads=self.threads, gpu=gpu)
-        path = spec.save()
-        ours, theirs = self._context.Pipe()
-        process = _start_script(path, theirs) if _spans_processes(spec) else self._start(_trial, spec, theirs)
-        theirs.close()
-        self._trials[spec.run_id] = _Trial(slot, ours, process)
+        """Starts a trial. Its events go to events.jsonl in its folder, its output to log.txt there.
+
+        Where trials are packed it begins with the next `wait`, beside those of its kind.
+        """
+        self._waiting.append(spec)
+        if self.pack == 1:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Starts what waits, as far as there are slots: the oldest first, each with others of its kind."""
+        while self._waiting:
+            taken = {trial.slot for trial in self._trials.values()}
+            slot = next((slot for slot in range(self.workers) if slot not in taken), None)
+            if slot is None:
+                return
+            kind = self._kind(self._waiting[0])
+            specs = [spec for spec in self._waiting if self._kind(spec) == kind][: self.pack]
+            begun = {spec.run_id for spec in specs}
+            self._waiting = [spec for spec in self._waiting if spec.run_id not in begun]
+            gpu = slot % self.gpus if self.gpus and not _spans_processes(specs[0]) else None
+            specs = [dataclasses.replace(spec, threads=self.threads, gpu=gpu) for spec in specs]
+            self._start_trials(slot, specs)
+
+    def _kind(self, spec: TrialSpec) -> str:
+        if self.pack == 1 or spec.run_id in self._apart or _spans_processes(spec):
+            return spec.run_id
+        return kind_of(spec, self.packs_over)
+
+    def _start_trials(self, slot: int, specs: list[TrialSpec]) -> None:
+        paths = [spec.save() for spec in specs]
+        pipes = [self._context.Pipe() for _ in specs]
+        theirs = [pipe[1] for pipe in pipes]
+        if len(specs) > 1:
+            process: Any = self._start(_pack, specs, theirs)
+        elif _spans_processes(specs[0]):
+            process = _start_script(paths[0], theirs[0])
+        else:
+            process = self._start(_trial, specs[0], theirs[0])
+        for spec, (ours, other) in zip(specs, pipes, strict=True):
+            other.close()
+            self._trials[spec.run_id] = _Trial(slot, ours, process, len(specs) > 1)
 
     def wait(self, seconds: float) -> list[Message]:
         """Messages of all trials, as soon as there is one, or nothing after some seconds."""
+        messages = [Message(run_id, "exited") for run_id in self._dropped]
+        self._dropped.clear()
+        self._begin()
         lines = {trial.connection: run_id for run_id, trial in self._trials.items()}
-        messages = []
-        for line in mp_connection.wait(list(lines), seconds):
+        for line in mp_connection.wait(list(lines), 0.0 if messages else seconds):
             assert isinstance(line, Connection)
             run_id = lines[line]
             try:
-                kind: Kind = "verdict?" if line.recv_bytes() == ASK else "events"
-                messages.append(Message(run_id, kind))
+                said = line.recv_bytes()
             except (EOFError, OSError):  # the other end closed: the process is gone
-                messages.append(Message(run_id, "exited", self._reap(run_id)))
+                messages.append(Message(run_id, "exited", self._died(run_id)))
+                continue
+            if said.startswith(EXIT):
+                self._reap(run_id)
+                messages.append(Message(run_id, "exited", int(said[len(EXIT) :])))
+            else:
+                messages.append(Message(run_id, "verdict?" if said == ASK else "events"))
         return messages
 
     def answer(self, run_id: str, stop: str | None) -> None:
@@ -155,10 +205,15 @@ class LocalExecutor:
 
     def stop(self, run_id: str, why: str) -> None:
         """Asks a trial to stop at its next step."""
+        if not self.has_begun(run_id):
+            self._drop(run_id)
         self._send(run_id, STOP + why.encode())
 
     def kill(self, run_id: str) -> None:
-        """Ends a trial process at once; `wait` reports it as exited."""
+        """Ends a trial process at once, with all trials that it runs; `wait` reports them as exited."""
+        if not self.has_begun(run_id):
+            self._drop(run_id)
+            return
         process = self._trials[run_id].process
         if process.pid is None:
             return
@@ -170,6 +225,7 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Kills what still runs."""
+        self._waiting.clear()
         for run_id in self.running:
             self.kill(run_id)
             self._reap(run_id)
@@ -178,9 +234,25 @@ class LocalExecutor:
         with contextlib.suppress(OSError, KeyError):  # gone already: `wait` says so
             self._trials[run_id].connection.send_bytes(message)
 
+    def _drop(self, run_id: str) -> None:
+        """Stops a trial that has not begun."""
+        left = [spec for spec in self._waiting if spec.run_id != run_id]
+        self._dropped += [run_id] * (len(self._waiting) - len(left))
+        self._waiting = left
+
+    def _died(self, run_id: str) -> int | None:
+        """The exit status of a process that is gone; None for one of a pack, whichever of its trials it was."""
+        packed = self._trials[run_id].packed
+        status = self._reap(run_id)
+        if packed:
+            self._apart.add(run_id)
+        return None if packed else status
+
     def _reap(self, run_id: str) -> int | None:
         trial = self._trials.pop(run_id)
         trial.connection.close()
+        if any(other.process is trial.process for other in self._trials.values()):
+            return None  # it has other trials to run
         if isinstance(trial.process, subprocess.Popen):
             return trial.process.wait()
         trial.process.join()
@@ -195,6 +267,7 @@ class _Trial(NamedTuple):
     slot: int
     connection: Connection
     process: Any
+    packed: bool  # with others, in one process
 
 
 def _spans_processes(spec: TrialSpec) -> bool:
@@ -221,15 +294,27 @@ def _start_script(spec: Path, connection: Connection) -> subprocess.Popen[bytes]
 
 def _trial(spec: TrialSpec, connection: Connection) -> None:
     """What a trial process does."""
+    _prepare(spec)
+    from studies import trial
+
+    sys.exit(trial.run(spec, Link(EventWriter(Path(spec.folder) / NAME), connection)))
+
+
+def _pack(specs: list[TrialSpec], connections: list[Connection]) -> None:
+    """What a process of several trials does."""
+    _prepare(specs[0])
+    from studies.pack import Pack
+
+    logs = [EventWriter(Path(spec.folder) / NAME) for spec in specs]
+    Pack(specs, [Link(log, connection) for log, connection in zip(logs, connections, strict=True)]).run()
+
+
+def _prepare(spec: TrialSpec) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the driver's to hear
-    folder = Path(spec.folder)
-    _redirect_output(folder / "log.txt")
+    _redirect_output(Path(spec.folder) / "log.txt")
     if spec.gpu is not None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[spec.gpu] if visible else str(spec.gpu)
-    from studies import trial
-
-    sys.exit(trial.run(spec, Link(EventWriter(folder / NAME), connection)))
 
 
 def _call(function: str, payload: str, connection: Connection, log: str) -> None:

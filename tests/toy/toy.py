@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import ResidentLoader
+from lightning_modules import MLP
 
 
 class Toy(LightningModule):
@@ -158,6 +160,41 @@ class Broken(Toy):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         raise KeyError("broken on purpose")
+
+
+class Fragile(MLP):
+    """An MLP for ToyImages that raises once it has taken so many steps."""
+
+    packs_over = (*MLP.packs_over, "fails_at")
+
+    def __init__(
+        self,
+        fails_at: int = 10**9,
+        learning_rate: float = 1e-2,
+        dropout: float = 0.0,
+        input_shape: Sequence[int] = (1, 12, 12),
+        num_classes: int = 3,
+    ) -> None:
+        super().__init__(
+            hidden_sizes=[16],
+            learning_rate=learning_rate,
+            dropout=dropout,
+            input_shape=input_shape,
+            num_classes=num_classes,
+        )
+        self.fails_at = fails_at
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        if self.trainer.global_step == self.fails_at:
+            raise RuntimeError("the fragile one broke")
+
+
+class Unstackable(Fragile):
+    """Its training step is not the one it inherits."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return 2 * super().training_step(batch, batch_idx)
 
 
 class Witness(Callback):

@@ -1,0 +1,230 @@
+"""Several models of one shape as one: their weights stacked, their gradients computed by batched operations.
+
+A small model's step is mostly the cost of calling its operations; those of K models on stacked tensors cost about
+as many calls as those of one. What a model computes is its own `loss_and_outputs`, mapped over the stack by
+torch.func.vmap: there is no second implementation of it. Each model keeps its parameters, which become views of
+the stack, and its optimizer.
+
+What vmap cannot map is replaced in a copy of the first model: dropout, whose masks must be those that each model
+would have drawn by itself, and PyTorch's GRU, which has no batching rule.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+
+class Stack:
+    """Models whose weights lie in stacked tensors.
+
+    Args:
+        modules: at least two, of one class, in training mode, on one device.
+
+    Raises:
+        ValueError: they cannot be stacked; says why.
+    """
+
+    def __init__(self, modules: list[LightningModule]) -> None:
+        why = why_not(modules)
+        if why is not None:
+            raise ValueError(why)
+        self.modules = modules
+        self.generators = [torch.Generator(next(module.parameters()).device) for module in modules]
+        template = copy.deepcopy(modules[0])
+        self.draws = _replace(template, "", modules, self.generators)
+        self._template = _Learner(template)
+        self._parameters = _stacked("named_parameters", modules)
+        self._buffers = _stacked("named_buffers", modules)
+        self._trained = [name for name, value in modules[0].named_parameters() if value.requires_grad]
+        self._owners = {name: [module.get_parameter(name) for module in modules] for name in self._trained}
+        self._views = {name: value.unbind(0) for name, value in self._parameters.items()}
+        for tensor in self._parameters.values():
+            tensor.requires_grad_()
+
+    def is_intact(self) -> bool:
+        """Whether the models' weights still lie in the stack."""
+        return all(
+            parameter.data_ptr() == view.data_ptr()
+            for name in self._trained
+            for parameter, view in zip(self._owners[name], self._views[name], strict=True)
+        )
+
+    def learn(self, batches: list[tuple[Tensor, ...]]) -> tuple[list[Tensor], list[tuple[Tensor, ...]]]:
+        """Leaves each model's gradients in its parameters.
+
+        Args:
+            batches: one per model, of the same shapes.
+
+        Returns:
+            For each model its loss, (), and its outputs, as of `loss_and_outputs`.
+        """
+        batch = tuple(torch.stack(tensors) for tensors in zip(*batches, strict=True))
+        losses, outputs = vmap(self._one)(self._parameters, self._buffers, batch)
+        trained = [self._parameters[name] for name in self._trained]
+        gradients = torch.autograd.grad(losses.sum(), trained, allow_unused=True)
+        for name, stacked, gradient in zip(self._trained, trained, gradients, strict=True):
+            if gradient is not None and gradient.stride() != stacked.stride():  # fused optimizers ask for the same
+                gradient = torch.empty_like(stacked).copy_(gradient)
+            views = [None] * len(self.modules) if gradient is None else gradient.unbind(0)
+            for parameter, view in zip(self._owners[name], views, strict=True):
+                parameter.grad = view
+        return list(losses.detach().unbind(0)), list(
+            zip(*(output.detach().unbind(0) for output in outputs), strict=True)
+        )
+
+    def _one(
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return functional_call(self._template, (_inside(parameters), _inside(buffers)), (batch,))  # type: ignore[no-any-return]
+
+
+class _Learner(nn.Module):
+    """A model whose call is what a training step computes."""
+
+    def __init__(self, module: Any) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return self.module.loss_and_outputs(batch)  # type: ignore[no-any-return]
+
+
+def _inside(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"module.{name}": tensor for name, tensor in tensors.items()}
+
+
+def can_stack(module: LightningModule) -> bool:
+    """Whether a model's class says how to be stacked, and a training step is that and nothing else."""
+    classes = type(module).__mro__
+    says = [name for name in ("packs_over", "loss_and_outputs", "training_step") if hasattr(module, name)]
+    if len(says) < 3 or not module.packs_over:
+        return False
+    places = [next(place for place, cls in enumerate(classes) if name in vars(cls)) for name in says]
+    return places[2] >= places[1] and "training_step" not in vars(module)
+
+
+def why_not(modules: list[LightningModule]) -> str | None:
+    """Why models cannot be stacked, or None where they can."""
+    first = modules[0]
+    if not can_stack(first):
+        return f"{type(first).__name__} does not say how its training steps could be taken for several models at once"
+    shapes = [_shape_of(module) for module in modules]
+    if any(shape != shapes[0] for shape in shapes):
+        return f"the models differ in more than {', '.join(first.packs_over)}"  # type: ignore[arg-type]
+    for part in first.modules():
+        if isinstance(part, nn.RNNBase) and (part.mode != "GRU" or part.bidirectional or not part.bias):
+            return f"a stack of nn.{part.mode} is not known"
+        if isinstance(part, nn.RNNBase) and part.dropout and part.num_layers > 1:
+            return "PyTorch's dropout between layers of a GRU could not be drawn alike"
+    return None
+
+
+def _shape_of(module: LightningModule) -> list[Any]:
+    """All that stacked models must have in common, beside their constructors' arguments."""
+    parts: list[Any] = [(name, type(part)) for name, part in module.named_modules()]
+    for named in (module.named_parameters(), module.named_buffers()):
+        parts += [(name, value.shape, value.stride(), value.dtype, value.requires_grad) for name, value in named]
+    return [type(module), *parts, {type(part) for part in module.modules() if part.training is False}]
+
+
+def _stacked(kind: str, modules: list[LightningModule]) -> dict[str, Tensor]:
+    """Name -> values of all models (K, ...), of which each model's become views, laid out as they were."""
+    stacked = {}
+    for values in zip(*(getattr(module, kind)() for module in modules), strict=True):
+        name, tensors = values[0][0], [value.data for _, value in values]
+        first = tensors[0]
+        together = torch.empty_strided(
+            (len(tensors), *first.shape), (first.numel(), *first.stride()), dtype=first.dtype, device=first.device
+        )
+        for view, (_, value), tensor in zip(together.unbind(0), values, tensors, strict=True):
+            view.copy_(tensor)
+            value.data = view
+        stacked[name] = together
+    return stacked
+
+
+def _replace(part: nn.Module, path: str, modules: list[LightningModule], generators: list[torch.Generator]) -> bool:
+    """Replaces, in the template, what cannot be mapped; returns whether anything draws random numbers."""
+    draws = False
+    for name, child in part.named_children():
+        place = f"{path}.{name}" if path else name
+        if type(child) is nn.Dropout:
+            shares = [float(module.get_submodule(place).p) for module in modules]  # type: ignore[arg-type]
+            setattr(part, name, _OwnDropout(shares, generators))
+            draws = True
+        elif isinstance(child, nn.GRU):
+            setattr(part, name, _GRU(child))
+        else:
+            draws = _replace(child, place, modules, generators) or draws
+    return draws
+
+
+class _Masks(torch.autograd.Function):
+    """What dropout multiplies by, drawn for each model of a stack with its own share and generator."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(inputs: Tensor, dropout: _OwnDropout) -> Tensor:
+        raise NotImplementedError("outside a stack")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, inputs: Tensor, dropout: _OwnDropout) -> tuple[Tensor, int]:
+        assert in_dims[0] == 0
+        masks = torch.empty_like(inputs)
+        for mask, share, generator in zip(masks.unbind(0), dropout.shares, dropout.generators, strict=True):
+            mask.bernoulli_(1 - share, generator=generator).div_(1 - share)  # as nn.Dropout does it
+        return masks, 0
+
+
+class _OwnDropout(nn.Module):
+    def __init__(self, shares: list[float], generators: list[torch.Generator]) -> None:
+        super().__init__()
+        self.shares, self.generators = shares, generators
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs * _Masks.apply(inputs.detach(), self)  # type: ignore[no-any-return]
+
+
+class _GRU(nn.Module):
+    """nn.GRU in operations that can be mapped, with its parameters under their names and its calls.
+
+    r = sigmoid(Wr x + Ur h + br),  z = sigmoid(Wz x + Uz h + bz)
+    n = tanh(Wn x + bn + r * (Un h + cn)),  h' = (1 - z) * n + z * h
+    """
+
+    def __init__(self, gru: nn.GRU) -> None:
+        super().__init__()
+        assert gru.batch_first
+        self.hidden_size, self.num_layers = gru.hidden_size, gru.num_layers
+        for name, parameter in gru.named_parameters():
+            self.register_parameter(name, parameter)
+
+    def forward(self, inputs: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Outputs (B, T, H) and the last state (L, B, H) of inputs (B, T, features), from a state or from zeros."""
+        states = []
+        for layer in range(self.num_layers):
+            w, u, b, c = (getattr(self, f"{n}_l{layer}") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+            of_input = inputs @ w.T + b  # (B, T, 3H): all steps at once
+            h = torch.zeros_like(of_input[:, 0, : self.hidden_size]) if state is None else state[layer]
+            outputs = []
+            for x in of_input.unbind(1):
+                xr, xz, xn = x.chunk(3, dim=1)
+                hr, hz, hn = (h @ u.T + c).chunk(3, dim=1)
+                z = torch.sigmoid(xz + hz)
+                n = torch.tanh(xn + torch.sigmoid(xr + hr) * hn)
+                h = n + z * (h - n)
+                outputs.append(h)
+            inputs = torch.stack(outputs, dim=1)
+            states.append(h)
+        return inputs, torch.stack(states)
