@@ -194,27 +194,29 @@ def two_workers(pairs: int) -> Iterator[Row]:
 
 
 PACKED = 16
-OF_ONE_SHAPE = ["--data.batch_size", "64", "--model.hidden_sizes", "[256, 128]", "--model.dropout", "0.1"]
+OF_ONE_SHAPE = ["--data.batch_size", "64", "--model.dropout", "0.1", "--trainer.max_epochs", "5"]
 
 
 def packing(pairs: int) -> Iterator[Row]:
     """13: 16 trials packed in one process / one after the other, of 5 epochs each, that search the learning rate."""
-    kinds: set[str] = set()
+    for sizes in ("[32]", "[256, 128]"):
+        processes: set[int] = set()
 
-    def measured(pack: int) -> Callable[[], float]:
-        def run() -> float:
-            with fresh_folder() as folder:
-                options = [*OF_ONE_SHAPE, "--pack", str(pack), "--trainer.max_epochs", "5"]
-                answer_of(study(*options, trials=PACKED, workers=1), folder)
-                logs = [log.read_text() for log in folder.glob("trials/*/events.jsonl")]
-                pids = {json.loads(log.splitlines()[0])["pid"] for log in logs if '"started"' in log}
-                kinds.add(f"{PACKED} trials in {len(pids)} processes")
-                return window(folder)
+        def measured(pack: int, sizes: str = sizes, processes: set[int] = processes) -> Callable[[], float]:
+            def run() -> float:
+                with fresh_folder() as folder:
+                    options = [*OF_ONE_SHAPE, "--model.hidden_sizes", sizes, "--pack", str(pack)]
+                    answer_of(study(*options, trials=PACKED, workers=1), folder)
+                    logs = [log.read_text() for log in folder.glob("trials/*/events.jsonl")]
+                    if pack > 1:
+                        processes.add(len({json.loads(log.splitlines()[0])["pid"] for log in logs}))
+                    return window(folder)
 
-        return run
+            return run
 
-    found = compare(measured(PACKED), measured(1), pairs)
-    yield f"{PACKED} trials of mnist_mlp, batch 64", found, f"s; {' and '.join(sorted(kinds, key=len))}"
+        found = compare(measured(PACKED), measured(1), pairs)
+        notes = f"trials per hour; packed, {PACKED} trials ran in {sorted(processes)} processes"
+        yield f"mnist_mlp, layers of {sizes}, batch 64", found.turned(3600 * PACKED), notes
 
 
 def memory(pairs: int) -> Iterator[Row]:

@@ -23,6 +23,8 @@ from studies.messages import TrialSpec
 from studies.nearest import nearest
 from studies.trial import build_trainer, seed_and_threads
 
+STEPS = 4  # in a row, of each of the models that packing is tried on
+
 
 def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
     """Checks a whole experiment.
@@ -74,12 +76,12 @@ def _rehearse(
     resolved = {"model": model, "data": data, "trainer": trainer}
     _check_space(resolved, (model_class, linked), (data_class, linked_data), sizes, seed, extremes)
 
-    metrics = _first_batches(resolved, datamodule, sizes, seed, threads)
+    metrics, optimizer = _first_batches(resolved, datamodule, sizes, seed, threads)
     if metric is not None and metric not in metrics:
         raise ValueError(f"unknown metric {metric}{nearest(metric, metrics)}")
     report = {"experiment": resolved, "metrics": metrics, "gpus": torch.cuda.device_count()}
     if pack > 1:
-        report["pack"] = packed(resolved, datamodule, sizes, pack)
+        report["pack"] = packed(resolved, datamodule, sizes, optimizer, pack)
     return report
 
 
@@ -126,8 +128,8 @@ def _check_space(
 
 def _first_batches(
     resolved: dict[str, Any], datamodule: LightningDataModule, sizes: dict[str, Any], seed: int, threads: int
-) -> list[str]:
-    """Trains and validates on one batch; returns the names of the metrics that were logged."""
+) -> tuple[list[str], torch.optim.Optimizer]:
+    """Trains and validates on one batch; returns the names of the metrics that were logged, and the optimizer."""
     with tempfile.TemporaryDirectory(prefix="harness-rehearsal-") as folder:
         spec = TrialSpec(run_id="rehearsal", experiment=resolved, seed=seed, folder=str(Path(folder)), threads=threads)
         seed_and_threads(spec)
@@ -137,17 +139,24 @@ def _first_batches(
         limits |= {"devices": 1, "strategy": "auto", "num_nodes": 1, "accumulate_grad_batches": 1, "callbacks": []}
         trainer = build_trainer(spec, False, [], **limits)
         trainer.fit(module, datamodule=datamodule)
-        return sorted(trainer.callback_metrics)
+        return sorted(trainer.callback_metrics), trainer.optimizers[0]
 
 
 def packed(
-    experiment: dict[str, Any], datamodule: LightningDataModule, sizes: dict[str, Any], count: int
+    experiment: dict[str, Any],
+    datamodule: LightningDataModule,
+    sizes: dict[str, Any],
+    like: torch.optim.Optimizer,
+    count: int,
 ) -> dict[str, Any]:
     """Whether so many trials of an experiment may train as one model, and what that gains.
 
+    Args:
+        like: an optimizer such as the trials have.
+
     Returns:
-        `over`, parameters of the model in which they may differ, and `gain`, how many times as fast their
-        gradients are computed as one after the other; or `why_not`.
+        `over`, parameters of the model in which they may differ, and `gain`, how many times as fast they take
+        their steps as one after the other; or `why_not`.
     """
     from studies.stack import Stack, why_not
 
@@ -162,16 +171,28 @@ def packed(
     if why is not None:
         return {"why_not": why}
     batch = tuple(tensor.to(device) for tensor in next(iter(loader)))
+    # As trials have them: what is in the caches after one model's step is not what the next one needs.
+    options = {name: value for name, value in like.defaults.items() if name in parameters_of(type(like))}
+    optimizers = [type(like)(module.parameters(), **options) for module in modules]  # type: ignore[call-arg]
 
     def alone() -> None:
-        for module in modules:
-            module.loss_and_outputs(batch)[0].backward()
-            module.zero_grad()
+        for module, optimizer in zip(modules, optimizers, strict=True):
+            for _ in range(STEPS):
+                loss, _ = module.loss_and_outputs(batch)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+    def together() -> None:
+        for _ in range(STEPS):
+            stack.learn([batch] * count)
+            for optimizer in optimizers:
+                optimizer.step()
 
     try:
         seconds = _quickest(alone)
         stack = Stack(modules)
-        return {"over": list(modules[0].packs_over), "gain": seconds / _quickest(lambda: stack.learn([batch] * count))}
+        return {"over": list(modules[0].packs_over), "gain": seconds / _quickest(together)}
     except RuntimeError as error:  # memory, or an operation that cannot be mapped
         return {"why_not": " ".join(str(error).split())[:200]}
 

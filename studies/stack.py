@@ -158,6 +158,8 @@ def _replace(part: nn.Module, path: str, modules: list[LightningModule], generat
             shares = [float(module.get_submodule(place).p) for module in modules]  # type: ignore[arg-type]
             setattr(part, name, _OwnDropout(shares, generators))
             draws = True
+        elif type(child) is nn.Linear:
+            setattr(part, name, _Linear(child))
         elif isinstance(child, nn.GRU):
             setattr(part, name, _GRU(child))
         else:
@@ -181,7 +183,7 @@ class _Masks(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, inputs: Tensor, dropout: _OwnDropout) -> tuple[Tensor, int]:
         assert in_dims[0] == 0
-        masks = torch.empty_like(inputs)
+        masks = torch.empty_like(inputs, memory_format=torch.contiguous_format)  # in the order nn.Dropout draws in
         for mask, share, generator in zip(masks.unbind(0), dropout.shares, dropout.generators, strict=True):
             mask.bernoulli_(1 - share, generator=generator).div_(1 - share)  # as nn.Dropout does it
         return masks, 0
@@ -194,6 +196,21 @@ class _OwnDropout(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return inputs * _Masks.apply(inputs.detach(), self)  # type: ignore[no-any-return]
+
+
+class _Linear(nn.Module):
+    """nn.Linear, the other way round where inputs are rows: mapped, F.linear gives a gradient that lies transposed
+    in memory, and to turn it takes as long as to compute it."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if inputs.dim() != 2:
+            return nn.functional.linear(inputs, self.weight, self.bias)
+        outputs = (self.weight @ inputs.mT).mT
+        return outputs if self.bias is None else outputs + self.bias
 
 
 class _GRU(nn.Module):
