@@ -60,7 +60,7 @@ def build_parser() -> Parser:
         default=1,
         metavar="K",
         help="up to K trials of equal shapes and batch size train as one model in each worker, where that is faster: "
-        "small models on a GPU; a sampler that learns hears of all K at once (default: 1)",
+        "small models on a GPU, if any; a sampler that learns hears of all K at once (default: 1)",
     )
     study.add_argument("--study-name", metavar="S", help="name of the study (default: the experiment's)")
     study.add_argument("--sampler", help=f"{' | '.join(SAMPLERS)} (default: the file's)")
