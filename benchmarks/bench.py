@@ -193,12 +193,12 @@ def two_workers(pairs: int) -> Iterator[Row]:
     yield "20 trials of mnist_mlp", found.turned(3600 * TRIALS), "trials per hour; ours: 2 workers, rival's: 1"
 
 
-PACKED = 16
+PACKED, PACKED_ON_GPU = 16, 64
 OF_ONE_SHAPE = ["--data.batch_size", "64", "--model.dropout", "0.1", "--trainer.max_epochs", "5"]
 
 
-def packing(pairs: int) -> Iterator[Row]:
-    """13: 16 trials packed in one process / one after the other, of 5 epochs each, that search the learning rate."""
+def packing(pairs: int, count: int = PACKED) -> Iterator[Row]:
+    """13 and 14: trials packed in one process / one after the other; 5 epochs each, they search the learning rate."""
     for sizes in ("[32]", "[256, 128]"):
         processes: set[int] = set()
 
@@ -206,7 +206,7 @@ def packing(pairs: int) -> Iterator[Row]:
             def run() -> float:
                 with fresh_folder() as folder:
                     options = [*OF_ONE_SHAPE, "--model.hidden_sizes", sizes, "--pack", str(pack)]
-                    answer_of(study(*options, trials=PACKED, workers=1), folder)
+                    answer_of(study(*options, trials=count, workers=1), folder)
                     logs = [log.read_text() for log in folder.glob("trials/*/events.jsonl")]
                     if pack > 1:
                         processes.add(len({json.loads(log.splitlines()[0])["pid"] for log in logs}))
@@ -214,9 +214,9 @@ def packing(pairs: int) -> Iterator[Row]:
 
             return run
 
-        found = compare(measured(PACKED), measured(1), pairs)
-        notes = f"trials per hour; packed, {PACKED} trials ran in {sorted(processes)} processes"
-        yield f"mnist_mlp, layers of {sizes}, batch 64", found.turned(3600 * PACKED), notes
+        found = compare(measured(count), measured(1), pairs)
+        notes = f"trials per hour; packed, {count} trials ran in {sorted(processes)} processes"
+        yield f"mnist_mlp, layers of {sizes}, batch 64", found.turned(3600 * count), notes
 
 
 def memory(pairs: int) -> Iterator[Row]:
@@ -348,7 +348,11 @@ ROWS: dict[int, tuple[str, Callable[[int], Iterator[Row]]]] = {
     11: ("memory added by one more concurrent mlp trial / a process of tuned", memory),
     12: ("typing `harness train mnist_mlp` to first step / importing pytorch_lightning", first_step),
     13: ("trials packed in one process / one after the other", packing),
+    14: ("the same on one GPU, 64 trials", lambda pairs: packing(pairs, PACKED_ON_GPU)),
 }
+
+
+ON_GPU = 14
 
 
 def main() -> None:
@@ -362,6 +366,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for number in options.only or ROWS:
         title, row = ROWS[number]
+        if number == ON_GPU and not torch.cuda.is_available():
+            print(f"| {number} | {title} | no GPU here |", flush=True)
+            continue
         for name, found, notes in row(options.pairs):
             low, high = found.spread
             ours, rival = statistics.median(found.ours), statistics.median(found.rival)

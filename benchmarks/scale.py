@@ -1,10 +1,12 @@
 """What the driver's own work comes to as studies grow: simulated trials, which take no time, through the real driver.
 
+.venv/bin/python benchmarks/scale.py                                  all sizes; hours on one core
 .venv/bin/python benchmarks/scale.py --trials 10 100 1000 --workers 1 10
+.venv/bin/python benchmarks/scale.py --plot docs/images/scale.png     and a picture of them
 
 Everything but the trials is real: Optuna (TPE) asks and is told, MLflow gets every run, each trial has its folder,
-its spec and its log. Prints, for each size, trials per second, milliseconds of the last trials (the median of the
-last 20) and of those around the 100th, the databases' sizes and the driver's memory.
+its spec and its log. Prints a table of all sizes, then the exponent of each column: the slope of its logarithm
+against that of the number of trials, at each number of workers, from 100 trials on.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from matplotlib.figure import Figure
 
-from studies import driver, experiment
+from studies import driver, experiment, search
 from studies.event_log import NAME, EventWriter
 from studies.executors.local import Message
 from studies.messages import Finished, Metrics, Report, Started, TrialSpec
@@ -51,6 +54,9 @@ class SimulatedExecutor:
     @property
     def running(self) -> list[str]:
         return [spec.run_id for spec in self._waiting]
+
+    def has_begun(self, run_id: str) -> bool:
+        return True
 
     def call(self, function: str, payload: dict[str, Any], while_waiting: Callable[[], None] | None = None) -> Any:
         """The rehearsal: all is well."""
@@ -83,6 +89,20 @@ class SimulatedExecutor:
     def close(self) -> None: ...
 
 
+def timed(method: str, milliseconds: list[float]) -> None:
+    """Notes how long each call of a method of the search takes."""
+    original = getattr(search.Search, method)
+
+    def call(*arguments: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return original(*arguments)
+        finally:
+            milliseconds.append(1000 * (time.perf_counter() - began))
+
+    setattr(search.Search, method, call)
+
+
 def simulate(trials: int, workers: int, sampler: str) -> dict[str, Any]:
     """One study in a fresh folder; run in a process of its own, for its memory."""
     folder = Path(tempfile.mkdtemp(prefix="harness-scale-"))
@@ -90,6 +110,10 @@ def simulate(trials: int, workers: int, sampler: str) -> dict[str, Any]:
     executor = SimulatedExecutor(workers)
     driver.make_executor = lambda *arguments: executor  # type: ignore[assignment]
     plan = experiment.load("mnist_mlp")
+    asked: list[float] = []
+    told: list[float] = []
+    timed("ask", asked)
+    timed("tell", told)
     assert plan.search is not None
     plan.search.sampler, plan.search.pruner = sampler, "none"
     try:
@@ -102,8 +126,10 @@ def simulate(trials: int, workers: int, sampler: str) -> dict[str, Any]:
             "trials": trials,
             "workers": workers,
             "trials per second": (trials - 1) / (executor.submitted[-1] - executor.submitted[0]),
-            "ms, around the 100th": statistics.median(each[80:120]) if trials >= 120 else None,
-            "ms, the last": statistics.median(each[-20:]),
+            "ms of a trial, around the 100th": statistics.median(each[80:120]) if trials >= 120 else None,
+            "ms of a trial, the last": statistics.median(each[-20:]),
+            "ms to ask, the last": statistics.median(asked[-20:]),
+            "ms to tell, the last": statistics.median(told[-20:]),
             "optuna.db MB": (folder / "optuna.db").stat().st_size / 1e6,
             "mlflow.db MB": (folder / "mlflow.db").stat().st_size / 1e6,
             "driver MB": psutil.Process().memory_info().rss / 1e6,
@@ -112,29 +138,70 @@ def simulate(trials: int, workers: int, sampler: str) -> dict[str, Any]:
         shutil.rmtree(folder)
 
 
+ON_SIZE = ("trials", "workers", "ms of a trial, around the 100th")  # columns that have no exponent
+
+
+def exponents(rows: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
+    """(column, workers, slope of log column against log trials), by least squares, from 100 trials on."""
+    found = []
+    for column in (name for name in rows[0] if name not in ON_SIZE):
+        for workers in sorted({row["workers"] for row in rows}):
+            points = [(row["trials"], row[column]) for row in rows if row["workers"] == workers]
+            points = [(math.log(trials), math.log(value)) for trials, value in points if trials >= 100]
+            if len(points) > 1:
+                found.append((column, workers, statistics.linear_regression(*zip(*points, strict=True)).slope))
+    return found
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Each column against the number of trials, a line for each number of workers, on logarithmic axes."""
+    columns = [name for name in rows[0] if name not in ON_SIZE]
+    figure = Figure(figsize=(13, 6), dpi=100, layout="constrained")
+    axes = figure.subplots(2, math.ceil(len(columns) / 2)).ravel()
+    for axis, column in zip(axes, columns, strict=False):
+        for workers in sorted({row["workers"] for row in rows}):
+            line = [row for row in rows if row["workers"] == workers]
+            numbers, values = [row["trials"] for row in line], [row[column] for row in line]
+            axis.loglog(numbers, values, "o-", markersize=4, label=f"{workers} worker{'s' * (workers > 1)}")
+        axis.set(title=column, xlabel="trials")
+        axis.grid(alpha=0.3)
+    for axis in axes[len(columns) :]:
+        axis.set_axis_off()
+    axes[len(columns) - 1].legend()
+    figure.savefig(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, nargs="+", default=[10, 100, 1000, 10000])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 10, 100, 1000])
     parser.add_argument("--sampler", default="tpe")
+    parser.add_argument("--plot", type=Path, help="picture to write, too")
+    parser.add_argument("--one", action="store_true", help="one size, as JSON")
     options = parser.parse_args()
-    if len(options.trials) == len(options.workers) == 1:
+    if options.one:
         print(json.dumps(simulate(options.trials[0], options.workers[0], options.sampler)))
         return
-    printed = False
+    rows: list[dict[str, Any]] = []
     for trials in options.trials:
         for workers in options.workers:
             if workers > trials:
                 continue
-            one = [sys.executable, __file__, "--sampler", options.sampler]
+            one = [sys.executable, __file__, "--one", "--sampler", options.sampler]
             one += ["--trials", str(trials), "--workers", str(workers)]
             result = subprocess.run(one, stdout=subprocess.PIPE, text=True, check=True)
             row = json.loads(result.stdout.splitlines()[-1])
-            if not printed:
+            if not rows:
                 print(f"| {' | '.join(row)} |\n|{'---|' * len(row)}", flush=True)
-                printed = True
+            rows.append(row)
             cells = (f"{value:.4g}" if isinstance(value, float) else str(value or "") for value in row.values())
             print(f"| {' | '.join(cells)} |", flush=True)
+    if found := exponents(rows):
+        print("\n| column | workers | exponent |\n|---|---|---|")
+        for column, workers, exponent in found:
+            print(f"| {column} | {workers} | {exponent:.2f} |")
+    if options.plot is not None:
+        plot(rows, options.plot)
 
 
 if __name__ == "__main__":

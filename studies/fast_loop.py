@@ -215,7 +215,9 @@ class PlainStep:
 
     def __call__(self, data_fetcher: Any) -> None:
         batch, batch_idx = self.begin(data_fetcher)
-        self.finish(self.learn(batch, batch_idx), batch, batch_idx, self._on_end)
+        outputs = self.learn(batch, batch_idx)
+        self.step()
+        self.finish(outputs, batch, batch_idx, self._on_end)
 
     def begin(self, data_fetcher: Any) -> tuple[Any, int]:
         """The next batch, on its device, and its index in the epoch."""
@@ -271,13 +273,21 @@ class PlainStep:
                 self._on_after_backward()
         return outputs
 
-    def finish(self, outputs: Any, batch: Any, batch_idx: int, on_end: Callable[..., None] | None) -> None:
-        """Takes the step along the gradients that are there."""
+    @property
+    def clips(self) -> bool:
+        """Whether it does more with its gradients than to go along them."""
+        return bool(self._clip)
+
+    def step(self) -> None:
+        """Goes along the gradients that are there."""
         if self._on_before_step is not None:
             self._on_before_step(self.optimizer)
         if self._clip:
             self.module.clip_gradients(self.optimizer, self._clip, self._algorithm)
         self.optimizer.step()
+
+    def finish(self, outputs: Any, batch: Any, batch_idx: int, on_end: Callable[..., None] | None) -> None:
+        """Notes that the step was taken, and tells of it."""
         self._steps.completed += 1
         self._all_steps.completed += 1
 

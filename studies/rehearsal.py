@@ -159,6 +159,7 @@ def packed(
         their steps as one after the other; or `why_not`.
     """
     from studies.stack import Stack, why_not
+    from studies.stack_optimizer import joined
 
     if str(experiment["trainer"].get("devices", 1)) not in ("1", "auto"):
         return {"why_not": "a trial of several devices has them for itself"}
@@ -186,12 +187,17 @@ def packed(
     def together() -> None:
         for _ in range(STEPS):
             stack.learn([batch] * count)
+            if joint is not None:
+                joint.step()
+                continue
+            stack.hand_out()
             for optimizer in optimizers:
                 optimizer.step()
 
     try:
         seconds = _quickest(alone)
         stack = Stack(modules)
+        joint = joined(stack, optimizers)
         return {"over": list(modules[0].packs_over), "gain": seconds / _quickest(together)}
     except RuntimeError as error:  # memory, or an operation that cannot be mapped
         return {"why_not": " ".join(str(error).split())[:200]}

@@ -66,7 +66,8 @@ ALLOWED = {
     "components": {"nearest"},
     "fast_loop": set(),
     "stack": set(),
-    "pack": {"checkpoints", "fast_loop", "link", "messages", "stack", "trial"},
+    "stack_optimizer": {"stack"},
+    "pack": {"checkpoints", "fast_loop", "link", "messages", "stack", "stack_optimizer", "trial"},
     "trial": {
         *("components", "callbacks", "checkpoints", "event_log", "fast_loop", "figures", "link", "memory", "messages"),
         *("pictures", "trouble"),
