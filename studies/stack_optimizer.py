@@ -46,7 +46,8 @@ class StackedOptimizer:
         self._decoupled = bool(options.get("decoupled_weight_decay"))
         self._directions = {name: torch.zeros_like(stack.parameters[name]).detach() for name in stack.owners}
         options = {name: options[name] for name in inspect.signature(type(first)).parameters if name in options}
-        self._optimizer = type(first)(list(self._directions.values()), lr=1.0, weight_decay=0.0, **options)
+        directions, kind = list(self._directions.values()), type(first)
+        self._optimizer = kind(directions, lr=1.0, weight_decay=0.0, **options)  # type: ignore[call-arg]
         self._moments: list[tuple[Optimizer, Tensor, str, Tensor]] = []  # whose, of what, the moment's name, its slice
         self._steps: list[Tensor] = []  # of all models
         for name, owners in stack.owners.items():
