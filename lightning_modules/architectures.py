@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from lightning_modules.dropout import Dropout
+
 
 def small(
     image_shape: Sequence[int], width: int, depth: int, dropout: float, outputs: int, quick: bool = False
@@ -27,7 +29,7 @@ def small(
         channels = width << block
         layers += [nn.BatchNorm2d(channels), nn.ReLU()]
     features = channels * height * image_width
-    return [*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(features, outputs)]
+    return [*layers, nn.Flatten(), Dropout(dropout), nn.Linear(features, outputs)]
 
 
 def quick(image_shape: Sequence[int], width: int, depth: int, dropout: float, outputs: int) -> list[nn.Module]:
@@ -56,7 +58,7 @@ def lenet5(image_shape: Sequence[int], width: int, depth: int, dropout: float, o
         nn.Tanh(),
         nn.Linear(120, 84),  # F6
         nn.Tanh(),
-        nn.Dropout(dropout),
+        Dropout(dropout),
         nn.Linear(84, outputs),
     ]
 
@@ -87,10 +89,10 @@ def alexnet(image_shape: Sequence[int], width: int, depth: int, dropout: float, 
         nn.ReLU(),
         nn.MaxPool2d(3, stride=2),
         nn.Flatten(),
-        nn.Dropout(dropout),
+        Dropout(dropout),
         nn.Linear(2 * width * rows * columns, 16 * width),
         nn.ReLU(),
-        nn.Dropout(dropout),
+        Dropout(dropout),
         nn.Linear(16 * width, 16 * width),
         nn.ReLU(),
         nn.Linear(16 * width, outputs),
@@ -118,7 +120,7 @@ def vgg(image_shape: Sequence[int], width: int, depth: int, dropout: float, outp
         nn.Flatten(),
         nn.Linear(features, hidden),
         nn.ReLU(),
-        nn.Dropout(dropout),
+        Dropout(dropout),
         nn.Linear(hidden, outputs),
     ]
 
@@ -139,7 +141,7 @@ def resnet(image_shape: Sequence[int], width: int, depth: int, dropout: float, o
         layers.append(Residual(channels, width << stage, stride=1 if stage == 0 else 2))
         channels = width << stage
         layers.append(Residual(channels, channels, stride=1))
-    return [*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels, outputs)]
+    return [*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), Dropout(dropout), nn.Linear(channels, outputs)]
 
 
 class Residual(nn.Module):

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.dropout import Dropout
 from lightning_modules.optimizers import ARGUMENTS, Optimizer, Schedule
 from lightning_modules.supervised import Supervised
 from lightning_modules.tasks import Output, task_of
@@ -103,7 +104,7 @@ class MLP(Supervised):
                 layers.append(nn.BatchNorm1d(size))
             layers.append(ACTIVATIONS[activation]())
             if dropout:
-                layers.append(nn.Dropout(dropout))
+                layers.append(Dropout(dropout))
             features = size
         layers.append(nn.Linear(features, self.task.outputs))
         if num_classes is None:

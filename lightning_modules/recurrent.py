@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.dropout import Dropout
+
 DISTANCES = 40  # steps back in time that a gradient is followed
 
 
@@ -32,7 +34,7 @@ class ChoGRU(nn.Module):
     ) -> None:
         super().__init__()
         assert batch_first, "sequences are (B, T, features)"
-        self.hidden_size, self.num_layers, self.dropout = hidden_size, num_layers, nn.Dropout(dropout)
+        self.hidden_size, self.num_layers, self.dropout = hidden_size, num_layers, Dropout(dropout)
         bound = 1 / math.sqrt(hidden_size)
         for layer in range(num_layers):
             features = input_size if layer == 0 else hidden_size

@@ -166,9 +166,8 @@ def _replace(part: nn.Module, path: str, modules: list[LightningModule], generat
     draws = False
     for name, child in part.named_children():
         place = f"{path}.{name}" if path else name
-        if type(child) is nn.Dropout:
-            shares = [float(module.get_submodule(place).p) for module in modules]  # type: ignore[arg-type]
-            setattr(part, name, _OwnDropout(shares, generators))
+        if type(child) is nn.Dropout or hasattr(child, "mask"):
+            setattr(part, name, _OwnDropout([module.get_submodule(place) for module in modules], generators))
             draws = True
         elif type(child) is nn.Linear:
             setattr(part, name, _Linear(child))
@@ -180,7 +179,7 @@ def _replace(part: nn.Module, path: str, modules: list[LightningModule], generat
 
 
 class _Masks(torch.autograd.Function):
-    """What dropout multiplies by, drawn for each model of a stack with its own share and generator."""
+    """What dropout multiplies by, drawn for each model of a stack as its own layer draws it, by its own generator."""
 
     generate_vmap_rule = False
 
@@ -196,15 +195,20 @@ class _Masks(torch.autograd.Function):
     def vmap(info: Any, in_dims: Any, inputs: Tensor, dropout: _OwnDropout) -> tuple[Tensor, int]:
         assert in_dims[0] == 0
         masks = torch.empty_like(inputs, memory_format=torch.contiguous_format)  # in the order nn.Dropout draws in
-        for mask, share, generator in zip(masks.unbind(0), dropout.shares, dropout.generators, strict=True):
-            mask.bernoulli_(1 - share, generator=generator).div_(1 - share)  # as nn.Dropout does it
+        for mask, part, generator in zip(masks.unbind(0), dropout.parts, dropout.generators, strict=True):
+            if hasattr(part, "mask") and not mask.is_cuda:
+                mask.copy_(part.mask(mask.shape, mask.dtype, generator))
+            else:
+                mask.bernoulli_(1 - part.p, generator=generator).div_(1 - part.p)  # as nn.Dropout does it
         return masks, 0
 
 
 class _OwnDropout(nn.Module):
-    def __init__(self, shares: list[float], generators: list[torch.Generator]) -> None:
+    """One dropout layer of all models. `parts`: each model's; those that have a method `mask` draw by that one."""
+
+    def __init__(self, parts: list[Any], generators: list[torch.Generator]) -> None:
         super().__init__()
-        self.shares, self.generators = shares, generators
+        self.parts, self.generators = tuple(parts), generators
 
     def forward(self, inputs: Tensor) -> Tensor:
         return inputs * _Masks.apply(inputs.detach(), self)  # type: ignore[no-any-return]
