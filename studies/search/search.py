@@ -1,35 +1,23 @@
-"""The search: Optuna asked and told, and nothing else. The only file that imports optuna.
+"""One Optuna study, asked and told.
 
-There is one writer to a study, the driver, so trials are neither lost nor drawn twice. The sampler is made
-anew for each trial from (study seed, trial number): under random and grid a trial's parameters depend on
-nothing else, so restarts and the number of workers change nothing.
+There is one writer to a study, the driver, so trials are neither lost nor drawn twice.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.trial import TrialState
 
-from studies.databases import made_whole, sqlite_path
 from studies.nearest import nearest
-from studies.space import Choice, Range, Space, decode_choice, encode_choice, grid_of, parse_space
-
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+from studies.search.samplers import derive_seed, distribution_of, make_pruner, make_sampler
+from studies.search.storage import OneWriter, open_study, study_attributes, study_names
+from studies.space import Choice, Space, decode_choice, encode_choice, grid_of, parse_space
 
 DEFINITION = "harness.definition"  # study attribute: what may not change while a study goes on
 RUN = "harness.run_id"  # trial attribute: the MLflow run
@@ -40,58 +28,6 @@ RETRY_OF = "harness.retry_of"  # trial attribute: the failed trial that this one
 KNOWLEDGE = ("_search_space", "_intersection_search_space")
 EXTENDED = "harness.extended."  # study attribute, and the trial's number: how it went on after its end
 STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAIL": TrialState.FAIL}
-
-
-def derive_seed(seed: int, number: int, purpose: str) -> int:
-    """A seed of a study's n-th trial: between 0 and 2**31 - 1, a function of (study seed, number, purpose) alone.
-
-    `purpose` keeps the draws apart: "sampler" for its parameters, "training" for its weights and samples.
-    """
-    digest = hashlib.sha256(f"{seed}:{number}:{purpose}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
-
-
-class ByName(optuna.samplers.RandomSampler):
-    """Random search in which a parameter's value depends on (seed, its name) alone, not on what was drawn before.
-
-    So a trial whose driver died between two of its parameters gets from the next driver what it would have got.
-    """
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
-        self._seed = seed
-
-    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        sampler = optuna.samplers.RandomSampler(derive_seed(self._seed, 0, param_name))
-        return sampler.sample_independent(study, trial, param_name, param_distribution)
-
-
-def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """A fresh sampler: random | grid | tpe | gp | cmaes (gp imports torch; grid's points are enqueued)."""
-    samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
-        "random": lambda: ByName(seed),
-        "grid": lambda: ByName(seed),
-        "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
-        "gp": lambda: optuna.samplers.GPSampler(seed=seed),
-        "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=seed),
-    }
-    return samplers[name]()
-
-
-def make_pruner(name: str, reports: int | None) -> optuna.pruners.BasePruner:
-    """A pruner: none | median | hyperband | asha.
-
-    Args:
-        reports: how many values a whole trial reports (validations), or None if nobody knows.
-    """
-    pruners: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
-        "none": optuna.pruners.NopPruner,
-        "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
-        "hyperband": lambda: optuna.pruners.HyperbandPruner(max_resource=reports or "auto"),
-        # A short trial (5 epochs) still wants rungs: keep one in two rather than the default one in four.
-        "asha": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
-    }
-    return pruners[name]()
 
 
 @dataclass
@@ -152,7 +88,9 @@ class Search:
         self._function = _import_function(space) if isinstance(space, str) else None
         self._sampler = sampler
         self._grid = grid_of(space, self._seed) if sampler == "grid" and not isinstance(space, str) else None
-        self._study = _open(storage, name, self.direction, make_pruner(pruner, reports))
+        self._study = open_study(storage, name, self.direction, make_pruner(pruner, reports))
+        assert isinstance(self._study._storage, OneWriter)
+        self._storage = self._study._storage
         self._define(definition)
         self._knowledge: dict[str, Any] = {}
         self._live: dict[int, optuna.Trial] = {}
@@ -168,7 +106,7 @@ class Search:
         known = study_names(storage)
         if name not in known:
             raise ValueError(f"unknown study {name}{nearest(name, known)}")
-        attributes = optuna.load_study(study_name=name, storage=_storage(storage)).user_attrs
+        attributes = study_attributes(storage, name)
         if DEFINITION not in attributes:
             raise ValueError(f"study {name} was not made by this harness: it has no definition")
         definition = attributes[DEFINITION]
@@ -202,13 +140,15 @@ class Search:
     def ask(self) -> TrialRow:
         """Opens the next trial and draws its parameters."""
         number = len(self._study.get_trials(deepcopy=False))
-        waiting = [trial for trial in self._study.get_trials(deepcopy=False) if trial.state == TrialState.WAITING]
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if self._grid is not None and not waiting:
             self._study.enqueue_trial({name: encode_choice(value) for name, value in self._grid[number].items()})
         self._study.sampler = self._sampler_for(number)
         trial = self._study.ask()
+        params = self._suggest(trial)
+        self._storage.keep(trial._trial_id)
         self._live[trial.number], self._reported[trial.number] = trial, set()
-        return TrialRow(trial.number, "RUNNING", None, self._suggest(trial))
+        return TrialRow(trial.number, "RUNNING", None, params)
 
     def _sampler_for(self, number: int) -> optuna.samplers.BaseSampler:
         sampler = make_sampler(self._sampler, derive_seed(self._seed, number, "sampler"))
@@ -221,7 +161,7 @@ class Search:
         """Goes on with a trial that a former driver left RUNNING: the same parameters, the missing ones drawn."""
         frozen = self._study.get_trials(deepcopy=False)[number]
         if frozen.state == TrialState.WAITING:
-            self._study._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
+            self._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
         self._study.sampler = self._sampler_for(number)
         trial = optuna.trial.Trial(self._study, frozen._trial_id)
         self._live[number], self._reported[number] = trial, set(frozen.intermediate_values)
@@ -331,17 +271,6 @@ def best_of(rows: list[TrialRow], direction: str) -> TrialRow | None:
     return min(complete, key=lambda row: (sign * (row.value or 0.0), row.number), default=None)
 
 
-def distribution_of(parameter: Range | Choice) -> BaseDistribution:
-    """The Optuna distribution of a parameter."""
-    if isinstance(parameter, Choice):
-        return CategoricalDistribution([encode_choice(value) for value in parameter.values])
-    if parameter.whole and (parameter.step is None or isinstance(parameter.step, int)):
-        return IntDistribution(
-            int(parameter.low), int(parameter.high), log=parameter.log, step=int(parameter.step or 1)
-        )
-    return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
-
-
 def _import_function(path: str) -> Callable[[optuna.Trial], dict[str, Any]]:
     module, _, name = path.partition(":")
     try:
@@ -350,33 +279,6 @@ def _import_function(path: str) -> Callable[[optuna.Trial], dict[str, Any]]:
         raise ValueError(
             f"space must be a mapping or package.module:function, but {path!r} does not import: {error}"
         ) from error
-
-
-def study_names(storage: str) -> list[str]:
-    """Names of all studies of a database; none where there is no database."""
-    path = sqlite_path(storage)
-    if path is not None and not path.exists():
-        return []
-    return sorted(optuna.get_all_study_names(storage=_storage(storage)))
-
-
-def upgrade_database(storage: str) -> None:
-    """Brings a database of another version of Optuna to this one's."""
-    optuna.storages.RDBStorage(storage, skip_compatibility_check=True).upgrade()
-
-
-def _open(storage: str, name: str, direction: Any, pruner: optuna.pruners.BasePruner) -> optuna.Study:
-    """A study, made if it is not there, and its database too."""
-    with made_whole(storage, lambda url: _storage(url).engine.dispose()):
-        return optuna.create_study(
-            storage=_storage(storage), study_name=name, direction=direction, load_if_exists=True, pruner=pruner
-        )
-
-
-def _storage(url: str) -> optuna.storages.RDBStorage:
-    """The database of a URL; SQLite itself waits for a lock of somebody else's."""
-    arguments = {"connect_args": {"timeout": 600}} if sqlite_path(url) else {"pool_pre_ping": True}
-    return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
 
 
 def _short(value: Any) -> str:

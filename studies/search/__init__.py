@@ -1,0 +1,25 @@
+"""The search: Optuna asked and told, and nothing else. The only folder that imports optuna."""
+
+import warnings
+
+import optuna
+
+from studies.search.samplers import derive_seed, distribution_of, make_pruner, make_sampler
+from studies.search.search import Search, TrialRow, best_of, check_space
+from studies.search.storage import study_names, upgrade_database
+
+__all__ = [
+    "Search",
+    "TrialRow",
+    "best_of",
+    "check_space",
+    "derive_seed",
+    "distribution_of",
+    "make_pruner",
+    "make_sampler",
+    "study_names",
+    "upgrade_database",
+]
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

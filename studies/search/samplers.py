@@ -1,0 +1,79 @@
+"""Samplers and pruners by name, and the seeds they draw from.
+
+A sampler is made anew for each trial from (study seed, trial number): under random and grid a trial's parameters
+depend on nothing else, so restarts and the number of workers change nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from studies.space import Choice, Range, encode_choice
+
+
+def derive_seed(seed: int, number: int, purpose: str) -> int:
+    """A seed of a study's n-th trial: between 0 and 2**31 - 1, a function of (study seed, number, purpose) alone.
+
+    `purpose` keeps the draws apart: "sampler" for its parameters, "training" for its weights and samples.
+    """
+    digest = hashlib.sha256(f"{seed}:{number}:{purpose}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+class ByName(optuna.samplers.RandomSampler):
+    """Random search in which a parameter's value depends on (seed, its name) alone, not on what was drawn before.
+
+    So a trial whose driver died between two of its parameters gets from the next driver what it would have got.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._seed = seed
+
+    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+        sampler = optuna.samplers.RandomSampler(derive_seed(self._seed, 0, param_name))
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
+def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    """A fresh sampler: random | grid | tpe | gp | cmaes (gp imports torch; grid's points are enqueued)."""
+    samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
+        "random": lambda: ByName(seed),
+        "grid": lambda: ByName(seed),
+        "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
+        "gp": lambda: optuna.samplers.GPSampler(seed=seed),
+        "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=seed),
+    }
+    return samplers[name]()
+
+
+def make_pruner(name: str, reports: int | None) -> optuna.pruners.BasePruner:
+    """A pruner: none | median | hyperband | asha.
+
+    Args:
+        reports: how many values a whole trial reports (validations), or None if nobody knows.
+    """
+    pruners: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
+        "none": optuna.pruners.NopPruner,
+        "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
+        "hyperband": lambda: optuna.pruners.HyperbandPruner(max_resource=reports or "auto"),
+        # A short trial (5 epochs) still wants rungs: keep one in two rather than the default one in four.
+        "asha": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
+    }
+    return pruners[name]()
+
+
+def distribution_of(parameter: Range | Choice) -> BaseDistribution:
+    """The Optuna distribution of a parameter."""
+    if isinstance(parameter, Choice):
+        return CategoricalDistribution([encode_choice(value) for value in parameter.values])
+    if parameter.whole and (parameter.step is None or isinstance(parameter.step, int)):
+        return IntDistribution(
+            int(parameter.low), int(parameter.high), log=parameter.log, step=int(parameter.step or 1)
+        )
+    return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
