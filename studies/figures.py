@@ -6,22 +6,21 @@ Margins are given in inches, because matplotlib's own layout engines take severa
 
 from __future__ import annotations
 
-import functools
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont as find_font
-from matplotlib.text import Text
 from matplotlib.ticker import Locator
-from PIL import ImageFont
+from matplotlib.transforms import ScaledTranslation
+from PIL import Image
 
+from studies.panels import Panel, QuickText, add_line
 from studies.temporary import temporary_name
 
 # Okabe and Ito's palette, told apart by colour-blind readers too.
@@ -41,17 +40,33 @@ def new_figure(
     return figure, figure.add_axes((left / across, bottom / up, width / across, height / up))
 
 
+def new_panel(
+    width: float,
+    height: float,
+    *,
+    left: float,
+    bottom: float,
+    right: float,
+    top: float,
+    across: tuple[float, float] = (0.0, 1.0),
+    up: tuple[float, float] = (0.0, 1.0),
+) -> tuple[Figure, Panel]:
+    """The same with a panel in place of an axes, with values from edge to edge; see `Panel`."""
+    wide, high = left + width + right, bottom + height + top
+    figure = Figure(figsize=(wide, high), dpi=DPI)
+    return figure, Panel(figure, (left / wide, bottom / high, width / wide, height / high), across, up)
+
+
 def message(heading: str, text: str) -> Figure:
     """A picture of nothing that says why there is nothing to see."""
-    figure, axes = new_figure(5, 1.2, left=0.3, bottom=0.2, right=0.3, top=0.6)
-    axes.axis("off")
-    title(axes, heading)
-    write(axes, 0.5, 0.5, text, color=GREY, size=11, ha="center")
+    figure, panel = new_panel(5, 1.2, left=0.3, bottom=0.2, right=0.3, top=0.6)
+    title(panel, heading)
+    write(panel, 0.5, 0.5, text, color=GREY, size=11, ha="center")
     return figure
 
 
-def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
-    """A text at a place in the axes' data, taken as it is: a $ in a name starts no formula.
+def write(axes: Axes | Panel, x: float, y: float, text: str, **style: Any) -> None:
+    """A text at a place in the values of an axes or a panel, taken as it is: a $ in a name starts no formula.
 
     It belongs to the figure, since texts of an axes are clipped, which costs half of their drawing.
     """
@@ -61,46 +76,12 @@ def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
     figure.texts.append(QuickText(x, y, text, figure=figure, **style))
 
 
-class QuickText(Text):
-    """One line of text that Pillow sets where the picture is made of pixels; matplotlib sets it everywhere else.
-
-    It takes a tenth of the time: matplotlib (3.11) lays out and draws glyph by glyph in Python, and a
-    picture of a trial is mostly text.
-    """
-
-    def draw(self, renderer: Any) -> None:
-        if not isinstance(renderer, RendererAgg) or self.get_rotation() or "\n" in self.get_text():
-            super().draw(renderer)
-            return
-        pixels = self.get_fontsize() * renderer.dpi / 72
-        font = _font("DejaVu Sans Mono" if "monospace" in self.get_fontfamily() else "DejaVu Sans", pixels)
-        anchor = _ACROSS[self.get_horizontalalignment()] + _UP[self.get_verticalalignment()]
-        mask, (right, down) = font.getmask2(self.get_text(), mode="L", anchor=anchor)
-        width, height = mask.size
-        if not width * height:
-            return
-        x, y = self.get_transform().transform(self.get_position())
-        context = renderer.new_gc()
-        context.set_foreground(self.get_color())
-        drawn = np.frombuffer(bytearray(bytes(mask)), dtype=np.uint8).reshape(height, width)
-        bottom = renderer.height - y + down + height
-        renderer._renderer.draw_text_image(drawn, round(x + right), round(bottom), 0, context)
-        context.restore()
-
-
-_ACROSS = {"left": "l", "center": "m", "right": "r"}
-_UP = {"top": "a", "center": "m", "center_baseline": "m", "baseline": "s", "bottom": "d"}
-
-
-@functools.cache
-def _font(family: str, pixels: float) -> ImageFont.FreeTypeFont:
-    """matplotlib's own font, as Pillow's. Its simple layout does: names are in one direction and without ligatures."""
-    return ImageFont.truetype(find_font(family), pixels, layout_engine=ImageFont.Layout.BASIC)
-
-
-def title(axes: Axes, text: str, pad: float = 12) -> None:
-    # Without a y matplotlib looks at all ticks for where they are in the title's way.
-    axes.set_title(text, loc="left", size=11, weight="bold", color=INK, pad=pad, y=1.0, parse_math=False)
+def title(axes: Axes | Panel, text: str, pad: float = 12) -> None:
+    """A heading above the left edge, so many points away from it."""
+    figure = axes.get_figure()
+    assert figure is not None
+    above = axes.transAxes + ScaledTranslation(0, pad / 72, figure.dpi_scale_trans)
+    write(axes, 0, 1, text, size=11, weight="bold", va="baseline", transform=above)
 
 
 def tidy(axes: Axes) -> None:
@@ -112,27 +93,29 @@ def tidy(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def graduate(axes: Axes, across: Ticker, up: Ticker) -> None:
-    """The same with ticks and their labels, for an axes whose curves are all drawn, in less time.
+def graduate(axes: Axes | Panel, across: Ticker, up: Ticker, label: Callable[[float], float] = float) -> None:
+    """The same with ticks and their labels, for a panel, or in less time for an axes whose curves are all drawn.
 
     Args:
         across, up: a matplotlib locator, or the ticks themselves.
+        label: from a tick of the upright axis to the number that is written beside it.
     """
-    axes.axis("off")
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    columns, rows = _ticks(across, left, right), _ticks(up, bottom, top)
+    if isinstance(axes, Axes):
+        axes.axis("off")
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    columns, rows = _ticks(across, *axes.get_xlim()), _ticks(up, *axes.get_ylim())
     beside, below = axes.get_yaxis_transform(), axes.get_xaxis_transform()
-    light: dict[str, Any] = {"color": "#E6E6E6", "linewidth": 0.7, "zorder": 0}
-    axes.vlines(columns, bottom, top, **light)
-    axes.hlines(rows, left, right, **light)
-    edges: dict[str, Any] = {"color": GREY, "linewidth": 1.6, "zorder": 1}  # half of which is cut off
-    axes.vlines(left, bottom, top, **edges)
-    axes.hlines(bottom, left, right, **edges)
-    axes.set(xlim=(left, right), ylim=(bottom, top))
-    for place, label in zip(columns, _numbers(columns), strict=True):
-        write(axes, place, -0.03, label, size=9, ha="center", va="top", transform=below)
-    for place, label in zip(rows, _numbers(rows), strict=True):
-        write(axes, -0.02, place, label, size=9, ha="right", transform=beside)
+    light: dict[str, Any] = {"color": "#E6E6E6", "linewidth": 0.7, "zorder": -2}  # under an axes, whose zorder is 0
+    for places, transform in ((columns, below), (rows, beside)):  # one broken line each, from edge to edge
+        along, across_it = [place for place in places for _ in range(3)], [0, 1, math.nan] * len(places)
+        upright = transform is below
+        add_line(figure, along if upright else across_it, across_it if upright else along, transform, **light)
+    add_line(figure, [0, 0, 1], [1, 0, 0], axes.transAxes, color=GREY, linewidth=0.8, zorder=-1)
+    for place, text in zip(columns, _numbers(columns), strict=True):
+        write(axes, place, -0.03, text, size=9, ha="center", va="top", transform=below)
+    for place, text in zip(rows, _numbers([label(row) for row in rows]), strict=True):
+        write(axes, -0.02, place, text, size=9, ha="right", transform=beside)
 
 
 def _ticks(ticker: Ticker, low: float, high: float) -> list[float]:
@@ -169,8 +152,10 @@ def save(figure: Figure, path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path.with_name(f"{path.name}.{threading.get_ident()}"))  # threads draw too
     try:
-        # Level 1 takes a fraction of the default level's time; such pictures are as good as equally small.
-        figure.savefig(temporary, format="png", pil_kwargs={"compress_level": 1})
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        # Without transparency, and at level 1, it takes a fraction of the time; such pictures are about as small.
+        Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(temporary, "png", compress_level=1)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

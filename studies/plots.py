@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -25,11 +24,13 @@ from studies.figures import (
     log_ticks,
     message,
     new_figure,
+    new_panel,
     shorten,
     tidy,
     title,
     write,
 )
+from studies.panels import Panel, add_line
 
 MAX_CLASSES_WITH_COUNTS = 20
 MAX_POINTS = 1000  # of one curve; more cannot be seen
@@ -55,7 +56,7 @@ def confusion_matrix(counts: Any, labels: Sequence[str]) -> Figure:
     share = 0.85 * rate / max(0.03, rate.max(initial=0)) + 0.1 * (wrong > 0)
     np.fill_diagonal(share, 0.15 + 0.85 * recall**3)
     colour = np.where(np.eye(classes, dtype=bool)[..., None], to_rgb(BLUE), to_rgb(ORANGE))
-    pixels = 1 - share[..., None] * (1 - colour)  # (C, C, 3), from white to the colour
+    pixels = 255 * (1 - share[..., None] * (1 - colour))  # (C, C, 3), from white to the colour
 
     names = [shorten(label, 18) for label in labels]
     every = math.ceil(classes / 40)  # labels closer than that would overlap
@@ -64,11 +65,11 @@ def confusion_matrix(counts: Any, labels: Sequence[str]) -> Figure:
     longest = max(map(len, shown), default=0)
     upright = longest * len(shown) > 9 * side
     left = 0.65 + 0.075 * longest
-    figure, axes = new_figure(side, side, left=left, bottom=left if upright else 0.7, right=0.85, top=0.6)
-    axes.imshow(pixels, interpolation="nearest", aspect="auto")
+    bottom, places = left if upright else 0.7, (-0.5, classes - 0.5)
+    figure, axes = new_panel(side, side, left=left, bottom=bottom, right=0.85, top=0.6, across=places, up=places[::-1])
+    axes.image(pixels.round().astype(np.uint8))
     total, right = int(counts.sum()), int(counts.trace())
     title(axes, f"Confusion matrix: {right} of {total} right" + (f" ({right / total:.2%})" if total else ""))
-    axes.axis("off")
     beside = axes.get_yaxis_transform()  # x in widths of the axes, y in rows
     below = axes.get_xaxis_transform()
     for place, name in zip(ticks, shown, strict=True):
@@ -119,10 +120,11 @@ def worst_mistakes(
         top, left = index // columns * down, index % columns * across
         mosaic[top : top + height, left : left + width] = image
     inch = 1.5 / max(width, height)  # per pixel
-    size = columns * across * inch, rows * down * inch
-    figure, axes = new_figure(*size, left=0.2, bottom=0.1, right=0.2, top=0.55)
-    axes.imshow(mosaic, interpolation="nearest", aspect="auto")
-    axes.axis("off")
+    size, edges = (columns * across * inch, rows * down * inch), (-0.5, columns * across - 0.5)
+    figure, axes = new_panel(
+        *size, left=0.2, bottom=0.1, right=0.2, top=0.55, across=edges, up=(rows * down - 0.5, -0.5)
+    )
+    axes.image(mosaic)
     title(axes, f"The {count} worst mistakes" if count > 1 else "The one mistake")
     for index in range(count):
         captions = (
@@ -152,15 +154,14 @@ def decoded_words(source: Sequence[str], target: Sequence[str], predicted: Seque
     widths = [max(6, *(len(word[column]) for word in words)) for column in range(3)]
     starts = [0, 3, 3 + widths[0] + 3, 3 + widths[0] + widths[1] + 6]  # of the columns, in characters
     across = max(44, starts[3] + widths[2])
-    figure, axes = new_figure(across * 0.09, (len(words) + 1.2) * 0.23, left=0.3, bottom=0.15, right=0.3, top=0.6)
-    axes.set(xlim=(0, across), ylim=(len(words) - 0.4, -1.6))
-    axes.axis("off")
+    size, lines = (across * 0.09, (len(words) + 1.2) * 0.23), (len(words) - 0.4, -1.6)
+    figure, axes = new_panel(*size, left=0.3, bottom=0.15, right=0.3, top=0.6, across=(0, across), up=lines)
     wrong = sum(word[1] != word[2] for word in words)
     title(axes, f"Decoded words, a sample: {wrong} wrong, {len(words) - wrong} right")
     style: dict[str, Any] = {"size": 10, "family": "monospace"}
     for start, name in zip(starts[1:], ("source", "target", "predicted"), strict=True):
         write(axes, start, -1, name, color=GREY, **style)
-    axes.axhline(-0.6, color=GREY, linewidth=0.6)
+    add_line(figure, [0, across], [-0.6, -0.6], transform=axes.transData, color=GREY, linewidth=0.6)
     for row, (read, meant, written) in enumerate(words):
         right = meant == written
         write(axes, 0, row, "✓" if right else "✗", color=GREEN if right else ORANGE, **style)
@@ -232,7 +233,7 @@ def learning_curves(series: dict[str, tuple[Sequence[int], Sequence[float]]]) ->
         left = index % columns / columns
         bottom = (rows - 1 - index // columns) / rows
         box = (left + 0.17 / columns, bottom + 0.18 / rows, 0.78 / columns, 0.62 / rows)
-        _curves(figure.add_axes(box), metric, groups[metric])
+        _curves(figure, box, metric, groups[metric])
     if len(groups) > len(shown):
         figure.text(0.99, 0.01, f"and {len(groups) - len(shown)} more metrics", ha="right", size=8, color=GREY)
     return figure
@@ -241,34 +242,51 @@ def learning_curves(series: dict[str, tuple[Sequence[int], Sequence[float]]]) ->
 SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
 
 
-def _curves(axes: Axes, metric: str, splits: dict[str, tuple[Sequence[int], Sequence[float]]]) -> None:
+def _curves(
+    figure: Figure, box: Sequence[float], metric: str, splits: dict[str, tuple[Sequence[int], Sequence[float]]]
+) -> None:
+    every = {split: _finite(points) for split, points in splits.items()}
+    values = np.concatenate([y[~np.isnan(y)] for _, y in every.values()])
+    logarithmic = len(values) > 0 and values.min() > 0 and values.max() > 50 * values.min()
+    seen = np.log10(values) if logarithmic else values
+    steps = np.concatenate([x for x, _ in every.values()])
+    panel = Panel(figure, box, _with_margins(steps), _with_margins(seen))
     spare = iter((PURPLE, SKY, INK, GREY) * len(splits))
-    finite: list[np.ndarray] = []
-    labels: list[tuple[str, str]] = []
-    for split, (steps, values) in splits.items():
-        x, y = thin(np.asarray(steps, dtype=float), np.asarray(values, dtype=float))
-        last = f"{y[np.isfinite(y)][-1]:.4g}" if np.isfinite(y).any() else "no finite value"
-        y = np.where(np.isfinite(y), y, np.nan)  # a gap
-        finite.append(y[np.isfinite(y)])
+    for place, (split, (x, y)) in enumerate(every.items()):
+        of_all = x, y
+        x, y = thin(x, y)
         marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(x) <= 30 else {}
         colour = SPLIT_COLOURS.get(split) or next(spare)
-        # Of many there is room for the names alone.
-        label = f"{shorten(split, 16)} {last}".strip() if len(splits) <= 3 else shorten(split, 12)
-        dense: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.6} if len(x) < len(steps) else {"linewidth": 1.4}
-        labels.append((f"— {label}", colour))
-        axes.plot(x, y, color=colour, zorder=2 if split == "train" else 3, **dense, **marker)
-    every = np.concatenate(finite)
-    if len(every) and every.min() > 0 and every.max() > 50 * every.min():
-        axes.set_yscale("log")
-        ticks = log_ticks(every.min(), every.max())
-        graduate(axes, MaxNLocator(4, integer=True, min_n_ticks=1), ticks)
+        dense: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.6} if len(x) < len(of_all[0]) else {"linewidth": 1.4}
+        y = np.log10(y) if logarithmic else y
+        order = 2 if split == "train" else 3
+        add_line(figure, x, y, transform=panel.transData, color=colour, zorder=order, **dense, **marker)
+        if place < 6:
+            last = f"{of_all[1][~np.isnan(of_all[1])][-1]:.4g}" if not np.isnan(of_all[1]).all() else "no finite value"
+            # Of many there is room for the names alone.
+            label = f"— {shorten(split, 16)} {last}".strip() if len(splits) <= 3 else f"— {shorten(split, 12)}"
+            across, up = place % 3, place // 3
+            write(panel, 0.36 * across, 1.05 + 0.065 * up, label, size=8, color=colour, transform=panel.transAxes)
+    whole = MaxNLocator(4, integer=True, min_n_ticks=1)
+    if logarithmic:
+        graduate(panel, whole, list(np.log10(log_ticks(values.min(), values.max()))), label=lambda power: 10**power)
     else:
-        graduate(axes, MaxNLocator(4, integer=True, min_n_ticks=1), MaxNLocator(5))
-    title(axes, shorten(metric.replace("_", " "), 40), pad=24)
-    write(axes, 0.5, -0.17, "optimizer step", size=9, ha="center", va="top", transform=axes.transAxes)
-    for place, (label, colour) in enumerate(labels[:6]):
-        across, up = place % 3, place // 3
-        write(axes, 0.36 * across, 1.05 + 0.065 * up, label, size=8, color=colour, transform=axes.transAxes)
+        graduate(panel, whole, MaxNLocator(5))
+    title(panel, shorten(metric.replace("_", " "), 40), pad=24)
+    write(panel, 0.5, -0.17, "optimizer step", size=9, ha="center", va="top", transform=panel.transAxes)
+
+
+def _finite(points: tuple[Sequence[int], Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values, NaN where they are not finite: a gap."""
+    steps, values = (np.asarray(numbers, dtype=float) for numbers in points)
+    return steps, np.where(np.isfinite(values), values, np.nan)
+
+
+def _with_margins(values: np.ndarray) -> tuple[float, float]:
+    """The range of finite values with 5% more on either side."""
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
+    return low - margin, high + margin
 
 
 def thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -141,7 +141,7 @@ def gradient_by_distance(norms: dict[str, Sequence[float]]) -> Figure:
     graduate(axes, MaxNLocator(6, integer=True), log_ticks(least, most) if most > 0 else [])
     title(axes, "Gradient by distance in time")
     write(axes, 0.5, -0.12, "steps back in time", size=9, ha="center", va="top", transform=axes.transAxes)
-    write(axes, -0.14, 0.5, "norm of the gradient", size=9, ha="center", rotation=90, transform=axes.transAxes)
+    write(axes, -0.13, 0.5, "norm of the gradient", size=9, ha="center", rotation=90, transform=axes.transAxes)
     return figure
 
 

@@ -1,0 +1,144 @@
+"""A rectangle of a figure with coordinates of its own: what most pictures of a trial need of matplotlib's Axes.
+
+An Axes takes 10 ms to make and to draw empty, and resamples an image for another 15: several times what the picture
+of a small trial takes. A Panel is made of transforms alone; lines, images and texts go straight into the figure.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist, allow_rasterization
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import findfont as find_font
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox, BboxTransformFrom, BboxTransformTo, Transform, TransformedBbox
+from matplotlib.transforms import blended_transform_factory as blended
+from PIL import ImageFont
+
+
+class Panel:
+    """A rectangle of a figure.
+
+    Args:
+        box: left, bottom, width and height, in shares of the figure's.
+        across: values at the left and at the right edge.
+        up: values at the lower and at the upper edge.
+
+    Attributes:
+        transAxes, transData: from the panel's own coordinates, 0 to 1, and from values, to pixels; their names are
+            those of Axes, so that `figures.write` and `figures.title` take either.
+    """
+
+    def __init__(
+        self,
+        figure: Figure,
+        box: Sequence[float],
+        across: tuple[float, float] = (0.0, 1.0),
+        up: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        self.figure, self.across, self.up = figure, across, up
+        left, bottom, width, height = box
+        place = TransformedBbox(Bbox.from_bounds(left, bottom, width, height), figure.transFigure)
+        self.transAxes: Transform = BboxTransformTo(place)
+        values = Bbox([[across[0], up[0]], [across[1], up[1]]])
+        self.transData: Transform = BboxTransformFrom(values) + self.transAxes
+
+    def get_figure(self) -> Figure:
+        return self.figure
+
+    def get_xaxis_transform(self) -> Transform:
+        """x in values, y in the panel's own coordinates."""
+        return blended(self.transData, self.transAxes)
+
+    def get_yaxis_transform(self) -> Transform:
+        """The other way round."""
+        return blended(self.transAxes, self.transData)
+
+    def get_xlim(self) -> tuple[float, float]:
+        return self.across
+
+    def get_ylim(self) -> tuple[float, float]:
+        return self.up
+
+    def image(self, pixels: Any) -> None:
+        """Pixels, uint8 (H, W, 3), that fill the panel, the first row at the top; each is drawn as a rectangle."""
+        image = Pixels(np.asarray(pixels, dtype=np.uint8), self.transAxes)
+        image.set_figure(self.figure)
+        self.figure.artists.append(image)
+
+
+def add_line(figure: Figure, x: Any, y: Any, transform: Transform, **style: Any) -> None:
+    """A line through points, broken where one is NaN."""
+    line = Line2D(x, y, transform=transform, **style)
+    line.set_figure(figure)
+    figure.lines.append(line)
+
+
+class Pixels(Artist):
+    """An image whose pixels are repeated until it fills its place: nothing is interpolated.
+
+    Args:
+        pixels: uint8 (H, W, 3).
+        place: from (0, 0) and (1, 1) to two corners.
+    """
+
+    def __init__(self, pixels: np.ndarray, place: Transform) -> None:
+        super().__init__()
+        self.pixels, self._place = pixels, place
+
+    @allow_rasterization
+    def draw(self, renderer: Any) -> None:
+        (left, bottom), (right, top) = np.round(self._place.transform([(0, 0), (1, 1)])).astype(int)
+        height, width = self.pixels.shape[:2]
+        rows = np.arange(top - bottom)[::-1] * height // (top - bottom)  # a renderer begins with the lowest row
+        columns = np.arange(right - left) * width // (right - left)
+        whole = np.dstack([self.pixels, np.full((height, width, 1), 255, dtype=np.uint8)]).view(np.uint32)[..., 0]
+        shown = whole.take(columns, 1).take(rows, 0)[..., None].view(np.uint8)  # pixels as numbers: far faster
+        context = renderer.new_gc()
+        renderer.draw_image(context, left, bottom, shown)
+        context.restore()
+
+
+class QuickText(Text):
+    """One line of text that Pillow sets where the picture is made of pixels; matplotlib sets it everywhere else.
+
+    It takes a tenth of the time: matplotlib (3.11) lays out and draws glyph by glyph in Python, and a
+    picture of a trial is mostly text.
+    """
+
+    def draw(self, renderer: Any) -> None:
+        if not isinstance(renderer, RendererAgg) or self.get_rotation() or "\n" in self.get_text():
+            super().draw(renderer)
+            return
+        family = "DejaVu Sans Mono" if "monospace" in self.get_fontfamily() else "DejaVu Sans"
+        font = _font(family, self.get_fontweight() == "bold", self.get_fontsize() * renderer.dpi / 72)
+        anchor = _ACROSS[self.get_horizontalalignment()] + _UP[self.get_verticalalignment()]
+        mask, (right, down) = font.getmask2(self.get_text(), mode="L", anchor=anchor)
+        width, height = mask.size
+        if not width * height:
+            return
+        x, y = self.get_transform().transform(self.get_position())
+        context = renderer.new_gc()
+        context.set_foreground(self.get_color())
+        drawn = np.frombuffer(bytearray(bytes(mask)), dtype=np.uint8).reshape(height, width)
+        bottom = renderer.height - y + down + height
+        renderer._renderer.draw_text_image(drawn, round(x + right), round(bottom), 0, context)
+        context.restore()
+
+
+_ACROSS = {"left": "l", "center": "m", "right": "r"}
+_UP = {"top": "a", "center": "m", "center_baseline": "m", "baseline": "s", "bottom": "d"}
+
+
+@functools.cache
+def _font(family: str, bold: bool, pixels: float) -> ImageFont.FreeTypeFont:
+    """matplotlib's own font, as Pillow's. Its simple layout does: names are in one direction and without ligatures."""
+    path = find_font(FontProperties(family=family, weight="bold" if bold else "normal"))
+    return ImageFont.truetype(path, pixels, layout_engine=ImageFont.Layout.BASIC)
