@@ -31,6 +31,8 @@ from pytorch_lightning.trainer import call
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
+from studies.fast_step import backward, stepper
+
 # Where one of these is overridden, something happens at a step that only Lightning itself knows how to do.
 SPECIAL = (
     "on_train_batch_start",
@@ -187,6 +189,7 @@ class PlainStep:
         trainer = loop.trainer
         self.module: Any = trainer.lightning_module
         (self.optimizer,) = trainer.optimizers
+        self._take_step = stepper(self.optimizer)
         self._loop, self._trainer = loop, trainer
         self._connector, self._results = trainer._logger_connector, loop._results
         progress: Any = loop.batch_progress
@@ -258,7 +261,9 @@ class PlainStep:
             self._on_before_zero_grad(self.optimizer)
         zeros.started += 1
         all_zeros.started += 1
-        self.optimizer.zero_grad()
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
         zeros.completed += 1
         all_zeros.completed += 1
         if loss is None:
@@ -268,7 +273,7 @@ class PlainStep:
         else:
             if self._on_before_backward is not None:
                 self._on_before_backward(loss)
-            loss.backward()
+            backward(loss)
             if self._on_after_backward is not None:
                 self._on_after_backward()
         return outputs
@@ -284,7 +289,7 @@ class PlainStep:
             self._on_before_step(self.optimizer)
         if self._clip:
             self.module.clip_gradients(self.optimizer, self._clip, self._algorithm)
-        self.optimizer.step()
+        self._take_step()
 
     def finish(self, outputs: Any, batch: Any, batch_idx: int, on_end: Callable[..., None] | None) -> None:
         """Notes that the step was taken, and tells of it."""
