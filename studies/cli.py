@@ -8,6 +8,8 @@ stdout is one JSON object; everything else goes to stderr.
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import json
 import re
 import sys
@@ -21,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
     argv = sys.argv[1:] if argv is None else argv
     as_json = "--json" in argv
+    atexit.register(gc.freeze)  # else Python looks at all that was imported once more before it ends: a second
     try:
         if argv[:1] in (["train"], ["study"]) and {"--help", "-h"} & set(argv) and len(argv) > 2:
             return _help(argv)

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import importlib.metadata
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 from studies import study_plots
 from studies.figures import save
 from studies.loop import TrialLoop
-from studies.search import TrialRow, best_of
+from studies.search import TrialRow, best_of, load_importances
 from studies.space import Choice, Range
 from studies.study import Study
 
 DRAWN_STATES = ("COMPLETE", "PRUNED")
+
+
+def prepare() -> None:
+    """Imports, on a thread, what the end of a study needs: a second of a core that is idle at its beginning."""
+
+    def work() -> None:
+        load_importances()
+        study_plots.load_interactive()
+
+    threading.Thread(target=work, name="conclusion").start()  # the process waits for it: it must not end amid an import
 
 
 def conclude(study: Study, loop: TrialLoop) -> dict[str, Any]:

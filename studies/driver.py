@@ -303,11 +303,12 @@ def study(experiment: Experiment, options: Options) -> Result:
         if isinstance(parameter, Range | Choice)
     }
     with display, _session(experiment, options, display) as session:
-        # Optuna and matplotlib are imported here while the warm server imports torch.
-        from studies.conclusion import conclude
+        # Optuna, matplotlib and what the end needs are imported here while the warm server imports torch.
+        from studies.conclusion import conclude, prepare
         from studies.search import check_space
         from studies.study import Study, StudySource
 
+        prepare()
         name = options.study_name or experiment.name
         check_space(plan.space, plan.sampler)
         session.check(plan.metric, extremes)

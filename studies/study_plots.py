@@ -204,11 +204,18 @@ def parallel_coordinates(
     return figure
 
 
+def load_interactive() -> Any:
+    """Plotly's graph objects, which are slow to import, and of use to studies only."""
+    import plotly.graph_objects
+
+    return plotly.graph_objects
+
+
 def interactive_parallel_coordinates(
     params: dict[str, Sequence[Any]], value: Sequence[float], metric: str, direction: str, log: set[str]
 ) -> plotly.graph_objects.Figure:
     """The same to move about in: drag axes, or pick ranges on them. Trials without a value are left out."""
-    import plotly.graph_objects as go  # slow to import, and of use to studies only
+    go = load_interactive()
 
     values = _floats(value)
     finite = np.flatnonzero(np.isfinite(values)).tolist()

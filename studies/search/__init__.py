@@ -5,7 +5,7 @@ import warnings
 import optuna
 
 from studies.search.samplers import derive_seed, distribution_of, make_pruner, make_sampler
-from studies.search.search import Search, TrialRow, best_of, check_space
+from studies.search.search import Search, TrialRow, best_of, check_space, load_importances
 from studies.search.storage import study_names, upgrade_database
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "check_space",
     "derive_seed",
     "distribution_of",
+    "load_importances",
     "make_pruner",
     "make_sampler",
     "study_names",

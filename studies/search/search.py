@@ -246,8 +246,13 @@ class Search:
         complete = [row for row in self.trials() if row.state == "COMPLETE"]
         if len(complete) < 4 or len({row.value for row in complete}) < 2:
             return {}
-        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        evaluator = load_importances()(seed=0)
         return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+
+
+def load_importances() -> Any:
+    """Optuna's fANOVA, which imports scikit-learn: a second."""
+    return optuna.importance.FanovaImportanceEvaluator
 
 
 def check_space(space: Space | str, sampler: str) -> None:
