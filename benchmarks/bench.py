@@ -121,10 +121,20 @@ def fit_time(pairs: int) -> Iterator[Row]:
         yield name, found, "s of fit" if name == "gru" else f"s of fit; {same}"
 
 
-def study(*extra: str, trials: int = TRIALS, workers: int = 2) -> list[str]:
-    """A study of mnist_mlp whose trials train for one epoch each."""
+# The jobs of rows 2 to 5 and 8, and the hyperparameters that all their trials have in common.
+JOBS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mnist_mlp": ("mnist_mlp", {}),
+    "layers of [128, 64], rate and batch size searched": (
+        str(Path(__file__).parent / "rate_and_batch_size.yaml"),
+        {"model.hidden_sizes": [128, 64], "model.dropout": 0.0},
+    ),
+}
+
+
+def study(*extra: str, trials: int = TRIALS, workers: int = 2, job: str = "mnist_mlp") -> list[str]:
+    """A study whose trials train for one epoch each."""
     how = ["--trials", str(trials), "--workers", str(workers), "--sampler", "random", "--pruner", "none", "--no-test"]
-    return [HARNESS, "study", "mnist_mlp", *PLAIN, *how, "--trainer.max_epochs", "1", *extra, "--json"]
+    return [HARNESS, "study", JOBS[job][0], *PLAIN, *how, "--trainer.max_epochs", "1", *extra, "--json"]
 
 
 ONE_STEP = ["--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
@@ -149,33 +159,35 @@ def throughput(
         start: importing, making databases and all else counts too.
         extra: how the trials are shortened.
     """
-    with fresh_folder() as folder:
-        trials = answer_of(study(*ONE_STEP), folder)["trials"]
-        points = [trial["params"] for trial in trials]
-    counts: dict[str, set[int]] = {"ours": set(), "rival's": set()}
-
-    def ours() -> float:
+    for job, (_, fixed) in JOBS.items():
         with fresh_folder() as folder:
-            began = time.time()
-            answer_of(study(*extra), folder)
-            seconds = time.time() - began
-            counts["ours"].add(stored(folder))
-            return seconds if start else window(folder)
+            trials = answer_of(study(*ONE_STEP, job=job), folder)["trials"]
+            points = [{**fixed, **trial["params"]} for trial in trials]
+        counts: dict[str, set[int]] = {"ours": set(), "rival's": set()}
 
-    def rival() -> float:
-        with fresh_folder() as folder:
-            (folder / "points.json").write_text(json.dumps(points))
-            command = [sys.executable, str(RIVALS / script), "points.json", "--folder", str(folder), *form]
-            began = time.time()
-            answer = answer_of(command, folder, **BLIND)
-            seconds = time.time() - began
-            counts["rival's"].add(stored(folder))
-            return seconds if start else float(answer["seconds"])
+        def ours(job: str = job, counts: dict[str, set[int]] = counts) -> float:
+            with fresh_folder() as folder:
+                began = time.time()
+                answer_of(study(*extra, job=job), folder)
+                seconds = time.time() - began
+                counts["ours"].add(stored(folder))
+                return seconds if start else window(folder)
 
-    found = compare(ours, rival, pairs)
-    same = "equal" if counts["ours"] == counts["rival's"] else "not equal"
-    stored_rows = ", ".join(f"{side} {sorted(number)}" for side, number in counts.items())
-    yield "20 trials", found.turned(3600 * TRIALS), f"trials per hour; metric rows stored: {stored_rows}, {same}"
+        def rival(points: list[dict[str, Any]] = points, counts: dict[str, set[int]] = counts) -> float:
+            with fresh_folder() as folder:
+                (folder / "points.json").write_text(json.dumps(points))
+                command = [sys.executable, str(RIVALS / script), "points.json", "--folder", str(folder), *form]
+                began = time.time()
+                answer = answer_of(command, folder, **BLIND)
+                seconds = time.time() - began
+                counts["rival's"].add(stored(folder))
+                return seconds if start else float(answer["seconds"])
+
+        found = compare(ours, rival, pairs)
+        same = "equal" if counts["ours"] == counts["rival's"] else "not equal"
+        stored_rows = ", ".join(f"{side} {sorted(number)}" for side, number in counts.items())
+        notes = f"trials per hour; metric rows stored: {stored_rows}, {same}"
+        yield f"20 trials of {job}", found.turned(3600 * TRIALS), notes
 
 
 def two_workers(pairs: int) -> Iterator[Row]:

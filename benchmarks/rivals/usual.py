@@ -114,13 +114,14 @@ def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     data: list[Data] = []
+    points = json.loads(options.points.read_text())
+    batch_sizes = sorted({point["data.batch_size"] for point in points})
+    layers = sorted({json.dumps(point["model.hidden_sizes"]) for point in points})
 
     def objective(trial: optuna.Trial) -> float:
-        learning_rate = trial.suggest_float("model.learning_rate", 3e-4, 3e-2, log=True)
-        batch_size = trial.suggest_categorical("data.batch_size", [64, 128, 256, 512])
-        hidden_sizes = trial.suggest_categorical(
-            "model.hidden_sizes", ["[128]", "[256, 128]", "[512, 256]", "[128, 128, 128]"]
-        )
+        learning_rate = trial.suggest_float("model.learning_rate", 1e-4, 1e-1, log=True)
+        batch_size = trial.suggest_categorical("data.batch_size", batch_sizes)
+        hidden_sizes = trial.suggest_categorical("model.hidden_sizes", layers)
         dropout = trial.suggest_float("model.dropout", 0.0, 0.4)
         pl.seed_everything(trial.number, verbose=False)
         if not options.tuned or not data:
@@ -145,7 +146,6 @@ def main() -> None:
 
     storage = f"sqlite:///{options.folder}/optuna.db"
     study = optuna.create_study(direction="maximize", storage=storage, sampler=optuna.samplers.RandomSampler(seed=0))
-    points = json.loads(options.points.read_text())
     for point in points:
         study.enqueue_trial({**point, "model.hidden_sizes": json.dumps(point["model.hidden_sizes"])})
     if points:
