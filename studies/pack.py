@@ -1,9 +1,12 @@
-"""Trials that train together: each its own `trial.run` on a thread of its own, their plain steps taken as one.
+"""Trials that train together: each its own `trial.run` in a greenlet of its own, their plain steps taken as one.
 
-One thread runs at a time, as if each trial were alone: it has the turn until it comes to steps that do nothing but
-train (studies/fast_loop.py), and there it waits. When all wait there, this file takes the next block of those
-steps for all of them on stacked weights (studies/stack.py), and each goes on by itself: it logs, validates, saves,
-is pruned or stopped, and fails, alone. With its turn a trial gets its own random states and log.txt.
+A greenlet is a call that can be left and taken up again: a trial runs, as if it were alone, until it comes to steps
+that do nothing but train (studies/fast_loop.py), and there it waits. When all wait there, this file takes the next
+block of those steps for all of them on stacked weights (studies/stack.py), and each goes on by itself: it logs,
+validates, saves, is pruned or stopped, and fails, alone. With its turn a trial gets its own random states and log.txt.
+
+All run on one thread: with a thread each, each has its own OpenMP threads, and since those are more than there are
+cores they sleep between operations and have to be woken for each, which makes small operations several times slower.
 """
 
 from __future__ import annotations
@@ -11,11 +14,12 @@ from __future__ import annotations
 import math
 import os
 import sys
-import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
 import torch
+from greenlet import getcurrent, greenlet
 from torch import Tensor
 
 from studies import trial
@@ -38,15 +42,13 @@ class Pack:
     """
 
     def __init__(self, specs: list[TrialSpec], links: list[Link]) -> None:
-        back = threading.Semaphore(0)
-        self.members = [Member(spec, link, back) for spec, link in zip(specs, links, strict=True)]
+        self.members = [Member(spec, link) for spec, link in zip(specs, links, strict=True)]
         self._stack: Stack | None = None
         self._optimizer: StackedOptimizer | None = None
         self._apart = False  # the steps cannot be taken together
 
     def run(self) -> None:
         """Runs all trials to their ends, which their links are told one by one."""
-        torch.set_num_threads(self.members[0].spec.threads or torch.get_num_threads())  # each thread has its own
         live = self.members
         while live:
             for member in live:
@@ -114,8 +116,8 @@ class Pack:
             member.waits = False
 
 
-class Member(threading.Thread):
-    """One trial of a pack, on a thread that runs while it has the turn.
+class Member:
+    """One trial of a pack.
 
     Attributes:
         waits: it is at plain steps and waits for the others, so that they are taken together.
@@ -123,10 +125,9 @@ class Member(threading.Thread):
         batch: of the step that is being taken.
     """
 
-    def __init__(self, spec: TrialSpec, link: Link, back: threading.Semaphore) -> None:
-        super().__init__(daemon=True, name=f"trial {spec.number}")
+    def __init__(self, spec: TrialSpec, link: Link) -> None:
         self.spec, self._link = spec, link
-        self._back, self._turn = back, threading.Semaphore(0)
+        self._greenlet = greenlet(self._run)
         self._states = random_states()
         self.waits, self.wanted = False, 0
         self.batch: Any = None
@@ -142,22 +143,19 @@ class Member(threading.Thread):
         with open(Path(self.spec.folder) / "log.txt", "ab", buffering=0) as log:
             for output in (1, 2):
                 os.dup2(log.fileno(), output)
-        if self.ident is None:
-            self.start()
-        self._turn.release()
-        self._back.acquire()
+        self._greenlet.parent = getcurrent()
+        self._greenlet.switch()
         for output_stream in (sys.stdout, sys.stderr):
             output_stream.flush()
         self._states = random_states()
 
-    def run(self) -> None:
-        self._turn.acquire()
+    def _run(self) -> None:
         try:
             status = trial.run(self.spec, self._link, self._wait)
             print(f"{self._together} steps were taken together with other trials", flush=True)
             self._link.leave(status)
-        finally:
-            self._back.release()
+        except Exception:  # the others' trials go on; the driver hears of this one when their process ends
+            traceback.print_exc()
 
     def go_alone(self, steps: float) -> None:
         """Lets it take so many steps by itself."""
@@ -170,8 +168,7 @@ class Member(threading.Thread):
             return 0
         self.step, self._fetcher, self.wanted, self._taken = step, fetcher, wanted, 0
         self.waits = True
-        self._back.release()
-        self._turn.acquire()
+        self._greenlet.parent.switch()
         if self._error is not None:
             raise self._error
         self._together += self._taken
@@ -192,7 +189,7 @@ class Member(threading.Thread):
                 self.step.step()
             self.step.module.add_training(*outputs)
             self._finish({"loss": loss})
-        except Exception as error:  # this trial's own, to be raised on its own thread
+        except Exception as error:  # this trial's own, to be raised in its own greenlet
             self._error = error
 
     def _finish(self, outputs: Any) -> None:

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from multiprocessing import connection as mp_connection
 from multiprocessing.connection import Connection
@@ -306,7 +307,11 @@ def _pack(specs: list[TrialSpec], connections: list[Connection]) -> None:
     from studies.pack import Pack
 
     logs = [EventWriter(Path(spec.folder) / NAME) for spec in specs]
-    Pack(specs, [Link(log, connection) for log, connection in zip(logs, connections, strict=True)]).run()
+    pack = Pack(specs, [Link(log, connection) for log, connection in zip(logs, connections, strict=True)])
+    # On the main thread each trial's Trainer would put back the signal handlers that another's had set.
+    thread = threading.Thread(target=pack.run, name="pack")
+    thread.start()
+    thread.join()
 
 
 def _prepare(spec: TrialSpec) -> None:
