@@ -28,7 +28,6 @@ from studies.fast_loop import PlainStep
 from studies.link import Link
 from studies.messages import TrialSpec
 from studies.stack import Stack
-from studies.stack_optimizer import StackedOptimizer, joined
 
 BLOCK = 64  # steps at most before a trial looks at the clock and hears whether to stop
 
@@ -44,7 +43,6 @@ class Pack:
     def __init__(self, specs: list[TrialSpec], links: list[Link]) -> None:
         self.members = [Member(spec, link) for spec, link in zip(specs, links, strict=True)]
         self._stack: Stack | None = None
-        self._optimizer: StackedOptimizer | None = None
         self._apart = False  # the steps cannot be taken together
 
     def run(self) -> None:
@@ -71,11 +69,9 @@ class Pack:
         except ValueError as error:
             self._give_up(members, error)
             return
-        optimizer = self._optimizer_of(stack, members)
         generators = stack.generators if stack.draws else []
         for member, generator in zip(members, generators, strict=False):
             member.lend_random_state(generator)
-        steps = 0
         for _ in range(min(BLOCK, *(member.wanted for member in members))):
             for member in members:
                 member.begin()
@@ -84,30 +80,14 @@ class Pack:
             except Exception as error:  # memory, or an operation that cannot be mapped: nobody has stepped yet
                 self._give_up(members, error)
                 break
-            if optimizer is not None:
-                optimizer.step()
-                steps += 1
-            else:
-                stack.hand_out()
             for member, loss, said in zip(members, losses, outputs, strict=True):
-                member.finish(loss, said, own_step=optimizer is None)
+                member.finish(loss, said)
             if any(member.must_stop for member in members):
                 break
-        if optimizer is not None:
-            optimizer.end(steps)
         for member, generator in zip(members, generators, strict=False):
             member.take_random_state(generator)
         for member in members:
             member.waits = False
-
-    def _optimizer_of(self, stack: Stack, members: list[Member]) -> StackedOptimizer | None:
-        """Their optimizers as one; None where each takes its own step."""
-        optimizers = [member.step.optimizer for member in members]
-        known = self._optimizer
-        if known is None or not known.is_intact(stack, optimizers):
-            clips = any(member.step.clips for member in members)
-            self._optimizer = known = None if clips else joined(stack, optimizers)
-        return known if known is not None and known.begin() else None
 
     def _give_up(self, members: list[Member], error: Exception) -> None:
         self._apart, self._stack = True, None
@@ -181,12 +161,11 @@ class Member:
     def begin(self) -> None:
         self.batch, self._index = self.step.begin(self._fetcher)
 
-    def finish(self, loss: Tensor, outputs: tuple[Tensor, ...], own_step: bool) -> None:
-        """Ends a step whose gradients were computed together; takes it, if it was not taken together too."""
+    def finish(self, loss: Tensor, outputs: tuple[Tensor, ...]) -> None:
+        """Takes the step along gradients that were computed together."""
         try:
             self.step.adopt()
-            if own_step:
-                self.step.step()
+            self.step.step()
             self.step.module.add_training(*outputs)
             self._finish({"loss": loss})
         except Exception as error:  # this trial's own, to be raised in its own greenlet

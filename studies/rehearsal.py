@@ -19,6 +19,7 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
 from studies.arguments import typed, typed_trainer
 from studies.components import build_datamodule, build_module, import_class, parameters_of, sizes_of
+from studies.fast_step import backward, stepper
 from studies.messages import TrialSpec
 from studies.nearest import nearest
 from studies.trial import build_trainer, seed_and_threads
@@ -159,7 +160,6 @@ def packed(
         their steps as one after the other; or `why_not`.
     """
     from studies.stack import Stack, why_not
-    from studies.stack_optimizer import joined
 
     if str(experiment["trainer"].get("devices", 1)) not in ("1", "auto"):
         return {"why_not": "a trial of several devices has them for itself"}
@@ -174,30 +174,25 @@ def packed(
     batch = tuple(tensor.to(device) for tensor in next(iter(loader)))
     # As trials have them: what is in the caches after one model's step is not what the next one needs.
     options = {name: value for name, value in like.defaults.items() if name in parameters_of(type(like))}
-    optimizers = [type(like)(module.parameters(), **options) for module in modules]  # type: ignore[call-arg]
+    steppers = [stepper(type(like)(module.parameters(), **options)) for module in modules]  # type: ignore[call-arg]
 
     def alone() -> None:
-        for module, optimizer in zip(modules, optimizers, strict=True):
+        for module, step in zip(modules, steppers, strict=True):
             for _ in range(STEPS):
                 loss, _ = module.loss_and_outputs(batch)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                module.zero_grad()
+                backward(loss)
+                step()
 
     def together() -> None:
         for _ in range(STEPS):
             stack.learn([batch] * count)
-            if joint is not None:
-                joint.step()
-                continue
-            stack.hand_out()
-            for optimizer in optimizers:
-                optimizer.step()
+            for step in steppers:
+                step()
 
     try:
         seconds = _quickest(alone)
         stack = Stack(modules)
-        joint = joined(stack, optimizers)
         return {"over": list(modules[0].packs_over), "gain": seconds / _quickest(together)}
     except RuntimeError as error:  # memory, or an operation that cannot be mapped
         return {"why_not": " ".join(str(error).split())[:200]}

@@ -27,6 +27,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
+from studies.allocator import keep_freed_memory
 from studies.callbacks import EventLogger, ResourceSampler, Verdicts
 from studies.checkpoints import Checkpoints, loadable
 from studies.components import build_datamodule, build_module, instantiate, sizes_of
@@ -109,6 +110,7 @@ def run(spec: TrialSpec, link: Link, together: Together | None = None) -> int:
 
 
 def _run(spec: TrialSpec, link: Link, together: Together | None) -> Finished | Stopped:
+    keep_freed_memory()
     forget_absent_gpus()
     seed_and_threads(spec)
     datamodule = build_datamodule(spec.experiment["data"], spec.seed)

@@ -50,7 +50,7 @@ def test_modules_and_datamodules_can_be_lifted_into_a_notebook(folder: str) -> N
 
 
 GROUND = ["messages", "event_log", "link", "locks", "nearest", "space", "views", "home", "temporary", "trouble"]
-GROUND += ["databases", "checkpoint_files"]
+GROUND += ["databases", "checkpoint_files", "allocator"]
 
 
 @pytest.mark.parametrize("name", GROUND)
@@ -68,10 +68,20 @@ ALLOWED = {
     "fast_loop": {"fast_step"},
     "fast_step": set(),
     "stack": set(),
-    "stack_optimizer": {"stack"},
-    "pack": {"checkpoints", "fast_loop", "link", "messages", "stack", "stack_optimizer", "trial"},
+    "pack": {"checkpoints", "fast_loop", "link", "messages", "stack", "trial"},
     "trial": {
-        *("components", "callbacks", "checkpoints", "event_log", "fast_loop", "figures", "link", "memory", "messages"),
+        *(
+            "allocator",
+            "components",
+            "callbacks",
+            "checkpoints",
+            "event_log",
+            "fast_loop",
+            "figures",
+            "link",
+            "memory",
+            "messages",
+        ),
         *("pictures", "trouble"),
     },
     "search.samplers": {"space"},

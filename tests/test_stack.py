@@ -61,7 +61,6 @@ def stacked(models: list[Any], batches: Callable[[int, int], Batch], steps: int)
         generator.manual_seed(100 + k)
     for step in range(steps):
         stack.learn([batches(k, step) for k in range(len(models))])
-        stack.hand_out()
         for optimizer in optimizers:
             optimizer.step()
     return stack
@@ -125,7 +124,6 @@ def test_kernels_keep_their_layout() -> None:
     strides = [parameter.stride() for parameter in models[0].parameters()]
     stack = Stack(models)
     stack.learn([images(k, 0) for k in range(K)])
-    stack.hand_out()
     for model in models:
         assert [parameter.stride() for parameter in model.parameters()] == strides
         assert all(parameter.grad.stride() == parameter.stride() for parameter in model.parameters())

@@ -1,0 +1,35 @@
+"""Keeps memory that a training step frees for the next step. Standard library only.
+
+glibc's malloc gives large blocks back to the kernel as soon as they are free, and the next step's tensors, of the same
+sizes, are made of new pages, each of which the kernel clears first: a twentieth of the time of mnist_cnn's fit, a
+quarter of a step of a network twice as wide.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+# Of malloc.h. What is larger than the threshold of mmap has pages of its own, which are given back when it is freed;
+# and where the end of the heap is free, it is given back above the threshold of trim.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+LARGE = 2**30  # bytes
+ACCEPTED = (LARGE, 2**25)  # the larger one by glibc 2.35 and later only
+
+
+def keep_freed_memory() -> bool:
+    """Lets this process keep up to 1 GiB of freed memory; returns whether it does.
+
+    It does not where the user has settings of his own (MALLOC_..., GLIBC_TUNABLES) or the C library has no mallopt.
+    """
+    if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    # Only where it takes a threshold of mmap: to set the other one alone would fix that at 128 KiB.
+    if not any(mallopt(M_MMAP_THRESHOLD, size) for size in ACCEPTED):
+        return False
+    # In one heap: those of other threads are given back as soon as they are empty, whatever the thresholds.
+    return bool(mallopt(M_ARENA_MAX, 1)) and bool(mallopt(M_TRIM_THRESHOLD, LARGE))
