@@ -206,12 +206,12 @@ def two_workers(pairs: int) -> Iterator[Row]:
 
 
 PACKED, PACKED_ON_GPU = 16, 64
-OF_ONE_SHAPE = ["--data.batch_size", "64", "--model.dropout", "0.1", "--trainer.max_epochs", "5"]
+OF_ONE_SHAPE = ["--data.batch_size", "64", "--model.dropout", "0", "--trainer.max_epochs", "5"]
 
 
 def packing(pairs: int, count: int = PACKED) -> Iterator[Row]:
     """13 and 14: trials packed in one process / one after the other; 5 epochs each, they search the learning rate."""
-    for sizes in ("[32]", "[256, 128]"):
+    for sizes in ("[32]", "[128, 64]"):
         processes: set[int] = set()
 
         def measured(pack: int, sizes: str = sizes, processes: set[int] = processes) -> Callable[[], float]:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
+from studies.allocator import keep_freed_memory
 from studies.arguments import typed, typed_trainer
 from studies.components import build_datamodule, build_module, import_class, parameters_of, sizes_of
 from studies.fast_step import backward, stepper
@@ -60,6 +61,7 @@ def _rehearse(
     extremes: dict[str, list[Any]],
     pack: int = 1,
 ) -> dict[str, Any]:
+    keep_freed_memory()
     model_class = _class_of(experiment, "model", LightningModule)
     data_class = _class_of(experiment, "data", LightningDataModule)
     given = {name: experiment[name].get("init_args") or {} for name in ("model", "data")}
