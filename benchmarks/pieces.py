@@ -1,0 +1,234 @@
+"""Pieces that are written by hand, each against the library's own: the numbers of docs/architecture.md.
+
+.venv/bin/python benchmarks/pieces.py             all of them, some two minutes
+.venv/bin/python benchmarks/pieces.py dropout step
+
+Each pair is interleaved (A B B A) and on one thread; figures are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+import numpy as np
+import torch
+from pairs import Comparison, compare
+from torch import nn
+
+from lightning_modules import CNN, MLP
+from lightning_modules.dropout import Dropout
+
+Found = tuple[str, str, Comparison]  # what, unit, figures
+
+
+def per_call(work: Callable[[], Any], calls: int) -> Callable[[], float]:
+    """Measures a call, in microseconds."""
+
+    def measured() -> float:
+        began = time.perf_counter()
+        for _ in range(calls):
+            work()
+        return (time.perf_counter() - began) / calls * 1e6
+
+    for _ in range(calls // 10 + 1):
+        work()
+    return measured
+
+
+def dropout(pairs: int) -> Found:
+    """lightning_modules.Dropout / nn.Dropout: forward and backward, a share of 0.2."""
+    inputs, along = torch.randn(128, 256, requires_grad=True), torch.ones(128, 256)
+
+    def through(layer: nn.Module) -> Callable[[], None]:
+        return lambda: layer(inputs).backward(along)
+
+    found = compare(per_call(through(Dropout(0.2)), 300), per_call(through(nn.Dropout(0.2)), 300), pairs)
+    return "dropout of 128 x 256 units, forward and backward", "µs", found
+
+
+def step(pairs: int) -> Found:
+    """studies.fast_step / zero_grad, backward and step of PyTorch: the whole step of a small MLP with Adam."""
+    from studies.fast_step import backward, stepper
+
+    images, labels = torch.randn(64, 1, 28, 28), torch.randint(0, 10, (64,))
+
+    def training(fast: bool) -> Callable[[], None]:
+        model = MLP(hidden_sizes=[128, 64]).train()
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+        take_step = stepper(optimizer)
+
+        def ours() -> None:
+            loss, _ = model.loss_and_outputs((images, labels))
+            for parameter in optimizer.param_groups[0]["params"]:
+                parameter.grad = None
+            backward(loss)
+            take_step()
+
+        def rival() -> None:
+            loss, _ = model.loss_and_outputs((images, labels))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        return ours if fast else rival
+
+    found = compare(per_call(training(True), 300), per_call(training(False), 300), pairs)
+    return "a step of an MLP of 128 and 64 units, batch 64", "µs", found
+
+
+def storage(pairs: int) -> Found:
+    """studies.search / Optuna's own storage: ask, four parameters, one report and tell, in SQLite."""
+    import optuna
+
+    from studies.search import Search
+    from studies.space import parse_space
+
+    written: dict[str, Any] = {"model.rate": {"low": 1e-4, "high": 0.1, "log": True}, "data.batch_size": [64, 128]}
+    written |= {"model.sizes": [[128], [256, 128]], "model.dropout": {"low": 0.0, "high": 0.4}}
+    folder = tempfile.TemporaryDirectory()
+    definition = {"space": written, "metric": "m", "direction": "maximize", "seed": 0}
+    url = f"sqlite:///{folder.name}"
+    search = Search(f"{url}/ours.db", "s", definition, parse_space(written), "random", "median", 1)
+    study = optuna.create_study(
+        storage=f"{url}/rival.db",
+        sampler=optuna.samplers.RandomSampler(seed=0),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
+        direction="maximize",
+    )
+
+    def ours() -> None:
+        row = search.ask()
+        search.bind(row.number, "run")
+        search.report(row.number, 1, 0.5)
+        search.tell(row.number, "COMPLETE", 0.5)
+
+    def rival() -> None:
+        trial = study.ask()
+        trial.suggest_float("model.rate", 1e-4, 0.1, log=True)
+        trial.suggest_categorical("data.batch_size", [64, 128])
+        trial.suggest_categorical("model.sizes", ["[128]", "[256, 128]"])
+        trial.suggest_float("model.dropout", 0.0, 0.4)
+        trial.set_user_attr("harness.run_id", "run")
+        trial.report(0.5, 1)
+        trial.should_prune()
+        study.tell(trial, 0.5)
+
+    return (
+        "Optuna's part of a trial: random search, one report",
+        "µs",
+        compare(per_call(ours, 30), per_call(rival, 30), pairs),
+    )
+
+
+def pictures(pairs: int) -> Found:
+    """Panels / Axes: a confusion matrix of ten classes and four learning curves, drawn and written as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from studies import figures, plots
+
+    random = np.random.default_rng(0)
+    counts = np.diag(random.integers(300, 500, 10)) + random.integers(0, 9, (10, 10))
+    names = [str(digit) for digit in range(10)]
+    steps = list(range(0, 500, 50))
+    series = {name: (steps, list(random.random(10))) for name in ("train/loss", "val/loss", "train/b", "train/c")}
+    folder = tempfile.TemporaryDirectory()
+
+    def ours() -> None:
+        figures.save(plots.confusion_matrix(counts, names), Path(folder.name) / "matrix.png")
+        figures.save(plots.learning_curves(series), Path(folder.name) / "curves.png")
+
+    def rival() -> None:
+        matrix = Figure(figsize=(6.77, 6.5), dpi=100)
+        axes = matrix.add_subplot()
+        axes.imshow(counts)
+        axes.set(xticks=range(10), yticks=range(10), xticklabels=names, yticklabels=names, title="Confusion matrix")
+        for row, column in zip(*counts.nonzero(), strict=True):
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center")
+        curves = Figure(figsize=(12, 3.1), dpi=100)
+        for place, axes in zip(("loss", "b", "c"), curves.subplots(1, 3), strict=True):
+            for name in series:
+                if name.endswith(place):
+                    axes.plot(*series[name], "o-", label=name)
+            axes.set(title=place, xlabel="optimizer step")
+            axes.grid()
+            axes.legend()
+        for figure in (matrix, curves):
+            FigureCanvasAgg(figure).print_png(io.BytesIO())
+
+    return "a confusion matrix and learning curves as PNG", "µs", compare(per_call(ours, 5), per_call(rival, 5), pairs)
+
+
+def allocator(pairs: int) -> Found:
+    """malloc that keeps freed memory / malloc as it is: a step of a convolutional network, in a process of its own."""
+
+    def measured(keep: bool) -> Callable[[], float]:
+        command = [sys.executable, __file__, "--cnn", "keep" if keep else "usual"]
+        return lambda: float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    return "a step of mnist_cnn at twice its width, batch 256", "µs", compare(measured(True), measured(False), pairs)
+
+
+def cnn_step(keep: bool) -> None:
+    """Prints the microseconds of a step."""
+    from studies.allocator import keep_freed_memory
+
+    if keep:
+        assert keep_freed_memory(), "settings of malloc in the environment are in the way"
+    model = CNN(architecture="small", width=32, depth=3).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    batch = torch.randn(256, 1, 28, 28), torch.randint(0, 10, (256,))
+
+    def step() -> None:
+        loss, _ = model.loss_and_outputs(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    print(statistics.median(per_call(step, 4)() for _ in range(5)))
+    pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - pages
+    print(f"{pages} new pages", file=sys.stderr)
+
+
+PIECES = {piece.__name__: piece for piece in (dropout, step, storage, pictures, allocator)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pieces", nargs="*", help=f"of {', '.join(PIECES)} (default: all)")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--cnn", choices=["keep", "usual"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.cnn:
+        cnn_step(options.cnn == "keep")
+        return
+    if unknown := set(options.pieces) - set(PIECES):
+        parser.error(f"unknown piece {', '.join(unknown)}; there are {', '.join(PIECES)}")
+    print(
+        "| piece | on | ratio of medians | spread of pairs | ours | the library's | unit |\n|---|---|---|---|---|---|---|"
+    )
+    for name in options.pieces or PIECES:
+        what, unit, found = PIECES[name](options.pairs)
+        low, high = found.spread
+        ours, rival = statistics.median(found.ours), statistics.median(found.rival)
+        cells = (name, what, f"{found.ratio:.2f}", f"{low:.2f} to {high:.2f}", f"{ours:.4g}", f"{rival:.4g}", unit)
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
