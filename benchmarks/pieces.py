@@ -219,15 +219,14 @@ def main() -> None:
         return
     if unknown := set(options.pieces) - set(PIECES):
         parser.error(f"unknown piece {', '.join(unknown)}; there are {', '.join(PIECES)}")
-    print(
-        "| piece | on | ratio of medians | spread of pairs | ours | the library's | unit |\n|---|---|---|---|---|---|---|"
-    )
+    print("| piece | on | ratio of medians | spread of pairs | ours | the library's | unit |")
+    print("|---|---|---|---|---|---|---|", flush=True)
     for name in options.pieces or PIECES:
         what, unit, found = PIECES[name](options.pairs)
         low, high = found.spread
         ours, rival = statistics.median(found.ours), statistics.median(found.rival)
-        cells = (name, what, f"{found.ratio:.2f}", f"{low:.2f} to {high:.2f}", f"{ours:.4g}", f"{rival:.4g}", unit)
-        print(f"| {' | '.join(cells)} |", flush=True)
+        cells = (name, what, f"{found.ratio:.2f}", f"{low:.2f} to {high:.2f}")
+        print(f"| {' | '.join(cells)} | {ours:.4g} | {rival:.4g} | {unit} |", flush=True)
 
 
 if __name__ == "__main__":

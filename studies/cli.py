@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
     argv = sys.argv[1:] if argv is None else argv
     as_json = "--json" in argv
-    atexit.register(gc.freeze)  # else Python looks at all that was imported once more before it ends: a second
+    atexit.register(_leave)
     try:
         if argv[:1] in (["train"], ["study"]) and {"--help", "-h"} & set(argv) and len(argv) > 2:
             return _help(argv)
@@ -42,6 +42,12 @@ def main(argv: list[str] | None = None) -> int:
         if type(error).__name__ in ("WorkFailed", "StorageFailed"):
             return _fail(str(error), 1, as_json)
         raise
+
+
+def _leave() -> None:
+    """Spares Python from looking at all that was imported once more before it ends: a second."""
+    if "torch" not in sys.modules:  # what comes with it (nanobind) would take that for leaks, and say so
+        gc.freeze()
 
 
 def _fail(message: str, status: int, as_json: bool) -> int:

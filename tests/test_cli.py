@@ -16,7 +16,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from studies import driver
+from studies import cli, driver
 from studies.cli import main
 
 
@@ -516,3 +516,14 @@ def test_help_of_an_experiment(toy: Path, capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr().out
     for text in ("--seed", "--model.learning_rate", "step size of SGD, above 0", "--data.batch_size", "--trainer."):
         assert text in shown
+
+
+@pytest.mark.parametrize(("torch_is_there", "frozen"), [(False, True), (True, False)])
+def test_the_end_is_short_but_where_torch_would_complain(
+    torch_is_there: bool, frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(cli.gc, "freeze", lambda: done.append("frozen"))
+    monkeypatch.setattr(cli.sys, "modules", {"torch": None} if torch_is_there else {})
+    cli._leave()
+    assert done == ["frozen"] * frozen
