@@ -320,6 +320,16 @@ def one_metric(pairs: int) -> Iterator[Row]:
     yield "one metric", compare(measured("ours"), measured("rival"), pairs), "µs"
 
 
+def scale(pairs: int) -> Iterator[Row]:
+    """9: the driver's own work for a study's 10,000th trial / its 100th; one study, of a quarter of an hour."""
+    script = Path(__file__).parent / "scale.py"
+    with fresh_folder() as folder:
+        command = [sys.executable, str(script), "--one", "--trials", "10000", "--workers", "1"]
+        answer = answer_of(command, folder)
+    last, hundredth = answer["ms of a trial, the last"], answer["ms of a trial, around the 100th"]
+    yield "10,000 simulated trials, TPE", Comparison([last], [hundredth]), "ms"
+
+
 def first_step(pairs: int) -> Iterator[Row]:
     """12: from typing `harness train mnist_mlp` to the first optimizer step / importing pytorch_lightning alone."""
 
@@ -356,6 +366,7 @@ ROWS: dict[int, tuple[str, Callable[[int], Iterator[Row]]]] = {
         "trials of one step per hour / tuned",
         lambda pairs: throughput(pairs, "--tuned", "--steps", "1", extra=tuple(ONE_STEP)),
     ),
+    9: ("driver's own work for a study's 10,000th trial / its 100th", scale),
     10: ("2 workers of one thread each / 1 worker of one thread", two_workers),
     11: ("memory added by one more concurrent mlp trial / a process of tuned", memory),
     12: ("typing `harness train mnist_mlp` to first step / importing pytorch_lightning", first_step),
