@@ -10,7 +10,7 @@ LEVELS = 2**16  # the share of units set to 0 is rounded to a multiple of 1 / LE
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout (Srivastava et al. 2014, JMLR 15), some four times as fast on a CPU.
+    """nn.Dropout (Srivastava et al. 2014, JMLR 15), at least twice as fast on a CPU.
 
     There nn.Dropout draws one Bernoulli variable after the other, 7 ns each, as long as the matrix product before it
     takes for 400 inputs. Here one draw of 64 bits decides over four units: each is kept where its 16 bits, as a number,

@@ -41,20 +41,21 @@ class EventWriter:
                     raise TimeoutError(f"{self.path} is being written by another process") from None
                 time.sleep(0.05)
         repair(self.path)
+        self._size = os.fstat(self._file).st_size
 
     def append(self, event: Event, *, durable: bool = False) -> None:
         """Appends one event; `durable` also waits until the disk has it (survives a power cut)."""
-        line = event.to_json().encode() + b"\n"
+        line = left = event.to_json().encode() + b"\n"
         with self._appending:
-            size = os.fstat(self._file).st_size
             try:
-                while line:  # a short write (a disk that fills up) goes on or raises, it never passes silently
-                    line = line[os.write(self._file, line) :]
+                while left:  # a short write (a disk that fills up) goes on or raises, it never passes silently
+                    left = left[os.write(self._file, left) :]
                 if durable:
                     os.fsync(self._file)
             except OSError:
-                os.ftruncate(self._file, size)  # half a line would swallow the next one
+                os.ftruncate(self._file, self._size)  # half a line would swallow the next one
                 raise
+            self._size += len(line)  # counted, not asked: nobody else writes
 
     def close(self) -> None:
         os.close(self._file)
