@@ -48,6 +48,7 @@ class _Group(NamedTuple):
     first: list[Tensor]
     second: list[Tensor]
     steps: list[Tensor]
+    one: Any  # on a CPU as a tensor: a number would be made one anew for each parameter
 
 
 class FusedAdam:
@@ -70,7 +71,7 @@ class FusedAdam:
             return
         for group, of_group in zip(groups, gradients, strict=True):
             options = group.options
-            torch._foreach_add_(group.steps, 1)
+            torch._foreach_add_(group.steps, group.one)
             kernel = torch._fused_adamw_ if options["decoupled_weight_decay"] else torch._fused_adam_
             kernel(
                 group.parameters,
@@ -113,8 +114,9 @@ class FusedAdam:
                 isinstance(scalar, Tensor) for scalar in scalars
             ):
                 return []
-            columns = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
-            gathered.append(_Group(options, parameters, *columns))
+            first, second, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
+            one = torch.tensor(1.0) if steps[0].device.type == "cpu" else 1
+            gathered.append(_Group(options, parameters, first, second, steps, one))
         self._groups = gathered
         return gathered
 
