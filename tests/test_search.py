@@ -194,3 +194,25 @@ def test_importance_of_what_matters(tmp_path: Path) -> None:
         search.tell(number, "COMPLETE", float(params["data.b"]))
     importances = search.importances()
     assert max(importances, key=lambda name: importances[name]) == "data.b"
+
+
+def test_importance_is_worked_out_of_as_many_trials_as_can_be_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studies.search.search.FANOVA_TRIALS", 20)
+    looked_at: list[int] = []
+    evaluate = optuna.importance.FanovaImportanceEvaluator.evaluate
+
+    def counting(self: Any, study: optuna.Study, **options: Any) -> dict[str, float]:
+        looked_at.append(len(study.trials))
+        return evaluate(self, study, **options)
+
+    monkeypatch.setattr(optuna.importance.FanovaImportanceEvaluator, "evaluate", counting)
+    search = open_search(tmp_path)
+    for number in range(40):
+        params = search.ask().params
+        search.tell(number, "COMPLETE", float(params["data.b"]))
+    importances = search.importances()
+    assert looked_at == [20]
+    assert max(importances, key=lambda name: importances[name]) == "data.b"
+    assert len(search.trials()) == 40
