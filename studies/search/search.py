@@ -28,7 +28,7 @@ RETRY_OF = "harness.retry_of"  # trial attribute: the failed trial that this one
 # depend on the sampler's seed; worked out anew for each trial it would be half of the work of the 10,000th.
 KNOWLEDGE = ("_search_space", "_intersection_search_space")
 EXTENDED = "harness.extended."  # study attribute, and the trial's number: how it went on after its end
-FANOVA_TRIALS = 1000  # its time grows with their square: for 10,000 ten minutes were not enough
+FANOVA_TRIALS = 1000  # its time grows with their square: ten seconds for these, over six minutes for 10,000
 STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAIL": TrialState.FAIL}
 
 
@@ -253,7 +253,7 @@ class Search:
             return {}
         study = self._study
         if len(complete) > FANOVA_TRIALS:
-            study = optuna.create_study(direction=self.direction)  # in memory
+            study = optuna.create_study(direction=self._study.direction)  # in memory
             study.add_trials(random.Random(0).sample(complete, FANOVA_TRIALS))
         return optuna.importance.get_param_importances(study, evaluator=load_importances()(seed=0))
 
