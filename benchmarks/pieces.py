@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -198,10 +197,7 @@ def cnn_step(keep: bool) -> None:
         loss.backward()
         optimizer.step()
 
-    pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     print(statistics.median(per_call(step, 4)() for _ in range(5)))
-    pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - pages
-    print(f"{pages} new pages", file=sys.stderr)
 
 
 PIECES = {piece.__name__: piece for piece in (dropout, step, storage, pictures, allocator)}

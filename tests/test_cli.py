@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -524,6 +525,6 @@ def test_the_end_is_short_but_where_torch_would_complain(
 ) -> None:
     done: list[str] = []
     monkeypatch.setattr(cli.gc, "freeze", lambda: done.append("frozen"))
-    monkeypatch.setattr(cli.sys, "modules", {"torch": None} if torch_is_there else {})
+    monkeypatch.setattr(cli, "sys", SimpleNamespace(modules={"torch": None} if torch_is_there else {}))
     cli._leave()
     assert done == ["frozen"] * frozen
