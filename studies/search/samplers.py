@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from studies.search.tpe import RememberingTPE
 from studies.space import Choice, Range, encode_choice
 
 
@@ -45,7 +46,7 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
         "random": lambda: ByName(seed),
         "grid": lambda: ByName(seed),
-        "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
+        "tpe": lambda: RememberingTPE(seed),
         "gp": lambda: optuna.samplers.GPSampler(seed=seed),
         "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=seed),
     }

@@ -24,9 +24,9 @@ DEFINITION = "harness.definition"  # study attribute: what may not change while 
 RUN = "harness.run_id"  # trial attribute: the MLflow run
 REBOUND = "harness.run_id."  # study attribute, and a closed trial's number: its MLflow run since it was made anew
 RETRY_OF = "harness.retry_of"  # trial attribute: the failed trial that this one runs again
-# What an Optuna sampler works out of all ended trials, bit by bit: the parameters they have in common. It does not
-# depend on the sampler's seed; worked out anew for each trial it would be half of the work of the 10,000th.
-KNOWLEDGE = ("_search_space", "_intersection_search_space")
+# What a sampler works out of all ended trials, bit by bit: the parameters they have in common, and TPE's memory. It
+# does not depend on the sampler's seed; worked out anew for each trial it would be most of the work of the 10,000th.
+KNOWLEDGE = ("_search_space", "_intersection_search_space", "memory")
 EXTENDED = "harness.extended."  # study attribute, and the trial's number: how it went on after its end
 FANOVA_TRIALS = 1000  # its time grows with their square: ten seconds for these, over six minutes for 10,000
 STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAIL": TrialState.FAIL}
