@@ -100,7 +100,9 @@ class RememberingTPE(optuna.samplers.TPESampler):
         if memory.infeasible:
             return super()._sample(study, trial, search_space)
 
-        by_rank = np.lexsort([np.array(column) for column in reversed(memory.ranks)])
+        by_rank = np.lexsort(
+            [np.array(column) for column in (memory.numbers, *reversed(memory.ranks))]
+        )  # of equals the older
         good = by_rank[: default_gamma(len(by_rank))]
         liars = {other.number: self._get_params(other, study) for other in running if other.number != trial.number}
         numbers = np.append(memory.numbers, [*liars])
