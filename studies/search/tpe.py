@@ -100,9 +100,8 @@ class RememberingTPE(optuna.samplers.TPESampler):
         if memory.infeasible:
             return super()._sample(study, trial, search_space)
 
-        by_rank = np.lexsort(
-            [np.array(column) for column in (memory.numbers, *reversed(memory.ranks))]
-        )  # of equals the older
+        # Of equally good ones the older comes first.
+        by_rank = np.lexsort([np.array(column) for column in (memory.numbers, *reversed(memory.ranks))])
         good = by_rank[: default_gamma(len(by_rank))]
         liars = {other.number: self._get_params(other, study) for other in running if other.number != trial.number}
         numbers = np.append(memory.numbers, [*liars])
