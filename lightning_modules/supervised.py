@@ -1,7 +1,7 @@
 """The steps, metrics and pictures that models share which turn one input into one answer."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -45,6 +45,7 @@ class Supervised(SummedMetrics):
         super().__init__()
         self.optimization = checked(optimizer, learning_rate, weight_decay, schedule)
         self.task = task
+        self._said = _Said([])
 
     def configure_optimizers(self) -> dict[str, Any]:
         return configure(self, **self.optimization)
@@ -54,12 +55,21 @@ class Supervised(SummedMetrics):
         outputs = self(inputs)  # (B, task.outputs)
         return self.task.loss(outputs, targets), (outputs, targets)
 
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self._said = _Said([weight.detach().clone() for weight in _weights(self)])
+
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         inputs, targets = batch
-        self.add_evaluation(self(inputs), targets)
+        outputs = self(inputs)
+        self.add_evaluation(outputs, targets)
+        if self._said.samples < PICTURED_SAMPLES:
+            self._said.batches.append((targets, outputs))
+            self._said.samples += len(targets)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.validation_step(batch, batch_idx)
+        inputs, targets = batch
+        self.add_evaluation(self(inputs), targets)
 
     def means(self, split: str, sums: Tensor) -> dict[str, Tensor]:
         return self.task.means(sums)
@@ -87,6 +97,8 @@ class Supervised(SummedMetrics):
     @torch.no_grad()
     def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:
         """What shows how the model errs, from the first 10,000 samples or so of a dataloader.
+
+        What the last validation has asked of the same weights is not computed again.
 
         Args:
             dataloader: yields inputs (B, ...) and targets (B,).
@@ -145,6 +157,25 @@ class Supervised(SummedMetrics):
 
 
 @dataclass
+class _Said:
+    """What a model said in its last validation.
+
+    Attributes:
+        weights: which said it: a copy, for fused optimizers change a tensor and don't say so (`_version`).
+        batches: targets and outputs of each, of PICTURED_SAMPLES or just over.
+        samples: in those.
+    """
+
+    weights: list[Tensor]
+    batches: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    samples: int = 0
+
+
+def _weights(module: torch.nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+@dataclass
 class _Seen:
     """What a model said to some samples: of the inputs no more is kept than is shown.
 
@@ -164,12 +195,21 @@ class _Seen:
 def _look(module: Supervised, dataloader: Iterable[tuple[Tensor, Tensor]]) -> _Seen:
     """Asks a model about PICTURED_SAMPLES samples of a dataloader or just over; all that it returns is on the CPU."""
     task = module.task
+    weights, before = _weights(module), module._said.weights
+    # After a fit on a GPU the module lies on the CPU again, but not what it said.
+    is_same = len(before) == len(weights) and all(
+        torch.equal(was.to(weight.device), weight) for was, weight in zip(before, weights, strict=True)
+    )
+    known = module._said.batches if is_same else []
     said: list[tuple[Tensor, Tensor]] = []
     points: list[Tensor] = []
     mistakes: list[tuple[float, Tensor, Tensor, Tensor]] = []
     samples = 0
-    for inputs, targets in dataloader:
-        outputs, targets = module(inputs.to(module.device)).float().cpu(), targets.cpu()
+    for number, (inputs, targets) in enumerate(dataloader):
+        outputs = _known_outputs(known, number, targets)
+        if outputs is None:
+            outputs = module(inputs.to(module.device))
+        outputs, targets = outputs.float().cpu(), targets.cpu()
         said.append((targets, outputs))
         if inputs.dim() == 2 and inputs.shape[1] == 2:
             points.append(inputs.cpu())
@@ -186,6 +226,14 @@ def _look(module: Supervised, dataloader: Iterable[tuple[Tensor, Tensor]]) -> _S
             break
     targets, outputs = (torch.cat(parts) for parts in zip(*said, strict=True))
     return _Seen(targets, outputs, points, [mistake[1:] for mistake in mistakes])
+
+
+def _known_outputs(known: list[tuple[Tensor, Tensor]], number: int, targets: Tensor) -> Tensor | None:
+    """What was said to the n-th batch, if it was one of these targets; else None."""
+    if number >= len(known):
+        return None
+    of, outputs = known[number]
+    return outputs if torch.equal(of, targets.to(of.device)) else None
 
 
 def _displayable(images: Tensor) -> Tensor:

@@ -9,8 +9,11 @@ a champion all come through `run`. By hand, or under torchrun:
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
+import itertools
 import logging
+import math
 import os
 import platform
 import socket
@@ -18,6 +21,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -183,7 +187,7 @@ def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodu
 
         drawings: dict[str, Any] = {"learning_curves": {"series": series}} if series else {}
         if hasattr(module, "pictures"):
-            drawings |= module.pictures(datamodule.val_dataloader())  # type: ignore[operator]
+            drawings |= module.pictures(_validated(module.trainer, datamodule.val_dataloader()))  # type: ignore[operator]
         for name, arguments in drawings.items():
             figure = pictures.draw(name, **arguments) if isinstance(arguments, dict) else arguments
             figures.save(figure, folder / f"{name}.png")
@@ -195,17 +199,39 @@ def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodu
         traceback.print_exc()
 
 
-def _started(spec: TrialSpec, trainer: Trainer) -> Started:
-    versions = {
-        package: importlib.metadata.version(package) for package in ("torch", "torchvision", "pytorch-lightning")
+def _validated(trainer: Trainer, dataloader: Any) -> Any:
+    """What a fit validates on, which may be a dataloader's first batches: pictures show what the metrics are of."""
+    batches = sum(trainer.num_val_batches)
+    whole = not 0 < batches < math.inf or not hasattr(dataloader, "__len__") or batches >= len(dataloader)
+    return dataloader if whole else _FirstBatches(dataloader, int(batches))
+
+
+class _FirstBatches:
+    """The first so many batches of a dataloader, each time it is iterated."""
+
+    def __init__(self, dataloader: Any, count: int) -> None:
+        self._dataloader, self._count = dataloader, count
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(self._dataloader, self._count)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Package -> version, of those that a trial's numbers may depend on, and of Python."""
+    packages = ("torch", "torchvision", "pytorch-lightning")
+    return {package: importlib.metadata.version(package) for package in packages} | {
+        "python": platform.python_version()
     }
-    versions["python"] = platform.python_version()
+
+
+def _started(spec: TrialSpec, trainer: Trainer) -> Started:
     epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
     return Started(
         pid=os.getpid(),
         host=socket.gethostname(),
         device=_device_name(trainer),
-        versions=versions,
+        versions=versions(),
         epochs=epochs,
         steps=trainer.max_steps if trainer.max_steps > 0 else None,
     )

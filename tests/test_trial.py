@@ -2,10 +2,12 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 
+from studies import pictures
 from studies.event_log import NAME, EventReader, EventWriter
 from studies.link import Link
 from studies.messages import Artifact, Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
@@ -49,6 +51,18 @@ def test_a_whole_life(tmp_path: Path) -> None:
     drawn = [event.path for event in events if isinstance(event, Artifact)]
     assert drawn == ["pictures/learning_curves.png"]
     assert (tmp_path / "artifacts" / drawn[0]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_are_of_the_batches_that_are_validated_on(tmp_path: Path) -> None:
+    for limit, samples in ((1, 50), (1.0, 104)):
+        experiment = shipped("MLP", tmp_path)
+        experiment["trainer"] |= {"max_epochs": 1, "limit_val_batches": limit}
+        folder = tmp_path / str(limit)
+        folder.mkdir()
+        with patch("studies.pictures.draw", wraps=pictures.draw) as draw:
+            events_of(folder, experiment)
+        counts = next(call.kwargs["counts"] for call in draw.mock_calls if call.args == ("confusion_matrix",))
+        assert counts.sum() == samples
 
 
 def test_the_test_set_is_met_only_when_asked(tmp_path: Path) -> None:

@@ -1,19 +1,27 @@
 """What the warm server imports, and draws, before it forks trials. Starts no thread and touches no GPU."""
 
 import atexit
+import functools
 import gc
 import io
+
+from lightning_fabric.utilities import registry
 
 import datamodules  # noqa: F401
 import lightning_modules  # noqa: F401
 import studies.cli  # a child imports its parent's main script, which imports this
 import studies.rehearsal
-import studies.trial  # noqa: F401
+import studies.trial
 from studies import pictures, plots  # noqa: F401
 
 # Fonts are found and read, and matplotlib fills its caches, at the first picture: do so once, for all trials.
 plots.confusion_matrix([[1, 0], [0, 1]], ["a", "b"]).savefig(io.BytesIO(), format="png")
 plots.learning_curves({"train/loss": ([1, 2], [1.0, 0.5])}).savefig(io.BytesIO(), format="png")
+
+# Each Trainer asks all installed packages whether they offer it callbacks, and each trial asks for versions: 10 ms.
+registry.entry_points = functools.cache(registry.entry_points)  # type: ignore[assignment]
+registry._load_external_callbacks("pytorch_lightning.callbacks_factory")
+studies.trial.versions()
 
 # A trial's garbage collector need not look at a million objects that are here to stay, nor copy their pages by it.
 gc.collect()
