@@ -10,7 +10,7 @@ from typing import Any
 from studies import study_plots
 from studies.figures import save
 from studies.loop import TrialLoop
-from studies.search import TrialRow, best_of, load_importances
+from studies.search import FANOVA_TRIALS, TrialRow, best_of, load_importances
 from studies.space import Choice, Range
 from studies.study import Study
 
@@ -105,7 +105,9 @@ def _draw(study: Study, rows: list[TrialRow]) -> None:
         interactive.write_html(folder / "parallel_coordinates.html", include_plotlyjs=True)
     importances = study.search.importances()
     if importances:
-        figures["importance"] = study_plots.importance(importances, plan.metric)
+        complete = sum(row.state == "COMPLETE" for row in rows)
+        looked_at = min(complete, FANOVA_TRIALS), complete
+        figures["importance"] = study_plots.importance(importances, plan.metric, looked_at)
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")
     study.session.tracking.put("log_files", study.parent, folder, "pictures")

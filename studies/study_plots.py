@@ -253,12 +253,13 @@ def interactive_parallel_coordinates(
     return figure
 
 
-def importance(importances: dict[str, float], metric: str) -> Figure:
+def importance(importances: dict[str, float], metric: str, of: tuple[int, int] | None = None) -> Figure:
     """Which parameters decide the metric, the most important one on top.
 
     Args:
         importances: parameter name -> share of the metric's variance over the space that it explains, 0 to 1.
         metric: its name.
+        of: how many trials were looked at, and of how many; None: of all.
     """
     if not importances:
         return message(f"Importance for {metric}", "too few trials to tell")
@@ -276,7 +277,8 @@ def importance(importances: dict[str, float], metric: str) -> Figure:
     tidy(axes)
     axes.grid(visible=False, axis="y")
     title(axes, f"What decides {metric}")
-    axes.set_xlabel("share of its variance explained, %", color=INK)
+    sample = "" if of is None or of[0] >= of[1] else f" (by {of[0]} of {of[1]} trials, drawn at random)"
+    axes.set_xlabel(f"share of its variance explained, %{sample}", color=INK)
     return figure
 
 

@@ -114,6 +114,8 @@ def test_importance_has_the_most_important_on_top() -> None:
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["c", "a", "b"]  # from below
     assert "70.0%" in everything(figure)
     assert "too few trials" in everything(importance({}, "m"))
+    assert "drawn at random" not in everything(importance({"a": 1.0}, "m", (9, 9)))
+    assert "by 1000 of 9000 trials, drawn at random" in everything(importance({"a": 1.0}, "m", (1000, 9000)))
 
 
 def test_parameters_that_share_their_last_part_keep_their_whole_names() -> None:

@@ -5,10 +5,11 @@ import warnings
 import optuna
 
 from studies.search.samplers import derive_seed, distribution_of, make_pruner, make_sampler
-from studies.search.search import Search, TrialRow, best_of, check_space, load_importances
+from studies.search.search import FANOVA_TRIALS, Search, TrialRow, best_of, check_space, load_importances
 from studies.search.storage import study_names, upgrade_database
 
 __all__ = [
+    "FANOVA_TRIALS",
     "Search",
     "TrialRow",
     "best_of",
