@@ -236,7 +236,7 @@ def test_pictures_do_not_ask_again_what_the_last_validation_asked(tmp_path: Path
         assert torch.equal(*(torch.as_tensor(picture["worst_mistakes"][name]) for picture in (shown, expected)))
 
 
-@pytest.mark.parametrize("change", ["a step", "other weights", "other samples", "none"])
+@pytest.mark.parametrize("change", ["a step", "other weights", "other targets", "other inputs", "none"])
 def test_pictures_ask_anew_where_the_weights_or_the_samples_are_others(tmp_path: Path, change: str) -> None:
     data, module = batches([5]), Counting()
     trainer(tmp_path).validate(module, loader(data), verbose=False)
@@ -245,8 +245,10 @@ def test_pictures_ask_anew_where_the_weights_or_the_samples_are_others(tmp_path:
         torch.optim.Adam(module.parameters(), fused=True).step()
     elif change == "other weights":
         module.load_state_dict(Linear().state_dict())
-    elif change == "other samples":
+    elif change == "other targets":
         data = [(images, (labels + 1) % 3) for images, labels in data]
+    elif change == "other inputs":
+        data = [(images.flip(3), labels) for images, labels in data]
     before = module.calls
     module.pictures(data)
 
