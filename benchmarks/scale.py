@@ -3,6 +3,7 @@
 .venv/bin/python benchmarks/scale.py                                  all sizes; hours on one core
 .venv/bin/python benchmarks/scale.py --trials 10 100 1000 --workers 1 10
 .venv/bin/python benchmarks/scale.py --plot docs/images/scale.png     and a picture of them
+.venv/bin/python benchmarks/scale.py --rows rows.jsonl                what that file holds is not measured again
 
 Everything but the trials is real: Optuna (TPE) asks and is told, MLflow gets every run, each trial has its folder,
 its spec and its log. Prints a table of all sizes, then the exponent of each column: the slope of its logarithm
@@ -138,6 +139,14 @@ def simulate(trials: int, workers: int, sampler: str) -> dict[str, Any]:
         shutil.rmtree(folder)
 
 
+def show(row: dict[str, Any], is_first: bool) -> None:
+    """Prints a line of the table, the first one under its heading."""
+    if is_first:
+        print(f"| {' | '.join(row)} |\n|{'---|' * len(row)}")
+    cells = (f"{value:.4g}" if isinstance(value, float) else str(value or "") for value in row.values())
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
 ON_SIZE = ("trials", "workers", "ms of a trial, around the 100th")  # columns that have no exponent
 
 
@@ -177,25 +186,30 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 10, 100, 1000])
     parser.add_argument("--sampler", default="tpe")
     parser.add_argument("--plot", type=Path, help="picture to write, too")
+    parser.add_argument("--rows", type=Path, help="file of sizes measured so far, one line of JSON each; grows")
     parser.add_argument("--one", action="store_true", help="one size, as JSON")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(simulate(options.trials[0], options.workers[0], options.sampler)))
         return
-    rows: list[dict[str, Any]] = []
+    known = options.rows.read_text().splitlines() if options.rows is not None and options.rows.exists() else []
+    rows: list[dict[str, Any]] = [json.loads(line) for line in known]
+    for row in rows:
+        show(row, is_first=row is rows[0])
+    there = {(row["trials"], row["workers"]) for row in rows}
     for trials in options.trials:
         for workers in options.workers:
-            if workers > trials:
+            if workers > trials or (trials, workers) in there:
                 continue
             one = [sys.executable, __file__, "--one", "--sampler", options.sampler]
             one += ["--trials", str(trials), "--workers", str(workers)]
             result = subprocess.run(one, stdout=subprocess.PIPE, text=True, check=True)
-            row = json.loads(result.stdout.splitlines()[-1])
-            if not rows:
-                print(f"| {' | '.join(row)} |\n|{'---|' * len(row)}", flush=True)
-            rows.append(row)
-            cells = (f"{value:.4g}" if isinstance(value, float) else str(value or "") for value in row.values())
-            print(f"| {' | '.join(cells)} |", flush=True)
+            rows.append(json.loads(result.stdout.splitlines()[-1]))
+            show(rows[-1], is_first=len(rows) == 1)
+            if options.rows is not None:
+                with open(options.rows, "a") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+    rows.sort(key=lambda row: (row["workers"], row["trials"]))
     if found := exponents(rows):
         print("\n| column | workers | exponent |\n|---|---|---|")
         for column, workers, exponent in found:
