@@ -19,10 +19,12 @@ from studies.messages import Event
 POKE = b"events"  # trial -> driver: there is something new in the log
 ASK = b"verdict?"  # trial -> driver: the same, and the trial waits for an answer
 EXIT = b"exit:"  # trial -> driver: it has ended, with the status that follows, in a process that lives on
+NEXT = b"next:"  # driver -> process whose trial has ended: run another one; the path of its spec follows
 GO = b"go"  # driver -> trial: go on
 STOP = b"stop:"  # driver -> trial: stop at the next step; the reason follows
 
 DRIVER_FD = "HARNESS_DRIVER_FD"  # an inherited connection to the driver, for trials started as scripts
+LISTENER = "driver-link"  # name of the thread that hears the driver
 ORPHANED = 3  # exit status of a trial whose driver is gone
 
 
@@ -44,18 +46,23 @@ class Link:
     ) -> None:
         self._orphaned = orphaned
         self.stop_reason: str | None = None
+        self.ending: Event | None = None  # the last that was said durably
         self._left = False
+        self._next: str | None = None
         self._log = log
         self._connection = connection
         self._answered = threading.Event()
         if connection is not None:
-            threading.Thread(target=self._listen, daemon=True, name="driver-link").start()
+            self._listener = threading.Thread(target=self._listen, daemon=True, name=LISTENER)
+            self._listener.start()
 
     def say(self, event: Event, *, durable: bool = False) -> None:
         """Appends an event and lets the driver know."""
         if self._log is None:
             return
         self._log.append(event, durable=durable)
+        if durable:
+            self.ending = event
         self._send(POKE)
 
     def ask(self, event: Event) -> str | None:
@@ -70,9 +77,16 @@ class Link:
         return self.stop_reason
 
     def leave(self, status: int) -> None:
-        """Tells the driver that this trial has ended, where its process has others to run."""
+        """Closes the log and tells the driver that this trial has ended, where its process has others to run."""
         self._left = True
+        if self._log is not None:
+            self._log.close()
         self._send(EXIT + str(status).encode())
+
+    def next(self) -> str | None:
+        """Waits, after `leave`, for this process's next trial: the path of its spec, or None if there is none."""
+        self._listener.join()
+        return self._next
 
     def _send(self, message: bytes) -> None:
         if self._connection is not None:
@@ -88,6 +102,9 @@ class Link:
                 if not self._left:
                     self._orphaned()  # the driver died, even by kill -9
                 return
+            if message.startswith(NEXT):
+                self._next = message[len(NEXT) :].decode()
+                return  # what follows is for the next trial's own link
             if message.startswith(STOP):
                 self.stop_reason = message[len(STOP) :].decode()
             self._answered.set()

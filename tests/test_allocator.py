@@ -80,3 +80,26 @@ def test_no_such_library(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
     assert not allocator.keep_freed_memory()
+
+
+FREED = """
+import psutil, torch
+from studies.allocator import give_back_freed_memory, keep_freed_memory
+assert keep_freed_memory()
+def megabytes(): return psutil.Process().memory_info().rss / 2**20
+blocks = [torch.ones({megabytes} * 2**18 // 8) for _ in range(8)]
+most = megabytes()
+blocks.clear()
+print(give_back_freed_memory(), most - megabytes())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
+@pytest.mark.parametrize(("megabytes", "given"), [(600, True), (60, False)])
+def test_what_a_large_trial_freed_is_given_back(megabytes: int, given: bool) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(OTHERS)}
+    command = [sys.executable, "-c", FREED.format(megabytes=megabytes)]
+    result = subprocess.run(command, env=clean, check=True, capture_output=True, text=True)
+    said, fell = result.stdout.split()
+    assert said == str(given)
+    assert float(fell) > 0.9 * megabytes if given else float(fell) < 0.1 * megabytes

@@ -109,6 +109,51 @@ def test_a_killed_process_is_reported_with_its_signal(executor: LocalExecutor, t
     assert isinstance(events(tmp_path, "next")[-1], Finished), "the server serves on"
 
 
+def known(folder: Path, name: str) -> TrialSpec:
+    """A trial of classes that are known to leave nothing behind."""
+    model = {"class_path": "lightning_modules.MLP", "init_args": {"hidden_sizes": [4]}}
+    data = {"class_path": "datamodules.Tabular", "init_args": {"dataset": "moons"}}
+    experiment = {"model": model, "data": data, "trainer": {"max_epochs": 1}}
+    return TrialSpec(name, experiment, 1, str(folder / name))
+
+
+def pid_of(folder: Path, name: str) -> int:
+    started, ending = events(folder, name)[0], events(folder, name)[-1]
+    assert isinstance(started, Started) and isinstance(ending, Finished)
+    return started.pid
+
+
+def test_a_process_runs_another_trial_only_where_nothing_is_left_behind(
+    executor: LocalExecutor, tmp_path: Path
+) -> None:
+    for name, of in (("a", known), ("b", known), ("c", spec), ("d", spec)):
+        executor.submit(of(tmp_path, name))
+        until_exit(executor)
+    a, b, c, d = (pid_of(tmp_path, name) for name in "abcd")
+    assert a == b == c != d, "the classes of c are a user's own: it is the last of its process"
+    assert (tmp_path / "b" / "log.txt").exists()
+
+
+def test_a_process_that_waits_for_a_trial_may_die(executor: LocalExecutor, tmp_path: Path) -> None:
+    executor.submit(known(tmp_path, "a"))
+    until_exit(executor)
+    pid = pid_of(tmp_path, "a")
+    os.kill(pid, signal.SIGKILL)
+    while psutil.pid_exists(pid):
+        time.sleep(0.01)
+    executor.submit(known(tmp_path, "b"))
+    assert [message.status for message in until_exit(executor) if message.kind == "exited"] == [0]
+    assert pid_of(tmp_path, "b") != pid
+
+
+def test_close_ends_processes_that_wait_for_a_trial(executor: LocalExecutor, tmp_path: Path) -> None:
+    executor.submit(known(tmp_path, "a"))
+    until_exit(executor)
+    assert psutil.pid_exists(pid_of(tmp_path, "a"))
+    executor.close()
+    assert not psutil.pid_exists(pid_of(tmp_path, "a"))
+
+
 def test_kill_and_close(executor: LocalExecutor, tmp_path: Path) -> None:
     executor.submit(spec(tmp_path, epochs=10_000, model=SLOW))
     while not events(tmp_path):

@@ -4,7 +4,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 from studies.event_log import NAME, EventReader, EventWriter
-from studies.link import ASK, GO, ORPHANED, POKE, STOP, Link
+from studies.link import ASK, EXIT, GO, NEXT, ORPHANED, POKE, STOP, Link
 from studies.messages import Report
 
 
@@ -60,3 +60,21 @@ def test_a_trial_does_not_outlive_its_driver(tmp_path: Path) -> None:
     ours.close()  # what the kernel does when the driver dies
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == ORPHANED
+
+
+def test_a_process_that_lives_on_waits_for_its_next_trial(tmp_path: Path) -> None:
+    ours, theirs = Pipe()
+    first = Link(EventWriter(tmp_path / "first" / NAME), theirs)
+    first.leave(0)
+    assert ours.recv_bytes() == EXIT + b"0"
+    EventWriter(tmp_path / "first" / NAME, wait=0).close()  # which it could not be opened for, were it still open
+    ours.send_bytes(STOP + b"too late")
+    ours.send_bytes(NEXT + b"spec.json")
+    assert first.next() == "spec.json"
+    second = Link(EventWriter(tmp_path / "second" / NAME), theirs)
+    assert second.stop_reason is None, "that was for the first"
+    ours.send_bytes(STOP + b"pruned")
+    assert second.ask(Report(1, 0, 0.5)) == "pruned"
+    second.leave(0)
+    ours.close()
+    assert second.next() is None, "the driver is gone, and so is the need for a process"

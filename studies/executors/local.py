@@ -1,8 +1,8 @@
 """Runs trials on this machine, in processes forked from a warm server that has torch and Lightning loaded.
 
-A fork from the server costs some 20 ms; importing costs seconds once, while the driver does other things. A
-process per trial: nothing leaks from one into the next, and a crash is one trial's. The server is Python's own
-multiprocessing forkserver.
+A fork from the server costs some 20 ms; importing costs seconds once, while the driver does other things. Nothing
+leaks from one trial into the next: a process runs another trial only where that is known (studies/executors/slate.py),
+and a crash is one trial's. The server is Python's own multiprocessing forkserver.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from multiprocessing import connection as mp_connection
 from multiprocessing.connection import Connection
@@ -24,9 +23,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from studies.event_log import NAME, EventWriter
 from studies.executors.packs import kind_of
-from studies.link import ASK, EXIT, GO, STOP, Link
+from studies.executors.processes import answer_call, run_pack, run_trials
+from studies.link import ASK, EXIT, GO, NEXT, STOP
 from studies.messages import TrialSpec
 
 ATTEMPTS = 3  # to start a process, and to do a call whose process somebody killed
@@ -62,6 +61,7 @@ class LocalExecutor:
         self._apart: set[str] = set()  # died in a pack, and go on by themselves
         self._context = multiprocessing.get_context("forkserver")
         self._trials: dict[str, _Trial] = {}
+        self._idle: dict[int, _Trial] = {}  # slot -> the process there, whose trial has ended, and that waits for one
 
     def warm(self) -> None:
         """Starts the server; it imports in the background and serves when it is ready."""
@@ -105,7 +105,7 @@ class LocalExecutor:
         ours, theirs = self._context.Pipe()
         with tempfile.TemporaryDirectory(prefix="harness-call-") as folder:
             log = Path(folder) / "log.txt"
-            process = self._start(_call, function, json.dumps(payload), theirs, str(log))
+            process = self._start(answer_call, function, json.dumps(payload), theirs, str(log))
             theirs.close()
             try:
                 while not ours.poll(0.25):
@@ -167,14 +167,22 @@ class LocalExecutor:
 
     def _start_trials(self, slot: int, specs: list[TrialSpec]) -> None:
         paths = [spec.save() for spec in specs]
+        idle = self._idle.pop(slot, None)
+        if idle is not None and len(specs) == 1 and not _spans_processes(specs[0]):
+            with contextlib.suppress(OSError):  # it is gone: a new one then
+                idle.connection.send_bytes(NEXT + str(paths[0]).encode())
+                self._trials[specs[0].run_id] = idle
+                return
+        if idle is not None:
+            _end(idle)
         pipes = [self._context.Pipe() for _ in specs]
         theirs = [pipe[1] for pipe in pipes]
         if len(specs) > 1:
-            process: Any = self._start(_pack, specs, theirs)
+            process: Any = self._start(run_pack, specs, theirs)
         elif _spans_processes(specs[0]):
             process = _start_script(paths[0], theirs[0])
         else:
-            process = self._start(_trial, specs[0], theirs[0])
+            process = self._start(run_trials, specs[0], theirs[0])
         for spec, (ours, other) in zip(specs, pipes, strict=True):
             other.close()
             self._trials[spec.run_id] = _Trial(slot, ours, process, len(specs) > 1)
@@ -194,7 +202,11 @@ class LocalExecutor:
                 messages.append(Message(run_id, "exited", self._died(run_id)))
                 continue
             if said.startswith(EXIT):
-                self._reap(run_id)
+                if self._trials[run_id].packed:
+                    self._reap(run_id)
+                else:
+                    trial = self._trials.pop(run_id)
+                    self._idle[trial.slot] = trial
                 messages.append(Message(run_id, "exited", int(said[len(EXIT) :])))
             else:
                 messages.append(Message(run_id, "verdict?" if said == ASK else "events"))
@@ -230,6 +242,9 @@ class LocalExecutor:
         for run_id in self.running:
             self.kill(run_id)
             self._reap(run_id)
+        for idle in self._idle.values():
+            _end(idle)
+        self._idle.clear()
 
     def _send(self, run_id: str, message: bytes) -> None:
         with contextlib.suppress(OSError, KeyError):  # gone already: `wait` says so
@@ -271,6 +286,13 @@ class _Trial(NamedTuple):
     packed: bool  # with others, in one process
 
 
+def _end(idle: _Trial) -> None:
+    """Ends a process that runs no trial."""
+    idle.connection.close()
+    idle.process.kill()
+    idle.process.join()
+
+
 def _spans_processes(spec: TrialSpec) -> bool:
     """Whether Lightning will start more processes (DDP), and so must find an ordinary script to start again."""
     devices = spec.experiment["trainer"].get("devices", 1)
@@ -291,52 +313,3 @@ def _start_script(spec: Path, connection: Connection) -> subprocess.Popen[bytes]
             env={**os.environ, DRIVER_FD: str(connection.fileno())},
             start_new_session=True,
         )
-
-
-def _trial(spec: TrialSpec, connection: Connection) -> None:
-    """What a trial process does."""
-    _prepare(spec)
-    from studies import trial
-
-    sys.exit(trial.run(spec, Link(EventWriter(Path(spec.folder) / NAME), connection)))
-
-
-def _pack(specs: list[TrialSpec], connections: list[Connection]) -> None:
-    """What a process of several trials does."""
-    _prepare(specs[0])
-    from studies.pack import Pack
-
-    logs = [EventWriter(Path(spec.folder) / NAME) for spec in specs]
-    pack = Pack(specs, [Link(log, connection) for log, connection in zip(logs, connections, strict=True)])
-    # On the main thread each trial's Trainer would put back the signal handlers that another's had set.
-    thread = threading.Thread(target=pack.run, name="pack")
-    thread.start()
-    thread.join()
-
-
-def _prepare(spec: TrialSpec) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the driver's to hear
-    _redirect_output(Path(spec.folder) / "log.txt")
-    if spec.gpu is not None:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[spec.gpu] if visible else str(spec.gpu)
-
-
-def _call(function: str, payload: str, connection: Connection, log: str) -> None:
-    """What a process for `call` does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _redirect_output(Path(log))
-    import importlib
-
-    module, _, name = function.partition(":")
-    result = getattr(importlib.import_module(module), name)(json.loads(payload))
-    connection.send_bytes(json.dumps(result).encode())
-
-
-def _redirect_output(path: Path) -> None:
-    """Sends this process's output, that of C libraries too, to a file."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with open(path, "ab", buffering=0) as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)

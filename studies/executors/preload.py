@@ -10,6 +10,7 @@ from lightning_fabric.utilities import registry
 import datamodules  # noqa: F401
 import lightning_modules  # noqa: F401
 import studies.cli  # a child imports its parent's main script, which imports this
+import studies.executors.slate
 import studies.rehearsal
 import studies.trial
 from studies import pictures, plots  # noqa: F401
