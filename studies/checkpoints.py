@@ -203,12 +203,13 @@ def replace_by_link(source: Path, target: Path) -> None:
 
 
 def random_states() -> dict[str, Any]:
-    """States of Python's, NumPy's and PyTorch's generators, in types that load with weights_only=True."""
+    """States of Python's, NumPy's and PyTorch's generators, in types that load fast, and with weights_only=True."""
+    version, numbers, gauss = random.getstate()
     numpy_state: Any = np.random.get_state(legacy=True)
-    name, keys, position, has_gauss, gauss = numpy_state
+    name, keys, position, has_gauss, numpy_gauss = numpy_state
     return {
-        "python": random.getstate(),
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        "python": [version, torch.tensor(numbers), gauss],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, numpy_gauss],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
     }
@@ -216,7 +217,9 @@ def random_states() -> dict[str, Any]:
 
 def restore_random_states(states: dict[str, Any]) -> None:
     """Undoes random_states()."""
-    random.setstate(states["python"])
+    version, numbers, gauss = states["python"]
+    numbers = numbers.tolist() if isinstance(numbers, torch.Tensor) else numbers  # as checkpoints had them before
+    random.setstate((version, tuple(numbers), gauss))
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(states["torch"].cpu())

@@ -27,6 +27,7 @@ from studies.temporary import temporary_name
 BLUE, ORANGE, GREEN, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7"
 GREY, INK = "#999999", "#333333"
 DPI = 100
+COLOURS = 1024  # in a picture that still is one of few
 
 Ticker = Locator | Sequence[float]
 
@@ -70,10 +71,11 @@ def write(axes: Axes | Panel, x: float, y: float, text: str, **style: Any) -> No
 
     It belongs to the figure, since texts of an axes are clipped, which costs half of their drawing.
     """
-    style = {"color": INK, "va": "center", "transform": axes.transData, "parse_math": False, **style}
+    style = {"color": INK, "va": "center", "parse_math": False, **style}
+    transform = style.pop("transform", axes.transData)
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
-    figure.texts.append(QuickText(x, y, text, figure=figure, **style))
+    figure.texts.append(QuickText.like(x, y, text, figure, transform, **style))
 
 
 def title(axes: Axes | Panel, text: str, pad: float = 12) -> None:
@@ -154,8 +156,44 @@ def save(figure: Figure, path: str | Path) -> None:
     try:
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())
         # Without transparency, and at level 1, it takes a fraction of the time; such pictures are about as small.
-        Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(temporary, "png", compress_level=1)
+        image = _of_few_colours(pixels) or Image.fromarray(pixels).convert("RGB")
+        image.save(temporary, "png", compress_level=1)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _of_few_colours(pixels: np.ndarray) -> Image.Image | None:
+    """A picture, uint8 (H, W, 4), of at most COLOURS colours, a third of the work to write; None if of more.
+
+    A file takes 256. Where there are more, the rarest, shades at the edges of letters and lines, become those of the
+    others that are next to them.
+    """
+    values = np.ascontiguousarray(pixels).view(np.uint32).ravel()
+    begins = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))  # of runs of one colour
+    if len(begins) > len(values) // 8:
+        return None
+    lengths = np.diff(begins, append=len(values))
+    colours, of_runs = np.unique(values[begins], return_inverse=True)
+    if len(colours) > COLOURS:
+        return None
+    if len(colours) > 256:
+        often = np.argsort(-np.bincount(of_runs, weights=lengths), kind="stable")[:256]
+        of_runs = _nearest(_rgb(colours), _rgb(colours[often]))[of_runs]
+        colours = colours[often]
+    indices = np.repeat(of_runs.astype(np.uint8), lengths).reshape(pixels.shape[:2])
+    image = Image.fromarray(indices, "P")
+    image.putpalette(_rgb(colours).astype(np.uint8).tobytes(), "RGB")
+    return image
+
+
+def _rgb(colours: np.ndarray) -> np.ndarray:
+    """uint32 (N,), as a canvas has them -> float32 (N, 3), 0 to 255."""
+    return colours.view(np.uint8).reshape(-1, 4)[:, :3].astype(np.float32)
+
+
+def _nearest(colours: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """For each colour (N, 3) the index of the nearest in a palette (P, 3)."""
+    return (np.square(palette).sum(axis=1) - 2 * colours @ palette.T).argmin(axis=1)  # type: ignore[no-any-return]

@@ -165,7 +165,9 @@ def prepare_trained(spec: TrialSpec, folder: Path) -> tuple[LightningModule, Lig
 
 def load_weights(module: LightningModule, checkpoint: Path) -> None:
     """Loads a checkpoint's weights, and nothing else from it, into a module of the same shape."""
-    module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    # Mapped: the optimizer's states, twice as large as the weights, are not read.
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    module.load_state_dict(saved["state_dict"])
 
 
 def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodule: LightningDataModule) -> None:

@@ -41,6 +41,20 @@ def test_quick_text_stands_where_matplotlibs_own_would(across: str, up: str, oth
         assert len(ours) > 0.5 * len(theirs)
 
 
+def test_a_text_like_another_is_the_text_itself() -> None:
+    for style in ({"size": 9, "color": BLUE}, {"size": 9, "weight": "bold"}, {"ha": "right"}, {"size": 9}):
+        pictures = []
+        for make in (QuickText, QuickText.like):
+            figure = Figure(figsize=(3, 2), dpi=100)
+            for place, text in ((0.3, "first"), (0.6, "second")):
+                arguments = {"figure": figure, "transform": figure.transFigure, **style}
+                figure.texts.append(make(place, place, text, **arguments))
+            pictures.append(drawn(figure))
+        assert (pictures[0] == pictures[1]).all() and (pictures[0] < 128).any(), style
+    with pytest.raises(AttributeError, match="colour"):
+        QuickText.like(0, 0, "", figure, figure.transFigure, colour=BLUE)
+
+
 @pytest.mark.parametrize(("across", "up"), [((0, 1), (0, 1)), ((-3.0, 9.0), (5.0, -2.0)), ((1e-9, 2e-9), (-7, 1e6))])
 def test_a_panel_puts_values_where_an_axes_would(across: tuple[float, float], up: tuple[float, float]) -> None:
     _, axes = new_figure(2, 1.5, **MARGINS)
