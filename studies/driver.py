@@ -146,19 +146,23 @@ class Session:
         A study's own run has no value of the parameters that are `searched`: a chart would draw it as a trial.
         A run that is `adopted` was opened before by a driver that died, and perhaps got no further.
         """
-        params = {**flat_parameters(sections), "seed": seed}
-        params = {key: value for key, value in params.items() if key not in searched}
         tags = {**self.provenance.tags, "harness.experiment": self.experiment.name, **tags}
         if adopted is None:
-            run_id = self.tracking.get("start", experiment_id, name, params, tags)
+            run_id = self.tracking.get_first("start", experiment_id, name, {}, tags)
         else:
             run_id = adopted
             self.tracking.get("reopen", run_id)
-            self.tracking.put("log_params", run_id, params)
+        self.put_parameters(run_id, sections, seed, searched)
         folder = self.home.trial_folder(run_id)
         self.write_config(folder / "artifacts", {**sections, "seed": seed})
         self.tracking.put("log_files", run_id, folder / "artifacts")
         return run_id, folder
+
+    def put_parameters(self, run_id: str, sections: dict[str, Any], seed: int, searched: Collection[str] = ()) -> None:
+        """Logs a run's parameters; again, where a driver that died may not have come to it."""
+        params = {**flat_parameters(sections), "seed": seed}
+        params = {key: value for key, value in params.items() if key not in searched}
+        self.tracking.put("log_params", run_id, params)
 
     def write_config(self, folder: Path, config: dict[str, Any]) -> None:
         """config.yaml and the provenance, as artifacts."""

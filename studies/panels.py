@@ -117,7 +117,7 @@ class QuickText(Text):
     def like(cls, x: float, y: float, text: str, figure: Figure, transform: Transform, **style: Any) -> QuickText:
         """The same as the constructor, which takes ten times as long: a copy of another text of that style."""
         new = cls.__new__(cls)
-        vars(new).update(vars(_model(cls, **style)))
+        vars(new).update(vars(_model(cls, **style)))  # type: ignore[arg-type]
         new.set_figure(figure)
         new.set_transform(transform)
         new.set_position((x, y))

@@ -160,6 +160,7 @@ class StudySource:
         else:
             session.tracking.put("reopen", run_id)
             session.tracking.put("delete_tag", run_id, "harness.outcome")
+            session.put_parameters(run_id, self.experiment.with_params(row.params), self._seed(row))
         return self._spec_of(row, run_id)
 
     def _seed(self, row: TrialRow) -> int:

@@ -30,7 +30,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.db.utils import _all_tables_exist, _initialize_tables, _upgrade_db, _verify_schema
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from studies.databases import made_whole, sqlite_path
+from studies.artifact_files import local_folder, place
+from studies.databases import keep_journals, made_whole, sqlite_path
 from studies.messages import Event, Failed, Finished, Metrics, Resources, Started, Stopped
 from studies.nearest import nearest
 from studies.trouble import patiently
@@ -97,6 +98,8 @@ class Tracking:
         self._artifacts = artifacts
         self._pending: dict[str, list[Metric]] = {}
         self._pending_tags: dict[str, dict[str, str]] = {}
+        self._folders: dict[str, Path | None] = {}  # of the artifacts of runs that are open
+        keep_journals()
         try:
             with made_whole(uri, _make, _template()):
                 self._client: Any = _Patient(MlflowClient(tracking_uri=uri), patient)
@@ -126,7 +129,9 @@ class Tracking:
     def start(self, experiment_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """Opens a run and returns its id."""
         token = uuid.uuid4().hex
-        run_id = self._client.create_run(experiment_id, run_name=name, tags={**tags, TOKEN: token}).info.run_id
+        info = self._client.create_run(experiment_id, run_name=name, tags={**tags, TOKEN: token}).info
+        run_id = info.run_id
+        self._folders[run_id] = local_folder(info.artifact_uri)
         if not sqlite_path(self.uri):  # a server may have made one whose answer got lost before the call was repeated
             for run in self._client.search_runs([experiment_id], f"tags.`{TOKEN}` = '{token}'"):
                 if run.info.run_id != run_id:
@@ -207,7 +212,12 @@ class Tracking:
 
     def log_files(self, run_id: str, path: Path, to: str | None = None) -> None:
         """Copies a file, or all that a folder holds, to a run's artifacts."""
-        if path.is_dir():
+        if run_id not in self._folders:
+            self._folders[run_id] = local_folder(self._client.get_run(run_id).info.artifact_uri)
+        folder = self._folders[run_id]
+        if folder is not None:
+            place(path, folder / to if to else folder)
+        elif path.is_dir():
             self._client.log_artifacts(run_id, str(path), to)
         elif path.exists():
             self._client.log_artifact(run_id, str(path), to)
@@ -227,6 +237,7 @@ class Tracking:
         if outcome is not None:
             self.set_tags(run_id, {"harness.outcome": outcome})
         self._client.set_terminated(run_id, status)
+        self._folders.pop(run_id, None)
 
     # -- reading -------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -29,6 +30,7 @@ class TrackingQueue:
         self._pool.submit(_import)
         self._tracking: Any = None
         self._open: list[Future[Any]] = []
+        self._urgent: deque[tuple[Future[Any], str, tuple[Any, ...]]] = deque()
         self._failed: BaseException | None = None
         self._deadline: float | None = None
         self.trouble: str | None = None
@@ -46,6 +48,13 @@ class TrackingQueue:
     def get(self, method: str, *arguments: Any) -> Any:
         """Calls a method of the Tracking, after all that was put before, and returns its result."""
         return self._result(self._pool.submit(self._call, method, arguments))
+
+    def get_first(self, method: str, *arguments: Any) -> Any:
+        """The same before all that waits, with which it must have nothing to do: a worker waits for the answer."""
+        answer: Future[Any] = Future()
+        self._urgent.append((answer, method, arguments))
+        self._pool.submit(self._call_urgent)
+        return self._result(answer)
 
     def put(self, method: str, *arguments: Any) -> None:
         """Calls a method of the Tracking soon. What it raises is raised by a later call of `check`."""
@@ -71,7 +80,16 @@ class TrackingQueue:
             self.meanwhile()
         return future.result()
 
+    def _call_urgent(self) -> None:
+        while self._urgent:
+            answer, method, arguments = self._urgent.popleft()
+            try:
+                answer.set_result(self._call(method, arguments))
+            except BaseException as error:
+                answer.set_exception(error)
+
     def _call(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        self._call_urgent()
         if self._failed is not None:  # what comes after it would tell half a story: that a run ended, but not how
             raise StorageFailed(str(self._failed)) from self._failed
         try:

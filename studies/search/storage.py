@@ -17,7 +17,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.databases import made_whole, sqlite_path
+from studies.databases import keep_journals, made_whole, sqlite_path
 from studies.trouble import StorageFailed
 
 
@@ -132,5 +132,6 @@ def open_study(storage: str, name: str, direction: Any, pruner: optuna.pruners.B
 
 def database(url: str) -> RDBStorage:
     """The database of a URL; SQLite itself waits for a lock of somebody else's."""
+    keep_journals()
     arguments = {"connect_args": {"timeout": 600}} if sqlite_path(url) else {"pool_pre_ping": True}
     return RDBStorage(url, engine_kwargs=arguments)

@@ -1,0 +1,55 @@
+"""Where a run's artifacts lie in a folder of this machine, and how a trial's files come there. Standard library only.
+
+MLflow's client looks the run up in its database for each call, and copies. Here the folder is known, and a checkpoint,
+which may be large and is never written again under its name (studies/checkpoints.py), gets a second name instead of
+a copy: no time, and no room on the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from studies.temporary import temporary_name
+
+NEVER_REWRITTEN = {".ckpt"}
+
+
+def local_folder(uri: str) -> Path | None:
+    """The folder that an artifact URI means, or None where it is not one of this machine's."""
+    parsed = urlparse(uri)
+    if parsed.scheme == "file" and parsed.netloc in ("", "localhost") and not (parsed.query or parsed.fragment):
+        return Path(unquote(parsed.path))
+    return Path(uri) if not parsed.scheme and os.path.isabs(uri) else None
+
+
+def place(source: Path, folder: Path) -> None:
+    """Puts a file, or all that a folder holds, into a folder of artifacts; each file appears whole.
+
+    A folder that is not there yet is made, and of an absent source nothing comes.
+    """
+    if source.is_dir():
+        for item in source.iterdir():
+            place(item, folder / item.name if item.is_dir() else folder)
+    elif source.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / source.name
+        temporary = temporary_name(target)
+        try:
+            if not (source.suffix in NEVER_REWRITTEN and _linked(source, temporary)):
+                shutil.copyfile(source, temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Gives a file a second name; not across disks, nor where the file system has no such thing."""
+    target.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        os.link(source, target)
+        return True
+    return False
