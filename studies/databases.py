@@ -12,7 +12,6 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from studies.locks import file_lock
 from studies.temporary import left_over, temporary_name
@@ -91,24 +90,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def keep_journals() -> None:
-    """Lets SQLite empty its journal after a transaction, where it would delete it and make it anew for the next one.
-
-    As safe, and cheaper: a trial is a dozen transactions, and ext4 takes longer to make a file the more were deleted
-    in the last minutes. Of all connections that SQLAlchemy makes in this process; databases that were set to another
-    kind of journal keep it.
-    """
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
-
-    if not event.contains(Engine, "connect", _keep_journal):
-        event.listen(Engine, "connect", _keep_journal)
-
-
-def _keep_journal(connection: Any, record: object) -> None:
-    if isinstance(connection, sqlite3.Connection):
-        with contextlib.suppress(sqlite3.Error):  # locked just now: it does as usual then
-            if connection.execute("PRAGMA journal_mode").fetchone() == ("delete",):
-                connection.execute("PRAGMA journal_mode=TRUNCATE").fetchone()

@@ -31,7 +31,8 @@ from mlflow.store.db.utils import _all_tables_exist, _initialize_tables, _upgrad
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from studies.artifact_files import local_folder, place
-from studies.databases import keep_journals, made_whole, sqlite_path
+from studies.databases import made_whole, sqlite_path
+from studies.journals import keep_journals
 from studies.messages import Event, Failed, Finished, Metrics, Resources, Started, Stopped
 from studies.nearest import nearest
 from studies.trouble import patiently

@@ -19,7 +19,7 @@ from studies import figures, plots
 )
 @settings(max_examples=60)
 def test_a_picture_of_256_colours_is_kept_to_the_bit(palette: np.ndarray, indices: np.ndarray) -> None:
-    rgb = palette[indices % len(palette)].repeat(20, axis=1)  # runs of one colour, as drawings have them
+    rgb = palette[indices.astype(int) % len(palette)].repeat(20, axis=1)  # runs of one colour, as drawings have them
     image = figures._of_few_colours(np.dstack([rgb, np.full(rgb.shape[:2], 255, dtype=np.uint8)]))
     assert image is not None and (np.asarray(image.convert("RGB")) == rgb).all()
 

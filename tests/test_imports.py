@@ -50,7 +50,7 @@ def test_modules_and_datamodules_can_be_lifted_into_a_notebook(folder: str) -> N
 
 
 GROUND = ["messages", "event_log", "link", "locks", "nearest", "space", "views", "home", "temporary", "trouble"]
-GROUND += ["databases", "checkpoint_files", "allocator"]
+GROUND += ["databases", "checkpoint_files", "allocator", "artifact_files"]
 
 
 @pytest.mark.parametrize("name", GROUND)
@@ -86,10 +86,11 @@ ALLOWED = {
     },
     "search.samplers": {"search.tpe", "space"},
     "search.tpe": set(),
-    "search.storage": {"databases", "trouble"},
+    "search.storage": {"databases", "journals", "trouble"},
     "search.search": {"nearest", "search.samplers", "search.storage", "space"},
     "artifact_files": {"temporary"},
-    "tracking": {"artifact_files", "databases", "messages", "nearest", "trouble"},
+    "journals": set(),
+    "tracking": {"artifact_files", "databases", "journals", "messages", "nearest", "trouble"},
     "tracking_queue": {"tracking", "trouble"},
     "executors.packs": {"messages"},
     "executors.local": {"executors.packs", "executors.processes", "link", "messages"},

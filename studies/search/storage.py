@@ -17,7 +17,8 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.databases import keep_journals, made_whole, sqlite_path
+from studies.databases import made_whole, sqlite_path
+from studies.journals import keep_journals
 from studies.trouble import StorageFailed
 
 
