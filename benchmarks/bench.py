@@ -11,6 +11,7 @@ the pairs. The harness is its installed command in a fresh state folder; the riv
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import platform
@@ -43,13 +44,19 @@ SHARED_METRICS = "key LIKE 'train/%' OR key LIKE 'val/%' OR key = 'epoch'"
 Row = tuple[str, Comparison, str]  # on what, the figures, notes
 
 
+USED: list[Path] = []
+
+
 @contextmanager
 def fresh_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="harness-bench-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
+    """An empty folder, which is removed after the row: after many deletions ext4 takes long to make a file."""
+    USED.append(Path(tempfile.mkdtemp(prefix="harness-bench-")))
+    yield USED[-1]
+
+
+def remove_used() -> None:
+    while USED:
+        shutil.rmtree(USED.pop())
 
 
 def answer_of(command: list[str], folder: Path, **environment: str) -> dict[str, Any]:
@@ -393,6 +400,7 @@ def main() -> None:
             print(f"| {number} | {title} | no GPU here |", flush=True)
             continue
         for name, found, notes in row(options.pairs):
+            remove_used()
             low, high = found.spread
             ours, rival = statistics.median(found.ours), statistics.median(found.rival)
             cells = [str(number), title, name, f"{found.ratio:.4g}", f"{low:.4g} to {high:.4g}"]
@@ -400,4 +408,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    atexit.register(remove_used)
     main()
