@@ -97,6 +97,7 @@ class Tracking:
     def __init__(self, uri: str, artifacts: Path | None, patient: Patience = patiently) -> None:
         self.uri = uri
         self._artifacts = artifacts
+        self._patient = patient
         self._pending: dict[str, list[Metric]] = {}
         self._pending_tags: dict[str, dict[str, str]] = {}
         self._folders: dict[str, Path | None] = {}  # of the artifacts of runs that are open
@@ -217,7 +218,7 @@ class Tracking:
             self._folders[run_id] = local_folder(self._client.get_run(run_id).info.artifact_uri)
         folder = self._folders[run_id]
         if folder is not None:
-            place(path, folder / to if to else folder)
+            self._patient(lambda: place(path, folder / to if to else folder))
         elif path.is_dir():
             self._client.log_artifacts(run_id, str(path), to)
         elif path.exists():
