@@ -219,22 +219,22 @@ OF_ONE_SHAPE = ["--data.batch_size", "64", "--model.dropout", "0", "--trainer.ma
 def packing(pairs: int, count: int = PACKED) -> Iterator[Row]:
     """13 and 14: trials packed in one process / one after the other; 5 epochs each, they search the learning rate."""
     for sizes in ("[32]", "[128, 64]"):
-        processes: set[int] = set()
+        together: set[int] = set()
 
-        def measured(pack: int, sizes: str = sizes, processes: set[int] = processes) -> Callable[[], float]:
+        def measured(pack: int, sizes: str = sizes, together: set[int] = together) -> Callable[[], float]:
             def run() -> float:
                 with fresh_folder() as folder:
                     options = [*OF_ONE_SHAPE, "--model.hidden_sizes", sizes, "--pack", str(pack)]
                     answer_of(study(*options, trials=count, workers=1), folder)
-                    logs = [log.read_text() for log in folder.glob("trials/*/events.jsonl")]
+                    logs = [log.read_text() for log in folder.glob("trials/*/log.txt")]
                     if pack > 1:
-                        processes.add(len({json.loads(log.splitlines()[0])["pid"] for log in logs}))
+                        together.add(sum("steps were taken together" in log for log in logs))
                     return window(folder)
 
             return run
 
         found = compare(measured(count), measured(1), pairs)
-        notes = f"trials per hour; packed, {count} trials ran in {sorted(processes)} processes"
+        notes = f"trials per hour; of {count} trials {sorted(together)} took steps together"
         yield f"mnist_mlp, layers of {sizes}, batch 64", found.turned(3600 * count), notes
 
 
