@@ -38,7 +38,8 @@ def test_a_locked_database_is_opened_all_the_same(tmp_path: Path) -> None:
     other.execute("CREATE TABLE things (name TEXT)")
     other.execute("BEGIN EXCLUSIVE")
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 0.1})
-    with engine.connect():
+    with engine.connect() as connection:
         other.execute("COMMIT")
+        assert connection.execute(text("SELECT count(*) FROM things")).scalar() == 0
     engine.dispose()
     other.close()
