@@ -50,6 +50,8 @@ class DemoServer(ThreadingHTTPServer):
         port: port; 0 is a free one.
     """
 
+    request_queue_size = 128  # the library's 5 turns visitors away who come at once
+
     def __init__(self, host: str, port: int) -> None:
         super().__init__((host, port), Handler, bind_and_activate=False)
         self.socket.close()
