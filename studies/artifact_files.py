@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from studies.temporary import temporary_name
+from studies.temporary import replace_by_link, temporary_name
 
 NEVER_REWRITTEN = {".ckpt"}
 
@@ -37,19 +37,13 @@ def place(source: Path, folder: Path) -> None:
     elif source.exists():
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / source.name
+        if source.suffix in NEVER_REWRITTEN:
+            with contextlib.suppress(OSError):  # another disk, or one without second names: a copy then
+                replace_by_link(source, target)
+                return
         temporary = temporary_name(target)
         try:
-            if not (source.suffix in NEVER_REWRITTEN and _linked(source, temporary)):
-                shutil.copyfile(source, temporary)
+            shutil.copyfile(source, temporary)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _linked(source: Path, target: Path) -> bool:
-    """Gives a file a second name; not across disks, nor where the file system has no such thing."""
-    target.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        os.link(source, target)
-        return True
-    return False

@@ -16,7 +16,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from studies.checkpoint_files import BEST, LAST, PREVIOUS, is_whole
 from studies.link import Link
 from studies.messages import CheckpointSaved, better
-from studies.temporary import temporary_name
+from studies.temporary import replace_by_link, temporary_name
 
 SAVE_SECONDS = 60.0  # at most so much work is lost to a power cut
 
@@ -192,14 +192,6 @@ def _knows_its_position(trainer: Trainer) -> bool:
 
 def _is_slice(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.untyped_storage().nbytes() > value.nbytes
-
-
-def replace_by_link(source: Path, target: Path) -> None:
-    """Gives a file a second name, atomically, without copying it."""
-    temporary = temporary_name(target)
-    temporary.unlink(missing_ok=True)
-    os.link(source, temporary)
-    temporary.replace(target)
 
 
 def random_states() -> dict[str, Any]:

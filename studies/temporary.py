@@ -24,6 +24,19 @@ def write_whole(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def replace_by_link(source: Path, target: Path) -> None:
+    """Gives a file a second name, atomically, without copying it.
+
+    Raises:
+        OSError: the file system cannot; so it is across disks.
+    """
+    temporary = temporary_name(target)
+    temporary.unlink(missing_ok=True)
+    os.link(source, temporary)
+    temporary.replace(target)
+    temporary.unlink(missing_ok=True)  # a rename onto another name of the same file does nothing
+
+
 def left_over(folder: Path, deep: bool = True) -> list[Path]:
     """Temporary files in a folder, and below it if `deep`, whose process is gone."""
     found = ((path, _NAME.fullmatch(path.name)) for path in folder.glob("**/.*.tmp*" if deep else ".*.tmp*"))

@@ -54,6 +54,7 @@ def test_a_checkpoint_keeps_what_it_was_when_it_was_logged(
     place(checkpoint, tmp_path / "artifacts")
     place(checkpoint, tmp_path / "artifacts")
     assert logged.read_text() == "second"
+    assert [path.name for path in logged.parent.iterdir()] == ["best.ckpt"], "logged twice, it has one name there"
 
 
 def test_what_is_half_copied_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

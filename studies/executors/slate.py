@@ -1,6 +1,6 @@
 """Whether a trial left its process as it found it, so that the next one may run there.
 
-A process of its own costs a trial some 60 ms of a core: the warm server's page tables are copied, and the pages that
+A process of its own costs a trial some 80 ms of a core: the warm server's page tables are copied, and the pages that
 are written to, and in the end all is taken down again. On a GPU it costs seconds, for there CUDA begins anew with
 each process. But what runs twice in one process may remember: a generator that belongs to a file, a counter of a
 class, a cache. The numbers of such a trial would depend on those that came before it, and no replay would have them
