@@ -26,8 +26,8 @@ from studies.tracking_queue import TrackingQueue
 from studies.trouble import StorageFailed, WorkFailed, disk_is_full, in_one_line, passes
 
 # How much faster steps must be, taken together, for packed trials to be faster: the rest is done one by one. Where
-# steps were 1.5 times as fast, 16 whole trials were 1.2 to 1.3 times as fast, where 1.1 times, no faster.
-PACKING_PAYS = 1.4
+# steps were 1.7 times as fast, 16 whole trials were 1.4 times as fast; docs/benchmarks.md.
+PACKING_PAYS = 1.2
 
 
 @dataclass

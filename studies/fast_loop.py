@@ -1,11 +1,12 @@
 """Lightning's training loop without its machinery, at the steps where nothing happens but training.
 
 A step of a small model takes some 250 µs; what Lightning does around it (closures, profiler contexts, hooks that
-nobody overrides, results that nobody logged) takes about as long again. At steps that neither log, validate nor
+nobody overrides, results that nobody logged) takes about as long again. At steps that neither validate nor
 end anything, FastEpochLoop does the same things in the same order, and nothing else: the same calls of the
-module and of the callbacks that listen, the same counters, the same bits. All other steps, and all steps of a
-fit that is in any way special (several devices, mixed precision, manual optimization, accumulated gradients,
-overridden optimizer hooks), are Lightning's own. tests/test_fast_loop.py compares the two.
+module and of the callbacks that listen, the same counters, the same bits; what is to be logged of such a step it
+has Lightning log. All other steps, and all steps of a fit that is in any way special (several devices, mixed
+precision, manual optimization, accumulated gradients, overridden optimizer hooks), are Lightning's own.
+tests/test_fast_loop.py compares the two.
 
 Such steps may also be taken for several trials at once (studies/pack.py): a loop that is given `together` offers
 it the plain steps that come next, in place of taking them itself.
@@ -47,8 +48,9 @@ SPECIAL = (
 )
 
 
-# (the step, the loader's fetcher, how many plain steps come next) -> how many were taken; 0: take one yourself
-Together = Callable[["PlainStep", Any, int], int]
+# (the step, the loader's fetcher, how many plain steps come next, whether the last of them is logged)
+# -> how many were taken; 0: take one yourself. What is to be done at the end of the last one taken is left to do.
+Together = Callable[["PlainStep", Any, int, bool], int]
 
 
 def speed_up(trainer: Trainer, together: Together | None = None) -> None:
@@ -74,24 +76,27 @@ class FastEpochLoop(_TrainingEpochLoop):
         begun = trainer._logger_connector._first_loop_iter is not None
         if step is not None and begun and not (self.restarting or self._skip_next_val or trainer.should_stop):
             together = None if step.is_watched else self.together
-            left = self._plain_steps(data_fetcher)
-            while left > 0:
-                taken = together(step, data_fetcher, left) if together is not None else 0
-                if taken:
-                    left -= taken
-                    self._batches_that_stepped += taken - 1
-                    step.poll()
-                else:
-                    left -= 1
+            wanted, logs = self._plain_steps(data_fetcher)
+            while wanted > 0:
+                taken = together(step, data_fetcher, wanted, logs) if together is not None else 0
+                if not taken:
                     step(data_fetcher)
+                    taken = 1
+                wanted -= taken
+                self._batches_that_stepped += taken - 1
+                is_logged = logs and wanted == 0
+                step.end(is_logged)
                 if trainer.should_stop or trainer.received_sigterm:
-                    trainer._logger_connector.update_train_step_metrics()
+                    if not is_logged:
+                        trainer._logger_connector.update_train_step_metrics()
                     return
                 self._batches_that_stepped += 1
+                if wanted == 0:
+                    wanted, logs = self._plain_steps(data_fetcher)
         super().advance(data_fetcher)
 
-    def _plain_steps(self, data_fetcher: Any) -> int:
-        """How many steps from here on do nothing but train."""
+    def _plain_steps(self, data_fetcher: Any) -> tuple[int, bool]:
+        """How many steps from here on do nothing but train, and whether the last of them is logged, no other being."""
         trainer: Any = self.trainer
         batches, all_batches, steps = (
             self.batch_progress.current.ready,
@@ -99,15 +104,17 @@ class FastEpochLoop(_TrainingEpochLoop):
             self.global_step,
         )
         left = [trainer.num_training_batches - batches - 1, data_fetcher.length - data_fetcher.fetched - 1]
-        if trainer.log_every_n_steps:
-            every = trainer.log_every_n_steps
-            left += [_before(every, done) for done in (steps, all_batches, self._batches_that_stepped)]
         if self.max_steps != -1:
             left.append(self.max_steps - steps - 1)
         if self._should_check_val_epoch() and math.isfinite(trainer.val_check_batch):  # type: ignore[arg-type]
             done = all_batches if trainer.check_val_every_n_epoch is None else batches
             left.append(_before(int(trainer.val_check_batch), done))  # type: ignore[arg-type]
-        return max(0, int(min(left)))
+        count = max(0, int(min(left)))
+        every = trainer.log_every_n_steps
+        if not every:
+            return count, False
+        before_log = min(_before(every, done) for done in (steps, all_batches, self._batches_that_stepped))
+        return min(before_log + 1, count), before_log < count
 
 
 def _before(every: int, done: int) -> int:
@@ -149,17 +156,16 @@ def _overrides(item: object, base: type, hook: str) -> bool:
     return hook in vars(item) or getattr(type(item), hook) is not getattr(base, hook)
 
 
-def _listeners(trainer: Trainer, hook: str, polls: bool | None = None) -> Callable[..., None] | None:
+def _listeners(trainer: Trainer, hook: str, polls: bool = True) -> Callable[..., None] | None:
     """Calls a hook of all callbacks that have it, then the module's; None if nobody listens.
 
     Args:
-        polls: True: only of callbacks that need not hear of every step, which say so by an attribute `polls`;
-            False: all but those; None: all.
+        polls: of those too that need not hear of every step, which say so by an attribute `polls`.
     """
     module = trainer.lightning_module
     listening = [item for item in trainer.callbacks if _overrides(item, Callback, hook)]  # type: ignore[attr-defined]
-    callbacks = [getattr(item, hook) for item in listening if polls in (None, getattr(item, "polls", False))]
-    own = getattr(module, hook) if not polls and _overrides(module, LightningModule, hook) else None
+    callbacks = [getattr(item, hook) for item in listening if polls or not getattr(item, "polls", False)]
+    own = getattr(module, hook) if _overrides(module, LightningModule, hook) else None
     if not callbacks and own is None:
         return None
 
@@ -177,7 +183,7 @@ def _listeners(trainer: Trainer, hook: str, polls: bool | None = None) -> Callab
 class PlainStep:
     """One step: what _TrainingEpochLoop.advance and _AutomaticOptimization.run do, less what does nothing here.
 
-    In three parts, the middle one of which is another's where several trials take it at once.
+    In parts, some of which are another's where several trials take it at once.
 
     Attributes:
         module: the LightningModule that is trained.
@@ -208,8 +214,7 @@ class PlainStep:
         self._on_before_step = _listeners(trainer, "on_before_optimizer_step")
         self._on_end = _listeners(trainer, "on_train_batch_end")
         self._on_end_of_each = _listeners(trainer, "on_train_batch_end", polls=False)
-        self._poll = _listeners(trainer, "on_train_batch_end", polls=True)
-        self._ended: tuple[Any, ...] = ()
+        self._taken: tuple[Any, Any, int] | None = None  # outputs, batch and its index, of a step that has not ended
         watched = (self._on_before_zero_grad, self._on_before_backward, self._on_after_backward, self._on_before_step)
         callbacks = (callback for callback in trainer.callbacks if not getattr(callback, "polls", False))  # type: ignore[attr-defined]
         self.is_watched = any(hook is not None for hook in (self._on_start, *watched)) or any(
@@ -217,10 +222,11 @@ class PlainStep:
         )
 
     def __call__(self, data_fetcher: Any) -> None:
+        """All but its end."""
         batch, batch_idx = self.begin(data_fetcher)
         outputs = self.learn(batch, batch_idx)
         self.step()
-        self.finish(outputs, batch, batch_idx, self._on_end)
+        self.finish(outputs, batch, batch_idx)
 
     def begin(self, data_fetcher: Any) -> tuple[Any, int]:
         """The next batch, on its device, and its index in the epoch."""
@@ -291,24 +297,43 @@ class PlainStep:
             self.module.clip_gradients(self.optimizer, self._clip, self._algorithm)
         self._take_step()
 
-    def finish(self, outputs: Any, batch: Any, batch_idx: int, on_end: Callable[..., None] | None) -> None:
-        """Notes that the step was taken, and tells of it."""
+    def finish(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Notes that the step was taken."""
         self._steps.completed += 1
         self._all_steps.completed += 1
-
-        batches, all_batches = self._batches, self._all_batches
-        batches.processed += 1
-        all_batches.processed += 1
+        self._batches.processed += 1
+        self._all_batches.processed += 1
         for config in self._schedules:
             if (batch_idx + 1) % config.frequency == 0:
                 self._loop.scheduler_progress.increment_ready()
                 config.scheduler.step()
                 self._loop.scheduler_progress.increment_completed()
-        if on_end is not None:
-            on_end(outputs, batch, batch_idx)
+        self._taken = (outputs, batch, batch_idx)
+
+    def end(self, is_logged: bool) -> None:
+        """Tells of a step that was taken, unless `end_quietly` has."""
+        if self._taken is None:
+            return
+        if self._on_end is not None:
+            self._on_end(*self._taken)
+        if is_logged:
+            self._connector.on_batch_end()
+        self._complete()
+        if is_logged:
+            self._connector.update_train_step_metrics()
+
+    def end_quietly(self) -> None:
+        """Tells of it only those who want to hear of every step."""
+        assert self._taken is not None
+        if self._on_end_of_each is not None:
+            self._on_end_of_each(*self._taken)
+        self._complete()
+
+    def _complete(self) -> None:
         self._results.batch, self._results.batch_size = None, None
-        batches.completed += 1
-        all_batches.completed += 1
+        self._batches.completed += 1
+        self._all_batches.completed += 1
+        self._taken = None
 
     def adopt(self) -> None:
         """Counts what `learn` counts, where the gradients are another's work."""
@@ -316,21 +341,6 @@ class PlainStep:
             zeros.ready += 1
             zeros.started += 1
             zeros.completed += 1
-
-    def finish_together(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """As `finish`, in a step that is taken together: those who only poll are told later, by `poll`."""
-        self._ended = (outputs, batch, batch_idx)
-        self.finish(outputs, batch, batch_idx, self._on_end_of_each)
-
-    def poll(self) -> None:
-        """Tells those who need not hear of every step of the last one."""
-        if self._poll is not None:
-            self._batches.completed -= 1
-            self._all_batches.completed -= 1
-            self._poll(*self._ended)
-            self._batches.completed += 1
-            self._all_batches.completed += 1
-        self._ended = ()
 
 
 def _is_there(batch: Any, device: torch.device) -> bool:

@@ -72,7 +72,7 @@ class Pack:
         generators = stack.generators if stack.draws else []
         for member, generator in zip(members, generators, strict=False):
             member.lend_random_state(generator)
-        for _ in range(min(BLOCK, *(member.wanted for member in members))):
+        for left in reversed(range(min(BLOCK, *(member.wanted for member in members)))):
             for member in members:
                 member.begin()
             try:
@@ -82,6 +82,8 @@ class Pack:
                 break
             for member, loss, said in zip(members, losses, outputs, strict=True):
                 member.finish(loss, said)
+                if left:
+                    member.end_step()
             if any(member.must_stop for member in members):
                 break
         for member, generator in zip(members, generators, strict=False):
@@ -141,7 +143,7 @@ class Member:
         """Lets it take so many steps by itself."""
         self._alone, self.waits = steps, False
 
-    def _wait(self, step: PlainStep, fetcher: Any, wanted: int) -> int:
+    def _wait(self, step: PlainStep, fetcher: Any, wanted: int, logs: bool) -> int:
         """Waits until plain steps have been taken together; returns how many. Called by the trial, as its loop does."""
         if self._alone > 0:
             self._alone -= 1
@@ -174,8 +176,16 @@ class Member:
     def _finish(self, outputs: Any) -> None:
         index, self._index = self._index, None
         assert index is not None
-        self.step.finish_together(outputs, self.batch, index)
+        self.step.finish(outputs, self.batch, index)
         self._taken += 1
+
+    def end_step(self) -> None:
+        """Ends a step that is not the last of a block, whose end is left to the trial itself."""
+        if self._error is None:
+            try:
+                self.step.end_quietly()
+            except Exception as error:
+                self._error = error
 
     @property
     def must_stop(self) -> bool:

@@ -25,7 +25,8 @@ from studies.messages import TrialSpec
 from studies.nearest import nearest
 from studies.trial import build_trainer, seed_and_threads
 
-STEPS = 4  # in a row, of each of the models that packing is tried on
+STEPS = 8  # in a row, of each of the models that packing is tried on
+FEWEST, MOST, ENOUGH = 3, 12, 2.0  # turns that they take, and seconds after which the fewest are enough
 
 
 def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
@@ -193,20 +194,23 @@ def packed(
                 step()
 
     try:
-        seconds = _quickest(alone)
         stack = Stack(modules)
-        return {"over": list(modules[0].packs_over), "gain": seconds / _quickest(together)}
+        one_by_one, at_once = _quickest(alone, together)
+        return {"over": list(modules[0].packs_over), "gain": one_by_one / at_once}
     except RuntimeError as error:  # memory, or an operation that cannot be mapped
         return {"why_not": " ".join(str(error).split())[:200]}
 
 
-def _quickest(work: Callable[[], Any], repetitions: int = 5) -> float:
-    """Seconds of the quickest of some repetitions."""
-    quickest = math.inf
-    for _ in range(repetitions):
-        began = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        quickest = min(quickest, time.perf_counter() - began)
+def _quickest(*works: Callable[[], Any]) -> list[float]:
+    """Seconds that each of some works takes at its quickest; in turns, so that a busy neighbour is one of all."""
+    quickest = [math.inf] * len(works)
+    first, turns = time.perf_counter(), 0
+    while turns < FEWEST or (turns < MOST and time.perf_counter() - first < ENOUGH):
+        turns += 1
+        for place, work in enumerate(works):
+            began = time.perf_counter()
+            work()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            quickest[place] = min(quickest[place], time.perf_counter() - began)
     return quickest

@@ -185,4 +185,5 @@ def test_most_steps_are_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         FastEpochLoop, "_plain_steps", lambda self, fetcher: taken.append(plainly(self, fetcher)) or taken[-1]
     )
     fit(True, tmp_path, log_every_n_steps=11)
-    assert taken == [9, 10, 9, 10]  # of 22 batches an epoch: not the first, not the logged (11 and 22, the last)
+    # Of 22 batches an epoch all but the first and the last, 22, which ends it; 11 is logged.
+    assert taken == 2 * [(10, True), (10, False), (0, False)]

@@ -80,7 +80,7 @@ def test_each_trial_is_the_run_it_would_be_alone(executor: LocalExecutor, tmp_pa
         assert isinstance(started, Started) and isinstance(ending, Finished)
         pids.add(started.pid)
         log = (packed / f"t{k}" / "log.txt").read_text()
-        assert "not packed" not in log and "\n168 steps were taken together" in "\n" + log, log
+        assert "not packed" not in log and "\n187 steps were taken together" in "\n" + log, log
         size, size_alone = (
             (folder / f"t{k}" / "checkpoints" / "last.ckpt").stat().st_size for folder in (packed, alone)
         )
