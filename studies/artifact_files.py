@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from studies.temporary import replace_by_link, temporary_name
+from studies.temporary import is_temporary, replace_by_link, temporary_name
 
 NEVER_REWRITTEN = {".ckpt"}
 
@@ -29,12 +29,13 @@ def local_folder(uri: str) -> Path | None:
 def place(source: Path, folder: Path) -> None:
     """Puts a file, or all that a folder holds, into a folder of artifacts; each file appears whole.
 
-    A folder that is not there yet is made, and of an absent source nothing comes.
+    A folder that is not there yet is made. Of an absent source nothing comes, nor of what is being written just now or
+    goes away meanwhile: a trial may be at work in the folder.
     """
     if source.is_dir():
         for item in source.iterdir():
             place(item, folder / item.name if item.is_dir() else folder)
-    elif source.exists():
+    elif source.exists() and not is_temporary(source):
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / source.name
         if source.suffix in NEVER_REWRITTEN:
@@ -45,5 +46,8 @@ def place(source: Path, folder: Path) -> None:
         try:
             shutil.copyfile(source, temporary)
             temporary.replace(target)
+        except FileNotFoundError:
+            if source.exists():
+                raise
         finally:
             temporary.unlink(missing_ok=True)

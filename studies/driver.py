@@ -29,6 +29,8 @@ from studies.trouble import StorageFailed, WorkFailed, disk_is_full, in_one_line
 # steps were 1.7 times as fast, 16 whole trials were 1.4 times as fast; docs/benchmarks.md.
 PACKING_PAYS = 1.2
 
+PROVENANCE = "provenance"  # folder of a run's artifacts
+
 
 @dataclass
 class Result:
@@ -154,8 +156,7 @@ class Session:
             self.tracking.get("reopen", run_id)
         self.put_parameters(run_id, sections, seed, searched)
         folder = self.home.trial_folder(run_id)
-        self.write_config(folder / "artifacts", {**sections, "seed": seed})
-        self.tracking.put("log_files", run_id, folder / "artifacts")
+        self.write_config(run_id, folder / "artifacts", {**sections, "seed": seed})
         return run_id, folder
 
     def put_parameters(self, run_id: str, sections: dict[str, Any], seed: int, searched: Collection[str] = ()) -> None:
@@ -164,10 +165,12 @@ class Session:
         params = {key: value for key, value in params.items() if key not in searched}
         self.tracking.put("log_params", run_id, params)
 
-    def write_config(self, folder: Path, config: dict[str, Any]) -> None:
-        """config.yaml and the provenance, as artifacts."""
-        self.provenance.write(folder / "provenance")
+    def write_config(self, run_id: str, folder: Path, config: dict[str, Any]) -> None:
+        """config.yaml and the provenance, as artifacts; not all of the folder, where the trial is soon at work."""
+        self.provenance.write(folder / PROVENANCE)
         (folder / "config.yaml").write_text(dump_yaml(config))
+        self.tracking.put("log_files", run_id, folder / PROVENANCE, PROVENANCE)
+        self.tracking.put("log_files", run_id, folder / "config.yaml")
 
     def take_lease(self, study: str) -> None:
         """Makes this process the one driver of a study, until MLflow has all that there is to say of it.
@@ -246,6 +249,8 @@ class SingleRun:
 
     def unrecorded(self) -> list[tuple[TrialSpec, str]]:
         return []
+
+    def write(self) -> None: ...
 
     def ended(self, spec: TrialSpec, ending: Ending) -> None:
         self.ending = ending

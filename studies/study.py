@@ -80,8 +80,7 @@ class Study:
             "space": self.plan.space_as_written,
         }
         session.tracking.put("log_params", run_id, {f"search.{name}": value for name, value in search.items()})
-        session.write_config(folder / "artifacts", {**self.experiment.sections, "search": search})
-        session.tracking.put("log_files", run_id, folder / "artifacts")
+        session.write_config(run_id, folder / "artifacts", {**self.experiment.sections, "search": search})
         return run_id, folder
 
     def _tag_view(self) -> None:
@@ -184,6 +183,9 @@ class StudySource:
 
     def report(self, spec: TrialSpec, count: int, value: float) -> bool:
         return self.search.report(spec.number, count, value)
+
+    def write(self) -> None:
+        self.search.write()
 
     def ended(self, spec: TrialSpec, ending: Ending) -> None:
         if ending.state != "INTERRUPTED":  # that one stays RUNNING, and the next start goes on with it

@@ -37,6 +37,11 @@ def replace_by_link(source: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)  # a rename onto another name of the same file does nothing
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether it has a name that `temporary_name` gives."""
+    return _NAME.fullmatch(path.name) is not None
+
+
 def left_over(folder: Path, deep: bool = True) -> list[Path]:
     """Temporary files in a folder, and below it if `deep`, whose process is gone."""
     found = ((path, _NAME.fullmatch(path.name)) for path in folder.glob("**/.*.tmp*" if deep else ".*.tmp*"))

@@ -1,12 +1,14 @@
 """Where a run's artifacts come to lie, and as what; tests/test_tracking.py asks MLflow for them."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from studies import artifact_files
 from studies.artifact_files import local_folder, place
+from studies.temporary import temporary_name
 
 
 def test_the_folder_of_a_uri() -> None:
@@ -35,6 +37,26 @@ def test_a_folder_is_copied_with_all_that_it_holds(tmp_path: Path) -> None:
     assert (tmp_path / "to" / "a.txt").read_text() == "changed afterwards", "the newest takes the place"
     place(tmp_path / "absent", tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
+
+
+def test_what_a_trial_is_writing_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "from"
+    folder.mkdir()
+    half = temporary_name(folder / "picture.png")
+    half.write_text("half")
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (folder / name).write_text(name)
+    copy = shutil.copyfile
+
+    def copy_of_what_goes_away(source: Path, target: Path) -> None:
+        if source.name == "b.txt":
+            source.unlink()
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", copy_of_what_goes_away)
+    place(folder, tmp_path / "to")
+    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == ["a.txt", "c.txt"]
+    assert half.exists()
 
 
 @pytest.mark.parametrize("links", [True, False])
