@@ -100,6 +100,8 @@ class ExtensionSource:
     def unrecorded(self) -> list[tuple[TrialSpec, str]]:
         return []
 
+    def write(self) -> None: ...
+
     def ended(self, spec: TrialSpec, ending: Ending) -> None:
         epochs = _max_epochs(spec)
         if ending.state == "COMPLETE":

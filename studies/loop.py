@@ -39,6 +39,9 @@ class Source(Protocol):
     def ended(self, spec: TrialSpec, ending: Ending) -> None:
         """A trial has ended."""
 
+    def write(self) -> None:
+        """Writes what it has kept back, if anything; called each second and when no trial runs any more."""
+
     def unrecorded(self) -> list[tuple[TrialSpec, str]]:
         """Trials, and how they ended, that a former driver closed but did not get to log."""
 
@@ -111,6 +114,7 @@ class TrialLoop:
                 if not self._live:
                     break
                 self._serve(0.25)
+            source.write()
         finally:
             self.tracking.meanwhile = self.display.refresh
             self.executor.close()
@@ -134,6 +138,7 @@ class TrialLoop:
             kills = memory.kills()
             for live in self._live.values():
                 live.kills = kills
+            self._source.write()
             self.tracking.check()
             if now - self._flushed > min(FLUSH_SECONDS_EACH * len(self._live), FLUSH_SECONDS_AT_MOST):
                 self._flushed = now

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from studies.locks import this_process
@@ -44,7 +45,7 @@ class Provenance:
         if self.commit:
             (folder / "diff.patch").write_text(self.diff)
 
-    @property
+    @cached_property
     def tags(self) -> dict[str, str]:
         """MLflow's own names for where a run came from."""
         tags = {

@@ -99,6 +99,19 @@ def killed_driver(patient: Patient) -> None:
     patient.set_status(1, "RUNNING")
 
 
+def killed_driver_at_once(patient: Patient) -> None:
+    """Before it had written which run its trial is."""
+    killed_driver(patient)
+    where = "trial_id IN (SELECT trial_id FROM trials WHERE number = 1)"
+    patient.sql("optuna.db", f"DELETE FROM trial_user_attributes WHERE {where}")
+
+
+def killed_at_once(patient: Patient) -> None:
+    """And its trial with it."""
+    interrupted(patient)
+    killed_driver_at_once(patient)
+
+
 def untold(patient: Patient) -> None:
     patient.set_status(1, "RUNNING")
     run_id = patient.trials[1]["run_id"]
@@ -187,8 +200,10 @@ def half_made_optuna(patient: Patient) -> None:
 
 ILLNESSES: list[tuple[Callable[[Patient], None], str]] = [
     (killed_driver, "states-disagree"),
+    (killed_driver_at_once, "states-disagree"),
     (untold, "no-process"),
     (interrupted, "no-process"),
+    (killed_at_once, "no-process"),
     (single_run_killed, "no-process"),
     (parent_running, "no-process"),
     (disagree, "states-disagree"),
@@ -222,7 +237,7 @@ def test_each_illness_is_found_and_mended_and_no_result_is_lost(
     assert run(capsys, "doctor") == (0, {"sound": True, "findings": []})
     forget_open_databases()
     patient.client = MlflowClient(tracking_uri=f"sqlite:///{patient.home}/mlflow.db")
-    if make_ill is interrupted:
+    if make_ill in (interrupted, killed_at_once):
         assert patient.rows()[1][1] == "RUNNING", "the next start goes on with it"
     else:
         assert patient.rows() == rows

@@ -128,6 +128,7 @@ def test_a_trial_left_running_goes_on_with_the_same_parameters(tmp_path: Path) -
     params = search.ask().params
     search.bind(0, "run0")
     search.report(0, 1, 0.5)
+    search.write()
     again = open_search(tmp_path)
     row = again.reopen(0)
     assert (row.params, row.run_id) == (params, "run0")

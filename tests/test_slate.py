@@ -1,8 +1,10 @@
 """What a trial may leave behind in its process, and that the next one there does as it would have done alone."""
 
+import gc
 import os
 import warnings
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +95,25 @@ def test_a_process_does_not_run_trials_for_ever(monkeypatch: pytest.MonkeyPatch)
     assert [slate.is_clean(spec(), FINISHED) for _ in range(3)] == [True, True, False]
 
 
-def test_the_environment_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def wiped() -> Iterator[None]:
+    """This process is not one of trials, and goes on."""
+    yield
+    gc.unfreeze()
+
+
+def test_a_trials_objects_are_gone_and_what_stays_is_not_looked_at_again(wiped: None) -> None:
+    slate, kept = Slate(), torch.nn.Linear(2, 2)
+    module = torch.nn.Linear(2, 2)
+    module.trainer = [module]  # they know each other
+    gone = weakref.ref(module)
+    del module
+    slate.wipe()
+    assert gone() is None
+    assert not any(item is kept for item in gc.get_objects())
+
+
+def test_the_environment_is_put_back(monkeypatch: pytest.MonkeyPatch, wiped: None) -> None:
     monkeypatch.setenv("HARNESS_KEPT", "as it was")
     monkeypatch.setenv("HARNESS_LOST", "as it was")
     slate = Slate()
@@ -105,7 +125,7 @@ def test_the_environment_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "HARNESS_NEW" not in os.environ
 
 
-def test_each_trial_gets_its_warnings() -> None:
+def test_each_trial_gets_its_warnings(wiped: None) -> None:
     slate = Slate()
     said = []
     with warnings.catch_warnings(record=True) as caught:

@@ -68,6 +68,7 @@ def test_memory_and_database_say_the_same_whatever_is_done(steps: list[tuple[Any
             elif what == "enqueue":
                 study.enqueue_trial({"batch": how[0]}, user_attrs={"harness.retry_of": 0})
             elif what == "reopen":
+                storage.write()
                 study, storage = opened(folder)
                 live = [optuna.Trial(study, trial._trial_id) for trial in study.trials if trial.state.name == "RUNNING"]
             elif not live:
@@ -80,6 +81,7 @@ def test_memory_and_database_say_the_same_whatever_is_done(steps: list[tuple[Any
             else:
                 value = 0.5 if how[0] == TrialState.COMPLETE else None
                 study.tell(live.pop(), value, state=how[0])
+        storage.write()
         assert shown(storage) == in_database(folder)
         again, _ = opened(folder)
         assert again.user_attrs == study.user_attrs
@@ -96,6 +98,47 @@ def test_a_trial_is_in_the_database_with_all_its_parameters_or_not_at_all(tmp_pa
     (there,) = in_database(tmp_path)
     assert there["params"] == trial.params and len(there["params"]) == 2
     assert there["state"] == TrialState.RUNNING
+
+
+def test_what_is_said_of_a_trial_waits_for_its_end_and_is_written_with_it(tmp_path: Path) -> None:
+    study, storage = opened(tmp_path)
+    trial = drawn(study, storage)
+    trial.set_user_attr("run", "r")
+    trial.report(0.25, 1)
+    trial.report(0.5, 2)
+    (there,) = in_database(tmp_path)
+    assert (there["user_attrs"], there["intermediate_values"]) == ({}, {})
+    commits: list[Any] = []
+    sqlalchemy.event.listen(storage._database.engine, "commit", commits.append)
+    study.tell(trial, 0.75)
+    (there,) = in_database(tmp_path)
+    assert (there["user_attrs"], there["intermediate_values"]) == ({"run": "r"}, {1: 0.25, 2: 0.5})
+    assert (there["state"], there["values"], len(commits)) == (TrialState.COMPLETE, [0.75], 1)
+
+
+def test_what_waits_is_not_lost_where_the_database_cannot_be_written(tmp_path: Path) -> None:
+    study, storage = opened(tmp_path)
+    trials = [drawn(study, storage) for _ in range(2)]
+    for trial in trials:
+        trial.set_user_attr("run", "r")
+        trial.report(0.25, 1)
+
+    def refuse(*call: Any) -> None:
+        if "INSERT INTO trial_intermediate_values" in call[2]:
+            raise sqlalchemy.exc.OperationalError("the disk is full", None, Exception())
+
+    sqlalchemy.event.listen(storage._database.engine, "before_cursor_execute", refuse)
+    with pytest.raises(optuna.exceptions.StorageInternalError):
+        storage.write()
+    with pytest.raises(optuna.exceptions.StorageInternalError):
+        study.tell(trials[0], 0.5)
+    assert [trial["user_attrs"] for trial in in_database(tmp_path)] == [{}, {}], "all of it or nothing"
+    sqlalchemy.event.remove(storage._database.engine, "before_cursor_execute", refuse)
+    study.tell(trials[0], 0.5)
+    storage.write()
+    for trial in in_database(tmp_path):
+        assert (trial["user_attrs"], trial["intermediate_values"]) == ({"run": "r"}, {1: 0.25})
+    assert shown(storage) == in_database(tmp_path)
 
 
 def test_what_is_said_of_a_trial_keeps_it(tmp_path: Path) -> None:
@@ -139,6 +182,7 @@ def test_another_writer_is_noticed(tmp_path: Path) -> None:
 def test_a_value_that_is_no_number_comes_back(tmp_path: Path) -> None:
     study, storage = opened(tmp_path)
     drawn(study, storage).report(math.nan, 1)
+    storage.write()
     again, _ = opened(tmp_path)
     assert math.isnan(again.trials[0].intermediate_values[1])
 

@@ -47,8 +47,18 @@ class Examination:
         self.studies = {name: Search.existing(home.storage, name) for name in names}
         self.rows = {name: search.trials() for name, search in self.studies.items()}
         self.runs: dict[str, RunInfo] = {run.run_id: run for run in tracking.get("runs", None, None, 1_000_000)}
+        for name in set(names) - self.busy:
+            self.rows[name] = [self._with_its_run(name, row) for row in self.rows[name]]
         self.bound = {row.run_id for rows in self.rows.values() for row in rows}
         self.findings: list[Finding] = []
+
+    def _with_its_run(self, study: str, row: TrialRow) -> TrialRow:
+        """A trial whose driver died before it had written which run it is, with the run that the next start finds."""
+        if row.run_id is not None or row.state not in ("RUNNING", "WAITING"):
+            return row
+        tags = {"harness.kind": "trial", "harness.study": study, "harness.trial": str(row.number)}
+        its = [run for run in self.runs.values() if tags.items() <= run.tags.items()]
+        return replace(row, run_id=max(its, key=lambda run: run.start_time).run_id) if its else row
 
     def examine(self) -> list[Finding]:
         for name in sorted(set(self.studies) - self.busy):
@@ -98,6 +108,7 @@ class Examination:
         assert row.run_id is not None
         search = self.studies[study]
         search.reopen(row.number)
+        search.bind(row.number, row.run_id)
         search.tell(row.number, state, self._record(row.run_id).best)
         self._end(row.run_id, state)
 

@@ -215,6 +215,10 @@ class Search:
             self._reported[number].add(step)
         return trial.should_prune()
 
+    def write(self) -> None:
+        """Writes what waits to be written of trials that run: their runs and reports."""
+        self._storage.write()
+
     def tell(self, number: int, state: str, value: float | None) -> None:
         """Closes a trial: COMPLETE with its value, PRUNED with its value so far, or FAIL."""
         trial = self._live.pop(number)

@@ -2,24 +2,32 @@
 
 Optuna's storage asks the database at each question, and a trial is some thirty of them: half of what the driver did
 for a trial of a second. The driver is the only writer (its lease sees to that), so what it has read and written is
-what there is. Reads are answered by Optuna's own in-memory storage; writes go to the database, through Optuna's own
-storage of databases, before they count in memory. A trial's first write holds all that was drawn for it: it is in the
-database with its parameters, or not at all.
+what there is. Reads are answered by Optuna's own in-memory storage; writes go to the database through Optuna's own
+storage of databases. A trial is two transactions. The first holds all that was drawn for it: it is in the database with
+its parameters, or not at all. What is said of it while it runs waits for its end, or for `write`: a driver that dies
+finds it again in the trial's own log, and its run by the run's tags.
+
+Written against the inside of Optuna 5.0, to which pyproject.toml holds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage, RDBStorage
+from optuna.storages._rdb import models
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.databases import made_whole, sqlite_path
 from studies.journals import keep_journals
 from studies.trouble import StorageFailed
+
+_Change = Callable[[Any, int], None]  # (the database's session, its id of a trial)
 
 
 class OneWriter(InMemoryStorage):
@@ -38,6 +46,7 @@ class OneWriter(InMemoryStorage):
         self._database, self._name = database, name
         self._its_study = database.get_study_id_from_name(name)
         self._its_trials: dict[int, int] = {}  # our id of a trial -> the database's, of those it has
+        self._waiting: dict[int, list[_Change]] = {}  # our id of a trial -> what is to be written of it
         study = super().create_new_study(database.get_study_directions(self._its_study), name)
         for key, value in database.get_study_user_attrs(self._its_study).items():
             super().set_study_user_attr(study, key, value)
@@ -82,16 +91,42 @@ class OneWriter(InMemoryStorage):
         super().set_trial_system_attr(trial_id, key, value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._database.set_trial_user_attr(self.keep(trial_id), key, value)
+        self.keep(trial_id)
         super().set_trial_user_attr(trial_id, key, value)
+        attributes, write = models.TrialUserAttributeModel, self._database._set_trial_attr_without_commit
+        self._later(trial_id, lambda session, theirs: write(session, attributes, theirs, key, value))
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        self._database.set_trial_intermediate_value(self.keep(trial_id), step, intermediate_value)
+        self.keep(trial_id)
         super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+        write = self._database._set_trial_intermediate_value_without_commit
+        self._later(trial_id, lambda session, theirs: write(session, theirs, step, intermediate_value))
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        changed = self._database.set_trial_state_values(self.keep(trial_id), state, values)
+        theirs = self.keep(trial_id)
+        with self._transaction({trial_id}):  # on the same session, and so in the same transaction
+            changed = self._database.set_trial_state_values(theirs, state, values)
         return super().set_trial_state_values(trial_id, state, values) and changed
+
+    def write(self) -> None:
+        """Writes what waits, of all trials, in one transaction."""
+        if self._waiting:
+            with self._transaction(set(self._waiting)):
+                pass
+
+    def _later(self, trial_id: int, change: _Change) -> None:
+        self._waiting.setdefault(trial_id, []).append(change)
+
+    @contextmanager
+    def _transaction(self, trial_ids: set[int]) -> Iterator[None]:
+        """Writes what waits of some trials, and what the caller adds, together or not at all."""
+        with _create_scoped_session(self._database.scoped_session) as session:
+            for trial_id in trial_ids:
+                for change in self._waiting.get(trial_id, []):
+                    change(session, self._its_trials[trial_id])
+            yield
+        for trial_id in trial_ids:
+            self._waiting.pop(trial_id, None)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         self._database.set_study_user_attr(self._its_study, key, value)
