@@ -42,6 +42,8 @@ def place(source: Path, folder: Path) -> None:
             with contextlib.suppress(OSError):  # another disk, or one without second names: a copy then
                 replace_by_link(source, target)
                 return
+        if _is_there(source, target):
+            return
         temporary = temporary_name(target)
         try:
             shutil.copyfile(source, temporary)
@@ -51,3 +53,12 @@ def place(source: Path, folder: Path) -> None:
                 raise
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _is_there(source: Path, target: Path) -> bool:
+    """Whether a file was copied after it was last changed."""
+    try:
+        there, here = target.stat(), source.stat()
+    except OSError:
+        return False
+    return there.st_size == here.st_size and there.st_mtime_ns > here.st_mtime_ns

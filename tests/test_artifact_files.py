@@ -35,6 +35,9 @@ def test_a_folder_is_copied_with_all_that_it_holds(tmp_path: Path) -> None:
     assert found == {"a.txt": "a", "deep/er/b.txt": "b"}
     place(tmp_path / "from" / "a.txt", tmp_path / "to")
     assert (tmp_path / "to" / "a.txt").read_text() == "changed afterwards", "the newest takes the place"
+    (tmp_path / "from" / "a.txt").write_text("changed once again")
+    place(tmp_path / "from" / "a.txt", tmp_path / "to")
+    assert (tmp_path / "to" / "a.txt").read_text() == "changed once again", "though it is as long"
     place(tmp_path / "absent", tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
 

@@ -48,7 +48,7 @@ def test_of_more_colours_the_rarest_become_those_beside_them() -> None:
 def test_a_picture_of_many_colours_keeps_them_all(kind: str) -> None:
     random = np.random.default_rng(0)
     noise = random.integers(0, 2, (50, 50, 4), dtype=np.uint8)  # 16 colours, but no two pixels alike
-    many = random.integers(0, 256, (80, 80, 4), dtype=np.uint8).repeat(20, axis=1)
+    many = random.integers(0, 256, (60, 60, 4), dtype=np.uint8).repeat(20, axis=1)
     assert figures._of_few_colours(noise if kind == "noise" else many) is None
 
 
