@@ -148,6 +148,8 @@ class StudySource:
         if run_id is None and reopened:  # its run may have been opened by a driver that died before it was bound
             run_id = session.tracking.get("find_run", tags, self.study.experiment_id)
         if run_id is None or row.run_id is None:
+            if run_id is not None:  # what `harness doctor` may have said of it
+                session.tracking.put("delete_tag", run_id, "harness.outcome")
             tags["mlflow.parentRunId"] = self.study.parent
             if row.retry_of is not None:
                 tags["harness.retry_of"] = str(row.retry_of)

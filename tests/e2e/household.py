@@ -58,11 +58,20 @@ class Household:
         return [event for event in found if event["kind"] == kind]
 
     def statuses(self, study: str = "toy") -> list[tuple[str, str, str | None]]:
-        """Of each trial: Optuna's state, MLflow's status and outcome."""
+        """Of each trial: Optuna's state, MLflow's status and outcome.
+
+        A driver that was killed may not have come to write which run a trial is; the next one finds it by its tags.
+        """
         client = MlflowClient(tracking_uri=self.uri)
         rows = []
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         for row in Search.existing(self.storage, study).trials():
-            run = client.get_run(row.run_id)
+            run_id = row.run_id
+            if run_id is None:
+                its = f"tags.`harness.study` = '{study}' and tags.`harness.trial` = '{row.number}'"
+                (found,) = client.search_runs(experiments, its)
+                run_id = found.info.run_id
+            run = client.get_run(run_id)
             rows.append((row.state, run.info.status, run.data.tags.get("harness.outcome")))
         return rows
 
