@@ -48,9 +48,9 @@ SPECIAL = (
 )
 
 
-# (the step, the loader's fetcher, how many plain steps come next, whether the last of them is logged)
-# -> how many were taken; 0: take one yourself. What is to be done at the end of the last one taken is left to do.
-Together = Callable[["PlainStep", Any, int, bool], int]
+# (the step, the loader's fetcher, how many plain steps come next) -> how many were taken; 0: take one yourself.
+# The end of the last one taken is left to the loop, which may have to log it.
+Together = Callable[["PlainStep", Any, int], int]
 
 
 def speed_up(trainer: Trainer, together: Together | None = None) -> None:
@@ -78,7 +78,7 @@ class FastEpochLoop(_TrainingEpochLoop):
             together = None if step.is_watched else self.together
             wanted, logs = self._plain_steps(data_fetcher)
             while wanted > 0:
-                taken = together(step, data_fetcher, wanted, logs) if together is not None else 0
+                taken = together(step, data_fetcher, wanted) if together is not None else 0
                 if not taken:
                     step(data_fetcher)
                     taken = 1

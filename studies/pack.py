@@ -143,7 +143,7 @@ class Member:
         """Lets it take so many steps by itself."""
         self._alone, self.waits = steps, False
 
-    def _wait(self, step: PlainStep, fetcher: Any, wanted: int, logs: bool) -> int:
+    def _wait(self, step: PlainStep, fetcher: Any, wanted: int) -> int:
         """Waits until plain steps have been taken together; returns how many. Called by the trial, as its loop does."""
         if self._alone > 0:
             self._alone -= 1
