@@ -1,5 +1,6 @@
 """MNIST: 28x28 grey images of handwritten digits (LeCun et al. 1998, Proc. IEEE 86(11))."""
 
+import functools
 import os
 import struct
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from datamodules.image_files import read_figure
 from datamodules.mnist_files import DataUnavailable, fetch, read
-from datamodules.resident import ResidentLoader, seeded_generator
+from datamodules.resident import ResidentLoader, on_device, seeded_generator
 
 TRAINING_IMAGES = 60_000
 MEAN, STD = 0.1307, 0.3081  # of the training pixels, scaled to 0..1
@@ -136,19 +137,31 @@ class MNIST(pl.LightningDataModule):
     def _read(self, name: str) -> tuple[Tensor, Tensor]:
         raw = self.root / "MNIST" / "raw"
         try:
-            return read(raw / f"{name}-images-idx3-ubyte"), read(raw / f"{name}-labels-idx1-ubyte").long()
+            return _of_file(raw / f"{name}-images-idx3-ubyte"), _of_file(raw / f"{name}-labels-idx1-ubyte")
         except (OSError, IndexError, ValueError, struct.error) as error:
             raise DataUnavailable(f"there is no whole MNIST in {self.root}: call prepare_data first") from error
 
     def _resident(self, tensors: tuple[Tensor, Tensor] | None) -> tuple[Tensor, ...]:
         assert tensors is not None, "call setup first"
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-        return tuple(tensor.to(device) for tensor in tensors)
+        return on_device(tensors, device)
 
     def _evaluation_loader(self, tensors: tuple[Tensor, Tensor] | None, subset: Tensor | None = None) -> ResidentLoader:
         # Nothing is kept for a backward pass, so larger batches fit, and they go faster.
         size = max(self.batch_size, 500)
         return ResidentLoader(self._resident(tensors), size, transform=normalized, samplewise=True, subset=subset)
+
+
+def _of_file(path: Path) -> Tensor:
+    status = path.stat()
+    return _read(path, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: Path, *identity: int) -> Tensor:
+    """One tensor for all of a process that read the same file: on a GPU they share one copy."""
+    values = read(path)
+    return values if values.dim() > 1 else values.long()
 
 
 def normalized(pixels: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

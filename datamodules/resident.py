@@ -4,7 +4,8 @@ A DataLoader fetches, converts and collates item by item, which for small data c
 itself. Here a batch is one indexing operation.
 """
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -107,34 +108,8 @@ class ResidentLoader:
         complete, rest = divmod(self.sampler.length, self.batch_size * world_size)
         return complete if self.drop_last or rest == 0 else complete + 1
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        # A generator, so nothing here runs before the first batch is wanted: Lightning calls iter() before
-        # it has told the sampler the epoch.
-        first, self._first_batch = self._first_batch % len(self), 0
-        rank, world_size = _rank_and_world_size()
-        epoch = self.sampler.epoch
-        device = self.tensors[0].device
-        order = self.sampler.indices()
-        order = (order if self.subset is None else self.subset[order]).to(device)
-        size = self.batch_size * world_size
-        # What batches cost beyond their samples is paid once for several.
-        step = max(1, GATHERED // self.batch_size) if self.samplewise and world_size == 1 else 1
-        generator = torch.Generator(device)
-        for batch in range(first, len(self), step):
-            indices = order[batch * size : min(batch + step, len(self)) * size]
-            if world_size > 1:
-                indices = indices.tensor_split(world_size)[rank]
-            rows = tuple(tensor.index_select(0, indices) for tensor in self.tensors)  # far faster than tensor[indices]
-            if self.transform is not None:
-                if not self.samplewise:
-                    # Ranks hold different samples, so they must not draw the same numbers.
-                    generator.manual_seed(mixed(self.sampler.seed, epoch, batch * world_size + rank))
-                rows = self.transform(*rows, generator)
-            parts = [rows] if step == 1 else zip(*(tensor.split(size) for tensor in rows), strict=True)
-            for offset, part in enumerate(parts, 1):
-                self._next_batch = batch + offset
-                yield part
-        self._next_batch = 0
+    def __iter__(self) -> "Pass":
+        return Pass(self)
 
     def state_dict(self) -> dict[str, int]:
         """The position within the epoch; Lightning keeps it in checkpoints."""
@@ -143,6 +118,131 @@ class ResidentLoader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Makes the next iteration, and only that one, begin at the position of `state`."""
         self._next_batch = self._first_batch = state["next_batch"]
+
+
+class Pass:
+    """The batches of one epoch, one after the other; several that come next can be had at once (`upcoming`)."""
+
+    def __init__(self, loader: ResidentLoader) -> None:
+        # Nothing is decided before the first batch is wanted: Lightning calls iter() before it has told the
+        # sampler the epoch.
+        self._loader = loader
+        self._order: Tensor | None = None
+        self._next = 0  # batch
+        self._parts: list[tuple[Tensor, ...]] = []  # batches that were gathered at once, the next one last
+
+    def __iter__(self) -> "Pass":
+        return self
+
+    def __next__(self) -> tuple[Tensor, ...]:
+        if self._order is None:
+            self._begin()
+        if not self._parts:
+            self._gather()
+        self._next += 1
+        self._loader._next_batch = self._next
+        return self._parts.pop()
+
+    def _begin(self) -> None:
+        loader = self._loader
+        self._next, loader._first_batch = loader._first_batch % len(loader), 0
+        self._epoch = loader.sampler.epoch
+        self._rank, self._world_size = _rank_and_world_size()
+        order = loader.sampler.indices()
+        order = order if loader.subset is None else loader.subset[order]
+        self._order = order.to(loader.tensors[0].device)
+        self._size = loader.batch_size * self._world_size
+        self._generator = torch.Generator(self._order.device)
+        # What batches cost beyond their samples is paid once for several.
+        self._by_sample = loader.samplewise and self._world_size == 1
+        self._at_once = max(1, GATHERED // loader.batch_size) if self._by_sample else 1
+
+    def _gather(self) -> None:
+        loader = self._loader
+        count = min(self._at_once, len(loader) - self._next)
+        if count <= 0:
+            loader._next_batch = 0
+            raise StopIteration
+        rows = self._rows(self._next, count)
+        batches = zip(*(tensor.split(self._size) for tensor in rows), strict=True) if self._by_sample else [rows]
+        self._parts = list(batches)[::-1]
+
+    def _indices(self, first: int, count: int) -> Tensor:
+        assert self._order is not None
+        indices = self._order[first * self._size : (first + count) * self._size]
+        return indices.tensor_split(self._world_size)[self._rank] if self._world_size > 1 else indices
+
+    def _rows(self, batch: int, count: int) -> tuple[Tensor, ...]:
+        """So many batches from one on, as one; of several ranks, or with a transform that draws, one."""
+        loader = self._loader
+        rows = _selected(loader.tensors, self._indices(batch, count))
+        if loader.transform is None:
+            return rows
+        if not loader.samplewise:
+            # Ranks hold different samples, so they must not draw the same numbers.
+            seed = mixed(loader.sampler.seed, self._epoch, batch * self._world_size + self._rank)
+            self._generator.manual_seed(seed)
+        return loader.transform(*rows, self._generator)
+
+    @staticmethod
+    def upcoming(passes: "Sequence[Pass]", count: int, after: int = 0) -> tuple[Tensor, ...]:
+        """Batches that come next in several passes that have begun; the passes stay where they are, see `skip`.
+
+        Args:
+            count: how many of each, of `batch_size` samples each.
+            after: so many that are left out.
+
+        Returns:
+            Tensors (count, len(passes), B, ...).
+
+        Raises:
+            RuntimeError: they differ in shape.
+        """
+        first = passes[0]
+        starts = [each._next + after for each in passes]
+        loaders = [each._loader for each in passes]
+        alike = all(
+            each._by_sample and loader.transform == loaders[0].transform and _are(loader.tensors, loaders[0].tensors)
+            for each, loader in zip(passes, loaders, strict=True)
+        )
+        if alike:  # in one go
+            indices = [each._indices(start, count) for each, start in zip(passes, starts, strict=True)]
+            together = torch.stack(indices).view(len(passes), count, -1).transpose(0, 1)
+            rows = _selected(loaders[0].tensors, together.flatten())
+            if loaders[0].transform is not None:
+                rows = loaders[0].transform(*rows, first._generator)
+            return tuple(tensor.view(*together.shape, *tensor.shape[1:]) for tensor in rows)
+        batches = [
+            [each._rows(start + step, 1) for each, start in zip(passes, starts, strict=True)] for step in range(count)
+        ]
+        return tuple(
+            torch.stack([torch.stack([batch[place] for batch in of_step]) for of_step in batches])
+            for place in range(len(batches[0][0]))
+        )
+
+    def skip(self, count: int) -> None:
+        """Leaves out so many batches."""
+        self._next += count
+        self._loader._next_batch = self._next
+        del self._parts[len(self._parts) - min(count, len(self._parts)) :]
+
+
+def _selected(tensors: tuple[Tensor, ...], indices: Tensor) -> tuple[Tensor, ...]:
+    return tuple(tensor.index_select(0, indices) for tensor in tensors)  # far faster than tensor[indices]
+
+
+def _are(tensors: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> bool:
+    return len(tensors) == len(others) and all(one is other for one, other in zip(tensors, others, strict=True))
+
+
+@functools.lru_cache(maxsize=8)
+def _copied(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.to(device)
+
+
+def on_device(tensors: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """Tensors on a device: on a GPU the same copies for all of this process that ask for those of the same tensors."""
+    return tuple(tensor if tensor.device == device else _copied(tensor, device) for tensor in tensors)
 
 
 def seeded_generator(*entropy: int) -> torch.Generator:

@@ -1,5 +1,6 @@
 """Metrics per logging interval, out of sums that stay on the device between."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -7,6 +8,12 @@ import torch
 from torch import Tensor
 
 KEPT = 16  # batches whose outputs are added up at once
+
+
+def polls(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks an `on_train_batch_end` that does nothing at a step that is not logged, and need not be called there."""
+    hook.polls = True  # type: ignore[attr-defined]
+    return hook
 
 
 class SummedMetrics(pl.LightningModule):
@@ -60,14 +67,17 @@ class SummedMetrics(pl.LightningModule):
         if len(self._train_outputs) == KEPT:
             self._sum_up()
 
+    def add_sums(self, sums: Tensor) -> None:
+        """Takes what `summed` says of training batches, (N,), into the interval, in place of their outputs."""
+        self._train_sums = sums if self._train_sums is None else self._train_sums + sums
+
     def add_evaluation(self, *outputs: Tensor) -> None:
         """Takes a validation or test batch's outputs."""
         sums = self.summed(*outputs)
         self._eval_sums = sums if self._eval_sums is None else self._eval_sums + sums
 
     def _sum_up(self) -> None:
-        sums = self.summed(*(torch.cat(outputs) for outputs in zip(*self._train_outputs, strict=True)))
-        self._train_sums = sums if self._train_sums is None else self._train_sums + sums
+        self.add_sums(self.summed(*(torch.cat(outputs) for outputs in zip(*self._train_outputs, strict=True))))
         self._train_outputs.clear()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -89,6 +99,7 @@ class SummedMetrics(pl.LightningModule):
         self._train_sums = None
         self._train_outputs.clear()
 
+    @polls
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         step, interval = self.trainer.global_step, self.trainer.log_every_n_steps
         # With gradient accumulation several batches end at one step; it is logged at the first of them.
@@ -100,7 +111,7 @@ class SummedMetrics(pl.LightningModule):
             return
         self._logged_step = step
         metrics = self._named("train", self._train_sums)
-        metrics["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        metrics["train/learning_rate"] = torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
         metrics |= self.of_interval()
         # Ranks have equally large batches, so the mean over ranks is the mean over samples.
         self.log_dict(metrics, on_step=True, on_epoch=False, sync_dist=True)
@@ -127,4 +138,6 @@ class SummedMetrics(pl.LightningModule):
         self._eval_sums = None
 
     def _named(self, split: str, sums: Tensor) -> dict[str, Any]:
+        # What Lightning does to each value it would do on the GPU, in some ten kernels: only ranks need it there.
+        sums = sums.cpu() if self.trainer.world_size == 1 else sums
         return {f"{split}/{name}": value for name, value in self.means(split, sums).items()}

@@ -123,9 +123,10 @@ class Checkpoints(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["random_states"] = random_states()
-        # A slice of stacked weights (studies/stack.py) would be saved with all of the stack.
-        weights = checkpoint["state_dict"].items()
-        checkpoint["state_dict"] = {name: value.clone() if _is_slice(value) else value for name, value in weights}
+        # A slice of stacked weights or moments (studies/stack.py) would be saved with all of the stack.
+        checkpoint["state_dict"] = _without_slices(checkpoint["state_dict"])
+        for optimizer in checkpoint.get("optimizer_states", []):
+            optimizer["state"] = {index: _without_slices(state) for index, state in optimizer["state"].items()}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         restore_random_states(checkpoint["random_states"])
@@ -188,6 +189,10 @@ def _knows_its_position(trainer: Trainer) -> bool:
     """Whether the training loader can be put back to where it was inside an epoch."""
     loader = trainer.train_dataloader
     return hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+
+
+def _without_slices(values: dict[Any, Any]) -> dict[Any, Any]:
+    return {name: value.clone() if _is_slice(value) else value for name, value in values.items()}
 
 
 def _is_slice(value: Any) -> bool:

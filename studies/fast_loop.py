@@ -29,6 +29,8 @@ from pytorch_lightning.plugins.precision import Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.trainer import call
+from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultCollection, _ResultMetric
+from pytorch_lightning.utilities.combined_loader import _MaxSizeCycle
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
@@ -56,8 +58,10 @@ Together = Callable[["PlainStep", Any, int], int]
 def speed_up(trainer: Trainer, together: Together | None = None) -> None:
     """Gives a Trainer, before its fit, the loop of this file; `together` may take plain steps in its place."""
     usual = trainer.fit_loop.epoch_loop
-    trainer.fit_loop.epoch_loop = FastEpochLoop(trainer, usual.min_steps, usual.max_steps)
-    trainer.fit_loop.epoch_loop.together = together
+    loop = trainer.fit_loop.epoch_loop = FastEpochLoop(trainer, usual.min_steps, usual.max_steps)
+    loop.together = together
+    loop._results = _Results(training=True)
+    loop.val_loop._results = _Results(training=False)
 
 
 class FastEpochLoop(_TrainingEpochLoop):
@@ -117,6 +121,21 @@ class FastEpochLoop(_TrainingEpochLoop):
         return min(before_log + 1, count), before_log < count
 
 
+class _Results(_ResultCollection):
+    """Logged values. Each time one is logged Lightning moves all its metric holds to where the value is."""
+
+    def __setitem__(self, key: str, metric: _ResultMetric) -> None:
+        metric.__class__ = _Settled
+        super().__setitem__(key, metric)
+
+
+class _Settled(_ResultMetric):
+    """Is moved only where it is not there yet: to walk through it takes half a millisecond."""
+
+    def to(self, device: torch.device) -> _ResultMetric:  # type: ignore[override]
+        return self if self.value.device == device else super().to(device)
+
+
 def _before(every: int, done: int) -> int:
     """Steps before the next that is an every-th one."""
     return every - 1 - done % every
@@ -160,12 +179,15 @@ def _listeners(trainer: Trainer, hook: str, polls: bool = True) -> Callable[...,
     """Calls a hook of all callbacks that have it, then the module's; None if nobody listens.
 
     Args:
-        polls: of those too that need not hear of every step, which say so by an attribute `polls`.
+        polls: of those too that need not hear of every step, which say so by an attribute `polls`: a callback,
+            or the module's hook.
     """
     module = trainer.lightning_module
     listening = [item for item in trainer.callbacks if _overrides(item, Callback, hook)]  # type: ignore[attr-defined]
     callbacks = [getattr(item, hook) for item in listening if polls or not getattr(item, "polls", False)]
     own = getattr(module, hook) if _overrides(module, LightningModule, hook) else None
+    if not polls and getattr(own, "polls", False):
+        own = None
     if not callbacks and own is None:
         return None
 
@@ -303,12 +325,59 @@ class PlainStep:
         self._all_steps.completed += 1
         self._batches.processed += 1
         self._all_batches.processed += 1
+        self.go_on_with_schedules(batch_idx)
+        self._taken = (outputs, batch, batch_idx)
+
+    def go_on_with_schedules(self, batch_idx: int) -> None:
         for config in self._schedules:
             if (batch_idx + 1) % config.frequency == 0:
                 self._loop.scheduler_progress.increment_ready()
                 config.scheduler.step()
                 self._loop.scheduler_progress.increment_completed()
-        self._taken = (outputs, batch, batch_idx)
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether learning rates may change from step to step."""
+        return bool(self._schedules)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nobody has to hear of a step that is not logged."""
+        return self._on_end_of_each is None
+
+    @property
+    def next_index(self) -> int:
+        """Of the next batch in its epoch."""
+        return int(self._batches.ready)
+
+    def skip(self, data_fetcher: Any, count: int, loss: Tensor, batch: Any) -> None:
+        """Counts so many steps that another took for it, schedules apart, all but the end of the last.
+
+        Args:
+            loss: of the last.
+            batch: of the last.
+        """
+        source = batches_of(data_fetcher)
+        assert source is not None
+        source.skip(count)
+        data_fetcher.combined_loader._iterator._idx += count
+        data_fetcher.fetched += count
+        for batches in (self._batches, self._all_batches):
+            batches.ready += count
+            batches.started += count
+            batches.processed += count
+            batches.completed += count - 1
+        for steps in (self._steps, self._all_steps):
+            steps.ready += count
+            steps.completed += count
+        for zeros in (self._zeros, self._all_zeros):
+            zeros.ready += count
+            zeros.started += count
+            zeros.completed += count
+        self._connector._first_loop_iter = False
+        results = self._results
+        results.batch, results.batch_size, results.dataloader_idx = batch, None, None
+        self._taken = ({"loss": loss}, batch, self._batches.ready - 1)
 
     def end(self, is_logged: bool) -> None:
         """Tells of a step that was taken, unless `end_quietly` has."""
@@ -341,6 +410,15 @@ class PlainStep:
             zeros.ready += 1
             zeros.started += 1
             zeros.completed += 1
+
+
+def batches_of(data_fetcher: Any) -> Any:
+    """The pass over a loader's batches that a fit reads, where it can show several at once; else None."""
+    cycle = data_fetcher.combined_loader._iterator
+    if type(cycle) is not _MaxSizeCycle or len(cycle.iterators) != 1 or data_fetcher.batches:
+        return None
+    (source,) = cycle.iterators
+    return source if hasattr(source, "upcoming") and hasattr(source, "skip") else None
 
 
 def _is_there(batch: Any, device: torch.device) -> bool:

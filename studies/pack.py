@@ -13,23 +13,27 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from greenlet import getcurrent, greenlet
 from torch import Tensor
 
 from studies import trial
-from studies.checkpoints import random_states, restore_random_states
-from studies.fast_loop import PlainStep
+from studies.fast_loop import PlainStep, batches_of
 from studies.link import Link
 from studies.messages import TrialSpec
 from studies.stack import Stack
+from studies.stack_steps import StackedSteps
 
 BLOCK = 64  # steps at most before a trial looks at the clock and hears whether to stop
+AT_ONCE = 2**29  # bytes of batches that lie ready on a GPU
 
 
 class Pack:
@@ -43,7 +47,9 @@ class Pack:
     def __init__(self, specs: list[TrialSpec], links: list[Link]) -> None:
         self.members = [Member(spec, link) for spec, link in zip(specs, links, strict=True)]
         self._stack: Stack | None = None
+        self._steps: StackedSteps | None = None  # of that stack; None: each takes the steps of its optimizer itself
         self._apart = False  # the steps cannot be taken together
+        self._told = False  # of what makes them slower than they could be
 
     def run(self) -> None:
         """Runs all trials to their ends, which their links are told one by one."""
@@ -65,14 +71,28 @@ class Pack:
         stack = self._stack
         try:
             if stack is None or stack.modules != modules or not stack.is_intact():
-                self._stack = stack = Stack(modules)
+                self._stack, self._steps = Stack(modules), None
+                stack = self._stack
         except ValueError as error:
             self._give_up(members, error)
             return
         generators = stack.generators if stack.draws else []
         for member, generator in zip(members, generators, strict=False):
             member.lend_random_state(generator)
-        for left in reversed(range(min(BLOCK, *(member.wanted for member in members)))):
+        count = min(BLOCK, *(member.wanted for member in members))
+        steps = self._steps_of(stack, members)
+        if steps is not None:
+            self._take_at_once(steps, members, count)
+        else:
+            self._take_one_by_one(stack, members, count)
+        for member, generator in zip(members, generators, strict=False):
+            member.take_random_state(generator)
+        for member in members:
+            member.waits = False
+
+    def _take_one_by_one(self, stack: Stack, members: list[Member], count: int) -> None:
+        """Computes the gradients of each step together, and has each take it."""
+        for left in reversed(range(count)):
             for member in members:
                 member.begin()
             try:
@@ -86,16 +106,65 @@ class Pack:
                     member.end_step()
             if any(member.must_stop for member in members):
                 break
-        for member, generator in zip(members, generators, strict=False):
-            member.take_random_state(generator)
-        for member in members:
-            member.waits = False
+
+    def _steps_of(self, stack: Stack, members: list[Member]) -> StackedSteps | None:
+        """What takes whole steps for all, on a GPU, if that can be; on a CPU it is no faster."""
+        if not pays(stack) or not all(member.can_skip for member in members):
+            return None
+        if len({member.step.module.global_step for member in members}) > 1:
+            return None
+        optimizers = [member.step.optimizer for member in members]
+        try:
+            if self._steps is None or not self._steps.is_intact(stack, optimizers):
+                self._steps = StackedSteps(stack, optimizers)
+        except ValueError:
+            return None
+        return self._steps
+
+    def _take_at_once(self, steps: StackedSteps, members: list[Member], count: int) -> None:
+        is_scheduled = any(member.step.is_scheduled for member in members)
+        done = 0
+        last: tuple[Tensor, ...] = ()
+        steps.begin()
+        try:
+            for batch in _ahead([member.batches for member in members], count):
+                steps.take(batch, is_scheduled)
+                done, last = done + 1, batch
+                if is_scheduled:
+                    for member in members:
+                        member.step.go_on_with_schedules(member.step.next_index + done - 1)
+        except Exception as error:  # memory, shapes, or an operation that cannot be mapped: this step is nobody's
+            self._give_up(members, error)
+        if steps.trouble is not None and not self._told:
+            self._told = True
+            for member in members:
+                member.complain(f"each step's operations are launched one by one: {steps.trouble}")
+        if done:
+            losses, sums = steps.end()
+            for place, (member, loss, summed) in enumerate(zip(members, losses, sums, strict=True)):
+                member.skip(done, loss, summed, tuple(values[place] for values in last))
 
     def _give_up(self, members: list[Member], error: Exception) -> None:
         self._apart, self._stack = True, None
         for member in members:
-            member.complain(error)
+            member.complain(f"not packed, so it trains by itself: {type(error).__name__}: {error}")
             member.waits = False
+
+
+def pays(stack: Stack) -> bool:
+    """Whether one optimizer's step for all is faster than each one's own; on a CPU it is not."""
+    return next(iter(stack.parameters.values())).is_cuda
+
+
+def _ahead(passes: list[Any], count: int) -> Iterator[tuple[Tensor, ...]]:
+    """So many batches that come next, each of all trials: tensors (K, B, ...); those of many steps gathered at once."""
+    gather = passes[0].upcoming
+    first = gather(passes, 1)
+    at_once = max(1, AT_ONCE // sum(tensor.nbytes for tensor in first))
+    yield tuple(tensor[0] for tensor in first)
+    for start in range(1, count, at_once):
+        ahead = gather(passes, min(at_once, count - start), start)
+        yield from zip(*(tensor.unbind(0) for tensor in ahead), strict=True)
 
 
 class Member:
@@ -110,7 +179,7 @@ class Member:
     def __init__(self, spec: TrialSpec, link: Link) -> None:
         self.spec, self._link = spec, link
         self._greenlet = greenlet(self._run)
-        self._states = random_states()
+        self._states = _RandomStates()
         self.waits, self.wanted = False, 0
         self.batch: Any = None
         self._index: int | None = None  # of that batch; None: no step is under way
@@ -121,7 +190,7 @@ class Member:
 
     def go_on(self) -> None:
         """Gives it the turn, until it waits for the others or has ended."""
-        restore_random_states(self._states)
+        self._states.restore()
         with open(Path(self.spec.folder) / "log.txt", "ab", buffering=0) as log:
             for output in (1, 2):
                 os.dup2(log.fileno(), output)
@@ -129,7 +198,7 @@ class Member:
         self._greenlet.switch()
         for output_stream in (sys.stdout, sys.stderr):
             output_stream.flush()
-        self._states = random_states()
+        self._states = _RandomStates()
 
     def _run(self) -> None:
         try:
@@ -179,6 +248,23 @@ class Member:
         self.step.finish(outputs, self.batch, index)
         self._taken += 1
 
+    @property
+    def batches(self) -> Any:
+        """What its batches come from, where several can be had at once; else None."""
+        return batches_of(self._fetcher)
+
+    @property
+    def can_skip(self) -> bool:
+        """Whether its steps can be another's work as a whole."""
+        step = self.step
+        return step.is_silent and not step.clips and hasattr(step.module, "add_sums") and self.batches is not None
+
+    def skip(self, count: int, loss: Tensor, sums: Tensor, batch: tuple[Tensor, ...]) -> None:
+        """Counts so many steps as its own, with the last one's loss and batch and all their sums."""
+        self.step.module.add_sums(sums)
+        self.step.skip(self._fetcher, count, loss, batch)
+        self._taken = count
+
     def end_step(self) -> None:
         """Ends a step that is not the last of a block, whose end is left to the trial itself."""
         if self._error is None:
@@ -193,17 +279,29 @@ class Member:
 
     def lend_random_state(self, generator: torch.Generator) -> None:
         """Lets a generator go on where this trial's own stands."""
-        cuda = generator.device.type == "cuda"
-        generator.set_state(self._states["cuda"][generator.device.index or 0] if cuda else self._states["torch"])
+        generator.set_state(self._states.of_device[generator.device.type][generator.device.index or 0])
 
     def take_random_state(self, generator: torch.Generator) -> None:
         """The other way round."""
-        if generator.device.type == "cuda":
-            self._states["cuda"][generator.device.index or 0] = generator.get_state()
-        else:
-            self._states["torch"] = generator.get_state()
+        self._states.of_device[generator.device.type][generator.device.index or 0] = generator.get_state()
 
-    def complain(self, error: Exception) -> None:
-        """Writes into its log why it trains by itself."""
+    def complain(self, text: str) -> None:
+        """Writes into its log what makes it slower than it could be."""
         with open(Path(self.spec.folder) / "log.txt", "a") as log:
-            log.write(f"Warning: not packed, so it trains by itself: {type(error).__name__}: {error}\n")
+            log.write(f"Warning: {text}\n")
+
+
+class _RandomStates:
+    """Of all generators that a trial may draw from, as they are now."""
+
+    def __init__(self) -> None:
+        self.python, self.numpy = random.getstate(), np.random.get_state()
+        self.of_device = {"cpu": [torch.get_rng_state()]}
+        self.of_device["cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+
+    def restore(self) -> None:
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.of_device["cpu"][0])
+        if self.of_device["cuda"]:
+            torch.cuda.set_rng_state_all(self.of_device["cuda"])

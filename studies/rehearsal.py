@@ -162,7 +162,9 @@ def packed(
         `over`, parameters of the model in which they may differ, and `gain`, how many times as fast they take
         their steps as one after the other; or `why_not`.
     """
+    from studies.pack import pays
     from studies.stack import Stack, why_not
+    from studies.stack_steps import StackedSteps
 
     if str(experiment["trainer"].get("devices", 1)) not in ("1", "auto"):
         return {"why_not": "a trial of several devices has them for itself"}
@@ -177,7 +179,8 @@ def packed(
     batch = tuple(tensor.to(device) for tensor in next(iter(loader)))
     # As trials have them: what is in the caches after one model's step is not what the next one needs.
     options = {name: value for name, value in like.defaults.items() if name in parameters_of(type(like))}
-    steppers = [stepper(type(like)(module.parameters(), **options)) for module in modules]  # type: ignore[call-arg]
+    optimizers = [type(like)(module.parameters(), **options) for module in modules]  # type: ignore[call-arg]
+    steppers = [stepper(optimizer) for optimizer in optimizers]
 
     def alone() -> None:
         for module, step in zip(modules, steppers, strict=True):
@@ -188,16 +191,23 @@ def packed(
                 step()
 
     def together() -> None:
+        if joint is not None:
+            joint.begin()
         for _ in range(STEPS):
+            if joint is not None:
+                joint.take(tuple(torch.stack([tensor] * count) for tensor in batch))
+                continue
             stack.learn([batch] * count)
             for step in steppers:
                 step()
 
     try:
+        alone()  # an optimizer's first step is not like its others
         stack = Stack(modules)
+        joint = StackedSteps(stack, optimizers) if pays(stack) else None
         one_by_one, at_once = _quickest(alone, together)
         return {"over": list(modules[0].packs_over), "gain": one_by_one / at_once}
-    except RuntimeError as error:  # memory, or an operation that cannot be mapped
+    except (RuntimeError, ValueError) as error:  # memory, or an operation that cannot be mapped
         return {"why_not": " ".join(str(error).split())[:200]}
 
 

@@ -26,6 +26,11 @@ class Stack:
     Args:
         modules: at least two, of one class, in training mode, on one device.
 
+    Attributes:
+        parameters: name -> weights of all models, (K, ...).
+        owners: name -> the parameters, one per model, that are views of those, of weights that are trained.
+        gradients: name -> gradients of all models, (K, ...), or None; of the weights that are trained.
+
     Raises:
         ValueError: they cannot be stacked; says why.
     """
@@ -39,20 +44,21 @@ class Stack:
         template = copy.deepcopy(modules[0])
         self.draws = _replace(template, "", modules, self.generators)
         self._template = _Learner(template)
-        self._parameters = _stacked("named_parameters", modules)
+        self.parameters = _stacked("named_parameters", modules)
         self._buffers = _stacked("named_buffers", modules)
-        self._trained = [name for name, value in modules[0].named_parameters() if value.requires_grad]
-        self._owners = {name: [module.get_parameter(name) for module in modules] for name in self._trained}
-        self._views = {name: value.unbind(0) for name, value in self._parameters.items()}
-        for tensor in self._parameters.values():
+        trained = [name for name, value in modules[0].named_parameters() if value.requires_grad]
+        self.owners = {name: [module.get_parameter(name) for module in modules] for name in trained}
+        self.gradients: dict[str, Tensor | None] = {}
+        self._views = {name: value.unbind(0) for name, value in self.parameters.items()}
+        for tensor in self.parameters.values():
             tensor.requires_grad_()
 
     def is_intact(self) -> bool:
         """Whether the models' weights still lie in the stack."""
         return all(
             parameter.data_ptr() == view.data_ptr()
-            for name in self._trained
-            for parameter, view in zip(self._owners[name], self._views[name], strict=True)
+            for name, owners in self.owners.items()
+            for parameter, view in zip(owners, self._views[name], strict=True)
         )
 
     def learn(self, batches: list[tuple[Tensor, ...]]) -> tuple[list[Tensor], list[tuple[Tensor, ...]]]:
@@ -64,19 +70,39 @@ class Stack:
         Returns:
             For each model its loss, (), and its outputs, as of `loss_and_outputs`.
         """
-        batch = tuple(torch.stack(tensors) for tensors in zip(*batches, strict=True))
-        losses, outputs = vmap(self._one)(self._parameters, self._buffers, batch)
-        trained = [self._parameters[name] for name in self._trained]
+        losses, outputs = self.differentiate(tuple(torch.stack(tensors) for tensors in zip(*batches, strict=True)))
+        self.hand_out()
+        return list(losses.unbind(0)), list(zip(*(output.unbind(0) for output in outputs), strict=True))
+
+    def differentiate(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Computes all models' gradients, which are then in `gradients`; `hand_out` gives each its own.
+
+        Args:
+            batch: of all models, tensors (K, B, ...).
+
+        Returns:
+            All losses, (K,), and outputs (K, ...).
+        """
+        losses, outputs = vmap(self._one)(self.parameters, self._buffers, batch)
+        trained = [self.parameters[name] for name in self.owners]
         gradients = torch.autograd.grad(losses.sum(), trained, allow_unused=True)
-        for name, stacked, gradient in zip(self._trained, trained, gradients, strict=True):
+        for name, stacked, gradient in zip(self.owners, trained, gradients, strict=True):
             if gradient is not None and gradient.stride() != stacked.stride():  # fused optimizers ask for the same
                 gradient = torch.empty_like(stacked).copy_(gradient)
-            views = [None] * len(self.modules) if gradient is None else gradient.unbind(0)
-            for parameter, view in zip(self._owners[name], views, strict=True):
+            self.gradients[name] = gradient
+        return losses.detach(), tuple(output.detach() for output in outputs)
+
+    def hand_out(self) -> None:
+        """Leaves each model's gradients in its parameters."""
+        for name, owners in self.owners.items():
+            gradient = self.gradients[name]
+            views = [None] * len(owners) if gradient is None else gradient.unbind(0)
+            for parameter, view in zip(owners, views, strict=True):
                 parameter.grad = view
-        return list(losses.detach().unbind(0)), list(
-            zip(*(output.detach().unbind(0) for output in outputs), strict=True)
-        )
+
+    def summed(self, outputs: tuple[Tensor, ...]) -> Tensor:
+        """What each model's outputs add up to by its `summed`, (K, N)."""
+        return vmap(self._template.module.summed)(*outputs)  # type: ignore[no-any-return]
 
     def _one(
         self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: tuple[Tensor, ...]
