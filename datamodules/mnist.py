@@ -28,7 +28,7 @@ class MNIST(pl.LightningDataModule):
 
     Args:
         batch_size: images per training batch, from 1 to their number (60000 - validation_size); validation and
-            test use at least 500, which changes their speed only.
+            test use at least 500, on a GPU 2500, which changes their speed only.
         seed: decides the order of the training images and their augmentation, >= 0.
         split_seed: decides which training images are held out for validation, >= 0.
         validation_size: number of held-out images, 1 to 59999.
@@ -147,9 +147,10 @@ class MNIST(pl.LightningDataModule):
         return on_device(tensors, device)
 
     def _evaluation_loader(self, tensors: tuple[Tensor, Tensor] | None, subset: Tensor | None = None) -> ResidentLoader:
-        # Nothing is kept for a backward pass, so larger batches fit, and they go faster.
-        size = max(self.batch_size, 500)
-        return ResidentLoader(self._resident(tensors), size, transform=normalized, samplewise=True, subset=subset)
+        # Nothing is kept for a backward pass, so larger batches fit, and they go faster: on a GPU the larger the faster.
+        resident = self._resident(tensors)
+        size = max(self.batch_size, 2500 if resident[0].is_cuda else 500)
+        return ResidentLoader(resident, size, transform=normalized, samplewise=True, subset=subset)
 
 
 def _of_file(path: Path) -> Tensor:

@@ -68,7 +68,9 @@ ALLOWED = {
     "fast_loop": {"fast_step"},
     "fast_step": set(),
     "stack": set(),
-    "pack": {"checkpoints", "fast_loop", "link", "messages", "stack", "trial"},
+    "stack_optimizer": {"stack"},
+    "stack_steps": {"stack", "stack_optimizer"},
+    "pack": {"fast_loop", "link", "messages", "stack", "stack_steps", "trial"},
     "trial": {
         *(
             "allocator",

@@ -15,6 +15,7 @@ from studies.executors.local import LocalExecutor, Message
 from studies.messages import Failed, Finished, Metrics, Report, Started, Stopped, TrialSpec
 
 TOY = Path(__file__).parent / "toy"
+MODEL = {"class_path": "toy.Fragile"}
 OVER = ["dropout", "fails_at", "learning_rate"]
 
 
@@ -27,11 +28,18 @@ def executor(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalExecutor]:
     executor.close()
 
 
+@pytest.fixture(params=["toy.Fragile", "toy.Polling"], ids=["gradients", "steps"])
+def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is computed together: the gradients, as on a CPU, or whole steps, as on a GPU (here too, see toy.py)."""
+    monkeypatch.setitem(MODEL, "class_path", request.param)
+    return str(request.param)
+
+
 def spec(folder: Path, k: int, epochs: int = 17, **fields: Any) -> TrialSpec:
     """A trial with its own seed, learning rate and dropout; 13 steps an epoch, so 221 in all."""
     arguments = {"learning_rate": 1e-3 * (k + 1), "dropout": 0.1 * (k + 1)} | fields.pop("model", {})
     experiment = {
-        "model": {"class_path": "toy.Fragile", "init_args": arguments},
+        "model": {**MODEL, "init_args": arguments},
         "data": {"class_path": "toy.ToyImages", "init_args": {}},
         "trainer": {"max_epochs": epochs, "log_every_n_steps": 10},
     }
@@ -66,7 +74,7 @@ def assert_same(packed: Path, alone: Path, k: int) -> None:
         assert values == pytest.approx(values_alone, abs=1e-4)
 
 
-def test_each_trial_is_the_run_it_would_be_alone(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_each_trial_is_the_run_it_would_be_alone(either: str, executor: LocalExecutor, tmp_path: Path) -> None:
     packed, alone = tmp_path / "packed", tmp_path / "alone"
     messages = go(executor, [spec(packed, k) for k in range(3)], pack=3)
     assert {message.run_id: message.status for message in messages if message.kind == "exited"} == dict.fromkeys(
@@ -86,9 +94,11 @@ def test_each_trial_is_the_run_it_would_be_alone(executor: LocalExecutor, tmp_pa
         )
         assert size < 1.1 * size_alone, "a checkpoint holds one model, not the stack"
     assert len(pids) == 1, "one process ran them"
+    logs = "".join((packed / f"t{k}" / "log.txt").read_text() for k in range(3))
+    assert ("whole steps together" in logs) == (either == "toy.Polling")
 
 
-def test_who_is_pruned_leaves_and_who_fails_fails_alone(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_who_is_pruned_leaves_and_who_fails_fails_alone(either: str, executor: LocalExecutor, tmp_path: Path) -> None:
     packed, alone = tmp_path / "packed", tmp_path / "alone"
 
     def verdict(message: Message) -> None:
@@ -97,7 +107,7 @@ def test_who_is_pruned_leaves_and_who_fails_fails_alone(executor: LocalExecutor,
             executor.answer(message.run_id, "pruned" if message.run_id == "t0" and len(reports) == 2 else None)
 
     specs = [spec(packed, k, epochs=6, pruning=True) for k in range(4)]
-    specs[1] = spec(packed, 1, epochs=6, pruning=True, model={"fails_at": 33})
+    specs[1] = spec(packed, 1, epochs=6, pruning=True, model={"fails_at": 30 if either == "toy.Polling" else 33})
     go(executor, specs, 4, verdict)
     pruned, failed = events(packed, "t0")[-1], events(packed, "t1")[-1]
     assert isinstance(pruned, Stopped) and pruned.why == "pruned"
@@ -110,7 +120,7 @@ def test_who_is_pruned_leaves_and_who_fails_fails_alone(executor: LocalExecutor,
         assert "broke" not in (packed / f"t{k}" / "log.txt").read_text(), "each has its own log"
 
 
-def test_a_stopped_pack_goes_on_from_its_checkpoints(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_a_stopped_pack_goes_on_from_its_checkpoints(either: str, executor: LocalExecutor, tmp_path: Path) -> None:
     packed, alone = tmp_path / "packed", tmp_path / "alone"
     stopped = False
 

@@ -146,3 +146,45 @@ def test_seeded_generator_mixes_its_numbers() -> None:
 
     assert draw(1, 2) == draw(1, 2)
     assert len({draw(0, 1), draw(1, 0), draw(0, 0), draw(1, 1), draw(0, 0, 1)}) == 5
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    batch_size=st.integers(1, 9),
+    seeds=st.lists(SEEDS, min_size=1, max_size=3),
+    taken=st.integers(1, 4),
+    count=st.integers(1, 4),
+    after=st.integers(0, 3),
+    kind=st.sampled_from(["rows", "samplewise", "drawn", "other tensors"]),
+)
+def test_what_comes_next_can_be_had_at_once_and_skipped(
+    batch_size: int, seeds: list[int], taken: int, count: int, after: int, kind: str
+) -> None:
+    def noise(first: torch.Tensor, second: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        return first + (torch.rand(len(first), generator=generator) if kind == "drawn" else 0.5), second
+
+    def loader(place: int) -> ResidentLoader:
+        tensors = shared if kind != "other tensors" else numbers(100 + place)
+        transform = None if kind in ("rows", "other tensors") else noise
+        return ResidentLoader(
+            tensors, batch_size, True, seeds[place], True, transform=transform, samplewise=kind == "samplewise"
+        )
+
+    shared = numbers(100)
+    expected = [list(loader(place)) for place in range(len(seeds))]
+    loaders = [loader(place) for place in range(len(seeds))]
+    passes = [iter(each) for each in loaders]
+    for each in passes:
+        for _ in range(taken):
+            next(each)
+    first, second = passes[0].upcoming(passes, count, after)
+    assert first.shape == second.shape == (count, len(seeds), batch_size)
+    for step in range(count):
+        for place, batches in enumerate(expected):
+            assert torch.equal(first[step, place], batches[taken + after + step][0])
+            assert torch.equal(second[step, place], batches[taken + after + step][1])
+    for place, each in enumerate(passes):
+        assert torch.equal(next(each)[0], expected[place][taken][0]), "nothing was taken by looking"
+        each.skip(count)
+        assert loaders[place].state_dict() == {"next_batch": taken + 1 + count}
+        assert torch.equal(next(each)[0], expected[place][taken + 1 + count][0])

@@ -43,9 +43,7 @@ def test_200_steps_are_each_models_own(device: str, decay: float) -> None:
         for k in range(K):
             assert sums[k][2] == 50 * 16, "samples of all steps since begin"
             for name, value in alone[k].named_parameters():
-                torch.testing.assert_close(
-                    models[k].get_parameter(name).grad.cpu(), value.grad, rtol=1e-2, atol=1e-5
-                )
+                torch.testing.assert_close(models[k].get_parameter(name).grad.cpu(), value.grad, rtol=1e-2, atol=1e-5)
     expected = [model.loss_and_outputs(images(k, 201))[0] for k, model in enumerate(alone)]
     steps.begin()
     steps.take(batch(201, device))

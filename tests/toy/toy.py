@@ -17,6 +17,19 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import ResidentLoader
 from lightning_modules import MLP
+from lightning_modules.summed_metrics import polls
+from studies import pack
+
+
+def pays(stack: Any) -> bool:
+    """Whole steps are taken together, as on a GPU, of the class that lets them."""
+    if type(stack.modules[0]) is not Polling:
+        return False
+    print("whole steps together", flush=True)
+    return True
+
+
+pack.pays = pays
 
 
 class Toy(LightningModule):
@@ -188,6 +201,14 @@ class Fragile(MLP):
         super().on_train_batch_end(outputs, batch, batch_idx)
         if self.trainer.global_step == self.fails_at:
             raise RuntimeError("the fragile one broke")
+
+
+class Polling(Fragile):
+    """Raises at logged steps only, and so lets whole steps be taken for it."""
+
+    @polls
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
 
 
 class Unstackable(Fragile):
