@@ -212,30 +212,35 @@ def two_workers(pairs: int) -> Iterator[Row]:
     yield "20 trials of mnist_mlp", found.turned(3600 * TRIALS), "trials per hour; ours: 2 workers, rival's: 1"
 
 
-PACKED, PACKED_ON_GPU = 16, 64
+PACKED, PACKED_ON_GPU, ALONE_ON_GPU = 16, 64, 12
 OF_ONE_SHAPE = ["--data.batch_size", "64", "--model.dropout", "0", "--trainer.max_epochs", "5"]
 
 
-def packing(pairs: int, count: int = PACKED) -> Iterator[Row]:
-    """13 and 14: trials packed in one process / one after the other; 5 epochs each, they search the learning rate."""
+def packing(pairs: int, count: int = PACKED, alone: int = PACKED) -> Iterator[Row]:
+    """13 and 14: trials packed in one process / one after the other; 5 epochs each, they search the learning rate.
+
+    Args:
+        count: of trials that are packed.
+        alone: of those one after the other.
+    """
     for sizes in ("[32]", "[128, 64]"):
         together: set[int] = set()
 
-        def measured(pack: int, sizes: str = sizes, together: set[int] = together) -> Callable[[], float]:
+        def measured(pack: int, trials: int, sizes: str = sizes, together: set[int] = together) -> Callable[[], float]:
             def run() -> float:
                 with fresh_folder() as folder:
                     options = [*OF_ONE_SHAPE, "--model.hidden_sizes", sizes, "--pack", str(pack)]
-                    answer_of(study(*options, trials=count, workers=1), folder)
+                    answer_of(study(*options, trials=trials, workers=1), folder)
                     logs = [log.read_text() for log in folder.glob("trials/*/log.txt")]
                     if pack > 1:
                         together.add(sum("steps were taken together" in log for log in logs))
-                    return window(folder)
+                    return window(folder) / trials
 
             return run
 
-        found = compare(measured(count), measured(1), pairs)
-        notes = f"trials per hour; of {count} trials {sorted(together)} took steps together"
-        yield f"mnist_mlp, layers of {sizes}, batch 64", found.turned(3600 * count), notes
+        found = compare(measured(count, count), measured(1, alone), pairs)
+        notes = f"trials per hour; of {count} trials {sorted(together)} took steps together; {alone} one by one"
+        yield f"mnist_mlp, layers of {sizes}, batch 64", found.turned(3600), notes
 
 
 def memory(pairs: int) -> Iterator[Row]:
@@ -378,7 +383,7 @@ ROWS: dict[int, tuple[str, Callable[[int], Iterator[Row]]]] = {
     11: ("memory added by one more concurrent mlp trial / a process of tuned", memory),
     12: ("typing `harness train mnist_mlp` to first step / importing pytorch_lightning", first_step),
     13: ("trials packed in one process / one after the other", packing),
-    14: ("the same on one GPU, 64 trials", lambda pairs: packing(pairs, PACKED_ON_GPU)),
+    14: ("the same on one GPU, 64 trials", lambda pairs: packing(pairs, PACKED_ON_GPU, ALONE_ON_GPU)),
 }
 
 

@@ -147,7 +147,7 @@ class MNIST(pl.LightningDataModule):
         return on_device(tensors, device)
 
     def _evaluation_loader(self, tensors: tuple[Tensor, Tensor] | None, subset: Tensor | None = None) -> ResidentLoader:
-        # Nothing is kept for a backward pass, so larger batches fit, and they go faster: on a GPU the larger the faster.
+        # Nothing is kept for a backward pass, so larger batches fit, and they go faster, on a GPU above all.
         resident = self._resident(tensors)
         size = max(self.batch_size, 2500 if resident[0].is_cuda else 500)
         return ResidentLoader(resident, size, transform=normalized, samplewise=True, subset=subset)
