@@ -92,16 +92,19 @@ def packed(make: Callable[[], Any], batch: int, count: int, whole: bool, graph: 
     assert data.training_set is not None
     data.training_set = tuple(tensor.to(device) for tensor in data.training_set)  # type: ignore[assignment]
     data._resident = lambda tensors: tensors  # type: ignore[method-assign]  # there is no Trainer that knows the device
-    passes = [iter(data.train_dataloader()) for _ in models]
-    for model, optimizer, each in zip(models, optimizers, passes, strict=True):
-        loss, _ = model.loss_and_outputs(next(each))
+    loaders = [data.train_dataloader() for _ in models]
+    for model, optimizer, loader in zip(models, optimizers, loaders, strict=True):
+        loss, _ = model.loss_and_outputs(next(iter(loader)))
         loss.backward()
         optimizer.step()
     stack = Stack(models)
     steps, steppers = StackedSteps(stack, optimizers), [stepper(optimizer) for optimizer in optimizers]
-    steps.trouble = None if graph else "not asked for"
+    steps.trouble = None if graph else "not asked for"  # then each is launched as it is
     seconds = []
     for _ in range(EPOCHS):
+        passes = [iter(loader) for loader in loaders]
+        for each in passes:
+            next(each)
         torch.cuda.synchronize()
         began, done = time.perf_counter(), 0
         while done < STEPS:

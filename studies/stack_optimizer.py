@@ -57,6 +57,8 @@ class StackedOptimizer:
         if "capturable" in known:
             options["capturable"] = next(iter(self._directions.values())).is_cuda  # into a CUDA graph
         self._optimizer = type(first)(list(self._directions.values()), lr=1.0, weight_decay=0.0, **options)  # type: ignore[call-arg]
+        # Its first steps are taken outside of one, of which it would warn.
+        self._optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
         self._moments: list[tuple[Optimizer, Tensor, str, Tensor]] = []  # whose, of what, the moment's name, its slice
         for name, owners in stack.owners.items():
             self._optimizer.state[self._directions[name]] = self._stacked(states[name])
