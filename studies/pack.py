@@ -33,7 +33,7 @@ from studies.stack import Stack
 from studies.stack_steps import StackedSteps
 
 BLOCK = 64  # steps at most before a trial looks at the clock and hears whether to stop
-AT_ONCE = 2**29  # bytes of batches that lie ready on a GPU
+AT_ONCE = {"cuda": 2**29, "cpu": 2**25}  # bytes of batches that lie ready; on a CPU those in the caches are near
 
 
 class Pack:
@@ -108,8 +108,8 @@ class Pack:
                 break
 
     def _steps_of(self, stack: Stack, members: list[Member]) -> StackedSteps | None:
-        """What takes whole steps for all, on a GPU, if that can be; on a CPU it is no faster."""
-        if not pays(stack) or not all(member.can_skip for member in members):
+        """What takes whole steps for all, if that can be."""
+        if not all(member.can_skip for member in members):
             return None
         if len({member.step.module.global_step for member in members}) > 1:
             return None
@@ -151,16 +151,11 @@ class Pack:
             member.waits = False
 
 
-def pays(stack: Stack) -> bool:
-    """Whether one optimizer's step for all is faster than each one's own; on a CPU it is not."""
-    return next(iter(stack.parameters.values())).is_cuda
-
-
 def _ahead(passes: list[Any], count: int) -> Iterator[tuple[Tensor, ...]]:
     """So many batches that come next, each of all trials: tensors (K, B, ...); those of many steps gathered at once."""
     gather = passes[0].upcoming
     first = gather(passes, 1)
-    at_once = max(1, AT_ONCE // sum(tensor.nbytes for tensor in first))
+    at_once = max(1, AT_ONCE.get(first[0].device.type, 2**25) // sum(tensor.nbytes for tensor in first))
     yield tuple(tensor[0] for tensor in first)
     for start in range(1, count, at_once):
         ahead = gather(passes, min(at_once, count - start), start)
@@ -185,6 +180,7 @@ class Member:
         self._index: int | None = None  # of that batch; None: no step is under way
         self._taken = 0  # steps since it came to wait
         self._together = 0  # steps in all
+        self._whole = False  # some of those were another's work as a whole
         self._alone: float = 0  # steps to take by itself before it waits again
         self._error: Exception | None = None
 
@@ -203,7 +199,8 @@ class Member:
     def _run(self) -> None:
         try:
             status = trial.run(self.spec, self._link, self._wait)
-            print(f"{self._together} steps were taken together with other trials", flush=True)
+            how = " as a whole" if self._whole else ""
+            print(f"{self._together} steps were taken together with other trials{how}", flush=True)
             self._link.leave(status)
         except Exception:  # the others' trials go on; the driver hears of this one when their process ends
             traceback.print_exc()
@@ -263,7 +260,7 @@ class Member:
         """Counts so many steps as its own, with the last one's loss and batch and all their sums."""
         self.step.module.add_sums(sums)
         self.step.skip(self._fetcher, count, loss, batch)
-        self._taken = count
+        self._taken, self._whole = count, True
 
     def end_step(self) -> None:
         """Ends a step that is not the last of a block, whose end is left to the trial itself."""

@@ -162,7 +162,6 @@ def packed(
         `over`, parameters of the model in which they may differ, and `gain`, how many times as fast they take
         their steps as one after the other; or `why_not`.
     """
-    from studies.pack import pays
     from studies.stack import Stack, why_not
     from studies.stack_steps import StackedSteps
 
@@ -204,10 +203,13 @@ def packed(
     try:
         alone()  # an optimizer's first step is not like its others
         stack = Stack(modules)
-        joint = StackedSteps(stack, optimizers) if pays(stack) else None
+        try:
+            joint: StackedSteps | None = StackedSteps(stack, optimizers)
+        except ValueError:  # then each takes its own step
+            joint = None
         one_by_one, at_once = _quickest(alone, together)
         return {"over": list(modules[0].packs_over), "gain": one_by_one / at_once}
-    except (RuntimeError, ValueError) as error:  # memory, or an operation that cannot be mapped
+    except RuntimeError as error:  # memory, or an operation that cannot be mapped
         return {"why_not": " ".join(str(error).split())[:200]}
 
 

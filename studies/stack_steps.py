@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from studies.stack import Stack
 from studies.stack_optimizer import StackedOptimizer
 
+KEPT = 16  # steps whose outputs are added up at once where each operation costs a call
 WARM = 3  # steps before one is recorded: libraries set themselves up in the first, which cannot be recorded
 
 Batch = tuple[Tensor, ...]
@@ -38,6 +39,7 @@ class StackedSteps:
         self._optimizer = StackedOptimizer(stack, optimizers)
         self._losses: Tensor | None = None  # of the last step, (K,)
         self._sums: Tensor | None = None  # since `begin`, (K, N)
+        self._outputs: list[Batch] = []  # of steps that are not yet in the sums
         self._taken = 0
         self._warm = 0  # steps taken as they are recorded then
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -53,6 +55,7 @@ class StackedSteps:
         """Goes on where the models and their optimizers stand, which must have come equally far."""
         self._optimizer.begin()
         self._taken = 0
+        self._outputs.clear()
         if self._sums is not None:
             self._sums.zero_()
 
@@ -87,6 +90,8 @@ class StackedSteps:
         Returns:
             For each model the loss of its last step, (), and its sums since `begin`, (N,).
         """
+        if self._outputs:
+            self._add_up()
         assert self._losses is not None and self._sums is not None
         self._optimizer.end(self._taken)
         self.stack.hand_out()
@@ -94,14 +99,19 @@ class StackedSteps:
 
     def _step(self, batch: Batch) -> None:
         losses, outputs = self.stack.differentiate(batch)
-        with torch.no_grad():
-            sums = self.stack.summed(outputs)
         self._optimizer.step()
-        if self._losses is None or self._sums is None:
-            self._losses, self._sums = losses.clone(), sums.clone()
-        else:
-            self._losses.copy_(losses)
-            self._sums.add_(sums)
+        self._losses = losses if self._losses is None else self._losses.copy_(losses)
+        if self._outputs and any(now.shape != kept.shape for now, kept in zip(outputs, self._outputs[0], strict=True)):
+            self._add_up()
+        self._outputs.append(outputs)
+        if len(self._outputs) == KEPT or batch[0].is_cuda:  # a graph has to come to the sums itself
+            self._add_up()
+
+    @torch.no_grad()
+    def _add_up(self) -> None:
+        sums = self.stack.summed(tuple(torch.cat(values, dim=1) for values in zip(*self._outputs, strict=True)))
+        self._sums = sums.clone() if self._sums is None else self._sums.add_(sums)
+        self._outputs.clear()
 
     def _aside(self, batch: Batch) -> None:
         """A step on a stream that is not the default one, as is one that is recorded."""

@@ -30,7 +30,7 @@ def executor(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalExecutor]:
 
 @pytest.fixture(params=["toy.Fragile", "toy.Polling"], ids=["gradients", "steps"])
 def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What is computed together: the gradients, as on a CPU, or whole steps, as on a GPU (here too, see toy.py)."""
+    """What is computed together: the gradients alone, where somebody hears of each step, or whole steps."""
     monkeypatch.setitem(MODEL, "class_path", request.param)
     return str(request.param)
 
@@ -95,7 +95,7 @@ def test_each_trial_is_the_run_it_would_be_alone(either: str, executor: LocalExe
         assert size < 1.1 * size_alone, "a checkpoint holds one model, not the stack"
     assert len(pids) == 1, "one process ran them"
     logs = "".join((packed / f"t{k}" / "log.txt").read_text() for k in range(3))
-    assert ("whole steps together" in logs) == (either == "toy.Polling")
+    assert ("as a whole" in logs) == (either == "toy.Polling")
 
 
 def test_who_is_pruned_leaves_and_who_fails_fails_alone(either: str, executor: LocalExecutor, tmp_path: Path) -> None:

@@ -18,18 +18,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from datamodules import ResidentLoader
 from lightning_modules import MLP
 from lightning_modules.summed_metrics import polls
-from studies import pack
-
-
-def pays(stack: Any) -> bool:
-    """Whole steps are taken together, as on a GPU, of the class that lets them."""
-    if type(stack.modules[0]) is not Polling:
-        return False
-    print("whole steps together", flush=True)
-    return True
-
-
-pack.pays = pays
 
 
 class Toy(LightningModule):
