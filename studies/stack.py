@@ -44,6 +44,7 @@ class Stack:
         template = copy.deepcopy(modules[0])
         self.draws = _replace(template, "", modules, self.generators)
         self._template = _Learner(template)
+        self._sums_apart = False  # of each model by itself
         self.parameters = _stacked("named_parameters", modules)
         self._buffers = _stacked("named_buffers", modules)
         trained = [name for name, value in modules[0].named_parameters() if value.requires_grad]
@@ -102,7 +103,13 @@ class Stack:
 
     def summed(self, outputs: tuple[Tensor, ...]) -> Tensor:
         """What each model's outputs add up to by its `summed`, (K, N)."""
-        return vmap(self._template.module.summed)(*outputs)  # type: ignore[no-any-return]
+        summed = self._template.module.summed
+        if not self._sums_apart:
+            try:
+                return vmap(summed)(*outputs)  # type: ignore[no-any-return]
+            except RuntimeError:  # a histogram, for example, cannot be mapped
+                self._sums_apart = True
+        return torch.stack([summed(*of_model) for of_model in zip(*outputs, strict=True)])
 
     def _one(
         self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: tuple[Tensor, ...]

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from test_stack import K, images, mlp
+from test_stack import K, gru, images, mlp, small_cnn, words
 from test_stack_optimizer import assert_same, begun, own_step
 
+from lightning_modules import MLP
 from studies.stack import Stack
 from studies.stack_steps import StackedSteps
 
@@ -77,3 +78,45 @@ def test_a_batch_of_another_size_is_taken_too(device: str) -> None:
     assert [float(of_model[2]) for of_model in sums] == [9 * 16 + 5] * K
     state: Any = optimizers[0].state[next(models[0].parameters())]
     assert float(state["step"]) == 11
+
+
+def two_classes(k: int) -> MLP:
+    return MLP(hidden_sizes=[4], input_shape=[1, 12, 12], num_classes=2, learning_rate=1e-3 * (k + 1))
+
+
+def of_two(k: int, step: int) -> Any:
+    inputs, targets = images(k, step)
+    return inputs, targets % 2
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("make", "batches"),
+    [(mlp, images), (small_cnn, images), (two_classes, of_two), (gru, words)],
+    ids=["mlp", "cnn", "two classes", "gru"],
+)
+def test_sums_are_those_of_each_models_outputs(make: Any, batches: Any, device: str) -> None:
+    """A histogram of scores cannot be mapped, nor what is picked by a mask."""
+    models = [make(k).train() for k in range(K)]
+    optimizers = [model.configure_optimizers()["optimizer"] for model in models]
+    for k, (model, optimizer) in enumerate(zip(models, optimizers, strict=True)):
+        model.loss_and_outputs(batches(k, 0))[0].backward()
+        optimizer.step()
+        model.to(device)
+        optimizer.load_state_dict(optimizer.state_dict())
+    alone, own = copy.deepcopy((models, optimizers))
+    steps = StackedSteps(Stack(models), optimizers)
+    steps.begin()
+    expected = [0.0] * K
+    for step in range(1, 20):
+        given = [tuple(values.to(device) for values in batches(k, step)) for k in range(K)]
+        steps.take(tuple(torch.stack(values) for values in zip(*given, strict=True)))
+        for k, (model, optimizer) in enumerate(zip(alone, own, strict=True)):
+            loss, outputs = model.loss_and_outputs(given[k])
+            expected[k] = expected[k] + model.summed(*(output.detach() for output in outputs))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    _, sums = steps.end()
+    for k in range(K):
+        torch.testing.assert_close(sums[k], expected[k], rtol=1e-2, atol=2.0)
