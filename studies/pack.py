@@ -29,7 +29,8 @@ from studies import trial
 from studies.fast_loop import PlainStep, batches_of
 from studies.link import Link
 from studies.messages import TrialSpec
-from studies.stack import Stack
+from studies.stack import Stack, sums_suffice
+from studies.stack_optimizer import OptionsChanged
 from studies.stack_steps import StackedSteps
 
 BLOCK = 64  # steps at most before a trial looks at the clock and hears whether to stop
@@ -49,6 +50,7 @@ class Pack:
         self._stack: Stack | None = None
         self._steps: StackedSteps | None = None  # of that stack; None: each takes the steps of its optimizer itself
         self._apart = False  # the steps cannot be taken together
+        self._whole = True  # whole steps of theirs may be taken, and not their gradients alone
         self._told = False  # of what makes them slower than they could be
 
     def run(self) -> None:
@@ -71,8 +73,8 @@ class Pack:
         stack = self._stack
         try:
             if stack is None or stack.modules != modules or not stack.is_intact():
-                self._stack, self._steps = Stack(modules), None
-                stack = self._stack
+                stack = self._stack = Stack(modules)
+                self._steps = None
         except ValueError as error:
             self._give_up(members, error)
             return
@@ -109,7 +111,7 @@ class Pack:
 
     def _steps_of(self, stack: Stack, members: list[Member]) -> StackedSteps | None:
         """What takes whole steps for all, if that can be."""
-        if not all(member.can_skip for member in members):
+        if not (self._whole and all(member.can_skip for member in members)):
             return None
         if len({member.step.module.global_step for member in members}) > 1:
             return None
@@ -125,14 +127,16 @@ class Pack:
         is_scheduled = any(member.step.is_scheduled for member in members)
         done = 0
         last: tuple[Tensor, ...] = ()
-        steps.begin()
         try:
+            steps.begin()
             for batch in _ahead([member.batches for member in members], count):
                 steps.take(batch, is_scheduled)
                 done, last = done + 1, batch
                 if is_scheduled:
                     for member in members:
                         member.step.go_on_with_schedules(member.step.next_index + done - 1)
+        except OptionsChanged:
+            self._whole = False
         except Exception as error:  # memory, shapes, or an operation that cannot be mapped: this step is nobody's
             self._give_up(members, error)
         if steps.trouble is not None and not self._told:
@@ -254,7 +258,7 @@ class Member:
     def can_skip(self) -> bool:
         """Whether its steps can be another's work as a whole."""
         step = self.step
-        return step.is_silent and not step.clips and hasattr(step.module, "add_sums") and self.batches is not None
+        return step.is_silent and not step.clips and sums_suffice(step.module) and self.batches is not None
 
     def skip(self, count: int, loss: Tensor, sums: Tensor, batch: tuple[Tensor, ...]) -> None:
         """Counts so many steps as its own, with the last one's loss and batch and all their sums."""

@@ -142,6 +142,13 @@ def can_stack(module: LightningModule) -> bool:
     return places[2] >= places[1] and "training_step" not in vars(module)
 
 
+def sums_suffice(module: LightningModule) -> bool:
+    """Whether its metrics need no more of a training step than what its outputs add up to."""
+    classes = type(module).__mro__
+    takers = [next((cls for cls in classes if name in vars(cls)), None) for name in ("add_sums", "add_training")]
+    return takers[0] is not None and takers[0] is takers[1]
+
+
 def why_not(modules: list[LightningModule]) -> str | None:
     """Why models cannot be stacked, or None where they can."""
     first = modules[0]

@@ -25,6 +25,10 @@ OWN = {"params", "param_names", "lr", "initial_lr", "weight_decay"}  # of a para
 Group = dict[str, Any]
 
 
+class OptionsChanged(Exception):
+    """A schedule changes more of the optimizers than learning rates and weight decays."""
+
+
 class StackedOptimizer:
     """The optimizers of a stack's models as one.
 
@@ -44,7 +48,7 @@ class StackedOptimizer:
         if any(_is_heard(optimizer) for optimizer in optimizers):
             raise ValueError("somebody listens to an optimizer's steps")
         groups = {name: _groups_of(optimizers, owners) for name, owners in stack.owners.items()}
-        options = _in_common([group for of_weight in groups.values() for group in of_weight])
+        options = self._options = _in_common([group for of_weight in groups.values() for group in of_weight])
         states = {name: _states_of(optimizers, owners) for name, owners in stack.owners.items()}
         self._steps = [state["step"] for of_weight in states.values() for state in of_weight if "step" in state]
         if self._steps and len(torch.stack(self._steps).unique()) > 1:
@@ -113,7 +117,13 @@ class StackedOptimizer:
         self.read_rates()
 
     def read_rates(self) -> bool:
-        """Takes over the models' learning rates and weight decays; returns whether more, or fewer, of them decay."""
+        """Takes over the models' learning rates and weight decays; returns whether more, or fewer, of them decay.
+
+        Raises:
+            OptionsChanged: something else of theirs has changed.
+        """
+        if any(_others(group) != self._options for groups in self._groups.values() for group in groups):
+            raise OptionsChanged
         now = [[(group["lr"], group["weight_decay"]) for group in groups] for groups in self._groups.values()]
         if now == self._written:
             return False
@@ -171,7 +181,7 @@ def _identities(optimizers: list[Optimizer]) -> list[int]:
 
 
 def _in_common(groups: list[Group]) -> Group:
-    options = [{name: value for name, value in group.items() if name not in OWN} for group in groups]
+    options = [_others(group) for group in groups]
     if any(one != options[0] for one in options):
         raise ValueError("the optimizers differ in more than learning rate and weight decay")
     if options[0].get("maximize") or options[0].get("differentiable"):
@@ -179,6 +189,10 @@ def _in_common(groups: list[Group]) -> Group:
     if any(isinstance(group["lr"], Tensor) for group in groups):
         raise ValueError("a learning rate is a tensor")
     return options[0]
+
+
+def _others(group: Group) -> Group:
+    return {name: value for name, value in group.items() if name not in OWN}
 
 
 def _states_of(optimizers: list[Optimizer], owners: list[Any]) -> list[Group]:

@@ -70,7 +70,7 @@ ALLOWED = {
     "stack": set(),
     "stack_optimizer": {"stack"},
     "stack_steps": {"stack", "stack_optimizer"},
-    "pack": {"fast_loop", "link", "messages", "stack", "stack_steps", "trial"},
+    "pack": {"fast_loop", "link", "messages", "stack", "stack_optimizer", "stack_steps", "trial"},
     "trial": {
         *(
             "allocator",

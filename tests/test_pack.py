@@ -178,3 +178,16 @@ def test_what_cannot_be_taken_together_is_taken_apart(executor: LocalExecutor, t
         assert "the models differ in more than" in (packed / f"t{k}" / "log.txt").read_text()
         for name, value in weights(alone / f"t{k}").items():
             assert torch.equal(weights(packed / f"t{k}")[name], value), "by itself: to the bit"
+
+
+def test_optimizers_that_differ_in_more_than_their_rates_are_not_one(
+    monkeypatch: pytest.MonkeyPatch, executor: LocalExecutor, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(MODEL, "class_path", "toy.Cycling")
+    packed, alone = tmp_path / "packed", tmp_path / "alone"
+    go(executor, [spec(packed, k, epochs=4) for k in range(2)], 2)
+    go(executor, [spec(alone, k, epochs=4) for k in range(2)], 1)
+    for k in range(2):
+        assert_same(packed, alone, k)
+        log = (packed / f"t{k}" / "log.txt").read_text()
+        assert "steps were taken together" in log and "not packed" not in log and "as a whole" not in log, log

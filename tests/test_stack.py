@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from lightning_modules import CNN, MLP, GRUSeq2Seq
-from studies.stack import Stack, can_stack, why_not
+from studies.stack import Stack, can_stack, sums_suffice, why_not
 
 K = 3
 Batch = tuple[Tensor, Tensor]
@@ -168,3 +168,12 @@ def test_models_of_different_shapes_are_not_stacked() -> None:
         Stack([gru(0, cell="lstm"), gru(1, cell="lstm")])
     with pytest.raises(ValueError, match="dropout between layers"):
         Stack([gru(0, num_layers=2, dropout=0.1), gru(1, num_layers=2, dropout=0.2)])
+
+
+def test_who_looks_at_each_steps_outputs_gets_them() -> None:
+    class Looks(MLP):
+        def add_training(self, *outputs: Tensor) -> None:
+            super().add_training(*outputs)
+
+    assert sums_suffice(mlp(0)) and sums_suffice(gru(0))
+    assert not sums_suffice(Looks()) and not sums_suffice(LightningModule())

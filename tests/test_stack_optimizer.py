@@ -9,7 +9,7 @@ from test_stack import K, images, mlp, small_cnn
 from torch.optim import Optimizer
 
 from studies.stack import Stack
-from studies.stack_optimizer import StackedOptimizer
+from studies.stack_optimizer import OptionsChanged, StackedOptimizer
 
 
 def begun(models: list[Any]) -> list[Optimizer]:
@@ -159,3 +159,14 @@ def test_what_cannot_be_one_is_left_alone() -> None:
     optimizers[0].register_step_post_hook(lambda *arguments: None)
     with pytest.raises(ValueError, match="listens"):
         StackedOptimizer(Stack(models), optimizers)
+
+
+def test_a_schedule_of_more_than_learning_rates_is_noticed() -> None:
+    models = [mlp(k).train() for k in range(K)]
+    optimizers = begun(models)
+    joint = StackedOptimizer(Stack(models), optimizers)
+    joint.begin()
+    for optimizer in optimizers:
+        optimizer.param_groups[0]["betas"] = (0.8, 0.999)  # as OneCycleLR does it
+    with pytest.raises(OptionsChanged):
+        joint.read_rates()

@@ -21,6 +21,7 @@ def run_trials(spec: TrialSpec, connection: Connection) -> None:
     from studies.executors.slate import Slate
 
     _leave_interrupts_to_the_driver()
+    trial.flush_denormals()
     slate = Slate()
     while True:
         _prepare(spec)
@@ -40,8 +41,10 @@ def run_pack(specs: list[TrialSpec], connections: list[Connection]) -> None:
     """Runs several trials at once."""
     _leave_interrupts_to_the_driver()
     _prepare(specs[0])
+    from studies import trial
     from studies.pack import Pack
 
+    trial.flush_denormals()  # its threads take it over
     logs = [EventWriter(Path(spec.folder) / NAME) for spec in specs]
     pack = Pack(specs, [Link(log, connection) for log, connection in zip(logs, connections, strict=True)])
     # On the main thread each trial's Trainer would put back the signal handlers that another's had set.

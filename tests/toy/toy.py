@@ -199,6 +199,15 @@ class Polling(Fragile):
         super().on_train_batch_end(outputs, batch, batch_idx)
 
 
+class Cycling(Polling):
+    """Its schedule changes Adam's betas, too."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), fused=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.optimization["learning_rate"], total_steps=1000)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
 class Unstackable(Fragile):
     """Its training step is not the one it inherits."""
 
