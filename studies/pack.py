@@ -293,7 +293,10 @@ class Member:
 
 
 class _RandomStates:
-    """Of all generators that a trial may draw from, as they are now."""
+    """Of all generators that a trial may draw from, as they are now.
+
+    As the generators give them: `checkpoints.random_states` makes them fit for a file, too long a work for each turn.
+    """
 
     def __init__(self) -> None:
         self.python, self.numpy = random.getstate(), np.random.get_state()

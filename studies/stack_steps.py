@@ -73,7 +73,7 @@ class StackedSteps:
                 mine.copy_(given)
             self._graph.replay()
             self.stack.gradients.update(self._gradients)
-        elif not batch[0].is_cuda or self.trouble is not None or (self._graph is not None):
+        elif not batch[0].is_cuda or self.trouble is not None or self._graph is not None:
             self._step(batch)
         elif self._warm < WARM:
             self._warm += 1
@@ -131,6 +131,7 @@ class StackedSteps:
                 self._step(inputs)
         except RuntimeError as error:  # an operation that cannot be recorded: nothing has been computed
             self.trouble = " ".join(str(error).split())[:200]
+            self._outputs.clear()  # those of the step that was not computed
             return
         self._graph, self._inputs, self._gradients = graph, inputs, dict(self.stack.gradients)
 

@@ -146,9 +146,7 @@ def _run(spec: TrialSpec, link: Link, together: Together | None) -> Finished | S
     if link.stop_reason == "interrupted":
         return Stopped(link.stop_reason, summary)
 
-    # Where the best weights are the last, they are the module's, unless a callback of the user's has changed them.
-    is_last = checkpoints.best_step == trainer.global_step and not spec.experiment["trainer"].get("callbacks")
-    if checkpoints.best.exists() and not is_last:
+    if checkpoints.best.exists():
         load_weights(module, checkpoints.best)
     if trainer.is_global_zero:
         draw_pictures(spec, link, module, datamodule)
