@@ -48,6 +48,7 @@ STEPS = st.lists(
         st.tuples(st.just("enqueue"), st.integers(1, 512)),
         st.tuples(st.just("report"), st.integers(0, 9), st.floats(allow_infinity=True, allow_nan=False, width=32)),
         st.tuples(st.just("note"), st.sampled_from(["harness.run_id", "other"]), st.text(max_size=5)),
+        st.tuples(st.just("sampler's note"), st.sampled_from(["a", "b"]), st.lists(st.integers(0, 9), max_size=2)),
         st.tuples(st.just("tell"), st.sampled_from([TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])),
         st.tuples(st.just("reopen")),
     ),
@@ -75,6 +76,8 @@ def test_memory_and_database_say_the_same_whatever_is_done(steps: list[tuple[Any
                 continue
             elif what == "report":
                 live[-1].report(how[1], how[0])
+            elif what == "sampler's note":
+                storage.set_trial_system_attr(live[-1]._trial_id, how[0], how[1])
             elif what == "note":
                 live[-1].set_user_attr(*how)
                 study.set_user_attr(*how)
@@ -177,6 +180,27 @@ def test_another_writer_is_noticed(tmp_path: Path) -> None:
     drawn(other, other_storage)
     with pytest.raises(StorageFailed, match="study s has got a trial 0 from another process"):
         drawn(study, storage)
+
+
+def test_what_another_process_has_said_of_a_trial_is_not_passed_over(tmp_path: Path) -> None:
+    study, storage = opened(tmp_path)
+    trial = drawn(study, storage)
+    other = database(f"sqlite:///{tmp_path}/optuna.db")
+    other.set_trial_user_attr(other.get_all_trials(1)[0]._trial_id, "run", "theirs")
+    trial.set_user_attr("run", "ours")
+    with pytest.raises(StorageFailed, match="study s is written by another process too: UNIQUE"):
+        study.tell(trial, 0.5)
+    assert study.trials[0].state == TrialState.RUNNING and in_database(tmp_path)[0]["state"] == TrialState.RUNNING
+
+
+def test_choices_that_have_changed_are_refused_and_nothing_of_the_trial_is_written(tmp_path: Path) -> None:
+    study, storage = opened(tmp_path)
+    drawn(study, storage)
+    again, _ = opened(tmp_path)
+    trial = again.ask()
+    with pytest.raises(ValueError, match="does not support dynamic value space"):
+        trial.suggest_categorical("sizes", ["[1]", "[4]"])
+    assert len(in_database(tmp_path)) == 1
 
 
 def test_a_value_that_is_no_number_comes_back(tmp_path: Path) -> None:

@@ -12,22 +12,25 @@ Written against the inside of Optuna 5.0, to which pyproject.toml holds it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import copy
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from studies.databases import made_whole, sqlite_path
 from studies.journals import keep_journals
 from studies.trouble import StorageFailed
-
-_Change = Callable[[Any, int], None]  # (the database's session, its id of a trial)
 
 
 class OneWriter(InMemoryStorage):
@@ -46,14 +49,19 @@ class OneWriter(InMemoryStorage):
         self._database, self._name = database, name
         self._its_study = database.get_study_id_from_name(name)
         self._its_trials: dict[int, int] = {}  # our id of a trial -> the database's, of those it has
-        self._waiting: dict[int, list[_Change]] = {}  # our id of a trial -> what is to be written of it
+        self._written: dict[int, _Rows] = {}  # our id of a trial that has not ended -> what the database has of it
+        self._waiting: set[int] = set()  # our ids of trials of which more has been said since
         study = super().create_new_study(database.get_study_directions(self._its_study), name)
         for key, value in database.get_study_user_attrs(self._its_study).items():
             super().set_study_user_attr(study, key, value)
         for key, value in database.get_study_system_attrs(self._its_study).items():
             super().set_study_system_attr(study, key, value)
         for trial in database.get_all_trials(self._its_study, deepcopy=False):
-            self._its_trials[super().create_new_trial(study, trial)] = trial._trial_id
+            trial_id = super().create_new_trial(study, trial)
+            self._its_trials[trial_id] = trial._trial_id
+            if not trial.state.is_finished():
+                self._written[trial_id] = _rows(trial)
+            self._studies[study].param_distribution.update(trial.distributions)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Opens a trial, which is written at once if it is given, else by `keep` or by what is said of it first."""
@@ -69,64 +77,86 @@ class OneWriter(InMemoryStorage):
             StorageFailed: the database has another trial of that number: somebody else writes to the study.
         """
         if trial_id not in self._its_trials:
-            trial = self.get_trial(trial_id)
-            theirs = self._database.create_new_trial(self._its_study, trial)
-            number = self._database.get_trial_number_from_id(theirs)
-            if number != trial.number:
-                raise StorageFailed(f"study {self._name} has got a trial {trial.number} from another process")
-            self._its_trials[trial_id] = theirs
+            self._write({trial_id: self._get_trial(trial_id)})
         return self._its_trials[trial_id]
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
-        if trial_id in self._its_trials:
-            theirs = self._its_trials[trial_id]
-            self._database.set_trial_param(theirs, param_name, param_value_internal, distribution)
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+        if trial_id in self._its_trials:  # of one that goes on, a parameter that it had not got yet
+            self._write({trial_id: self._get_trial(trial_id)})
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        if trial_id in self._its_trials:  # samplers write while they draw
-            self._database.set_trial_system_attr(self._its_trials[trial_id], key, value)
         super().set_trial_system_attr(trial_id, key, value)
+        if trial_id in self._its_trials:
+            self._waiting.add(trial_id)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         self.keep(trial_id)
         super().set_trial_user_attr(trial_id, key, value)
-        attributes, write = models.TrialUserAttributeModel, self._database._set_trial_attr_without_commit
-        self._later(trial_id, lambda session, theirs: write(session, attributes, theirs, key, value))
+        self._waiting.add(trial_id)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         self.keep(trial_id)
         super().set_trial_intermediate_value(trial_id, step, intermediate_value)
-        write = self._database._set_trial_intermediate_value_without_commit
-        self._later(trial_id, lambda session, theirs: write(session, theirs, step, intermediate_value))
+        self._waiting.add(trial_id)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        theirs = self.keep(trial_id)
-        with self._transaction({trial_id}):  # on the same session, and so in the same transaction
-            changed = self._database.set_trial_state_values(theirs, state, values)
-        return super().set_trial_state_values(trial_id, state, values) and changed
+        trial = self._get_trial(trial_id)
+        self.check_trial_is_updatable(trial_id, trial.state)
+        if state == TrialState.RUNNING and trial.state != TrialState.WAITING:
+            return False
+        then = copy.copy(trial)  # the database first: where it cannot be written, nothing has changed
+        then.state = state
+        if values is not None:
+            then.values = list(values)
+        if state == TrialState.RUNNING:
+            then.datetime_start = datetime.now()
+        if state.is_finished():
+            then.datetime_complete = datetime.now()
+        self._write({trial_id: then})
+        return super().set_trial_state_values(trial_id, state, values)
 
     def write(self) -> None:
         """Writes what waits, of all trials, in one transaction."""
         if self._waiting:
-            with self._transaction(set(self._waiting)):
-                pass
+            self._write({trial_id: self._get_trial(trial_id) for trial_id in sorted(self._waiting)})
 
-    def _later(self, trial_id: int, change: _Change) -> None:
-        self._waiting.setdefault(trial_id, []).append(change)
+    def _write(self, trials: dict[int, FrozenTrial]) -> None:
+        """Brings the database to how trials are, all of them or none.
 
-    @contextmanager
-    def _transaction(self, trial_ids: set[int]) -> Iterator[None]:
-        """Writes what waits of some trials, and what the caller adds, together or not at all."""
-        with _create_scoped_session(self._database.scoped_session) as session:
-            for trial_id in trial_ids:
-                for change in self._waiting.get(trial_id, []):
-                    change(session, self._its_trials[trial_id])
-            yield
-        for trial_id in trial_ids:
-            self._waiting.pop(trial_id, None)
+        Raises:
+            StorageFailed: there is something that we have not written.
+        """
+        written = {trial_id: _rows(trial) for trial_id, trial in trials.items()}
+        theirs: dict[int, int] = {}
+        try:
+            with _create_scoped_session(self._database.scoped_session) as session:
+                for trial_id, rows in written.items():
+                    its = self._its_trials.get(trial_id)
+                    if its is None:
+                        its = self._open(session, trials[trial_id].number, rows)
+                    theirs[trial_id] = its
+                    _write_difference(session, its, self._written.get(trial_id), rows)
+        except IntegrityError as error:
+            raise StorageFailed(f"study {self._name} is written by another process too: {error.orig}") from error
+        self._its_trials |= theirs
+        for trial_id, trial in trials.items():
+            self._written.pop(trial_id, None)
+            if not trial.state.is_finished():
+                self._written[trial_id] = written[trial_id]
+        self._waiting -= set(trials)
+
+    def _open(self, session: Any, number: int, rows: _Rows) -> int:
+        """Makes a trial's row; its id."""
+        trials = models.TrialModel.__table__
+        its = trials.c.study_id == self._its_study
+        last = session.execute(select(trials.c.number).where(its).order_by(trials.c.trial_id.desc()).limit(1)).scalar()
+        if number != (0 if last is None else last + 1):
+            raise StorageFailed(f"study {self._name} has got a trial {number} from another process")
+        row = {"study_id": self._its_study, "number": number, **rows.of_trial}
+        return int(session.execute(insert(trials).values(row)).inserted_primary_key[0])
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         self._database.set_study_user_attr(self._its_study, key, value)
@@ -138,6 +168,82 @@ class OneWriter(InMemoryStorage):
 
     def remove_session(self) -> None:
         self._database.remove_session()
+
+
+def _write_difference(session: Any, its: int, before: _Rows | None, after: _Rows) -> None:
+    """Writes what a trial has that it had not before: one statement for each table; Optuna has two for each value.
+
+    Args:
+        its: the database's id of the trial.
+        before: what the database has of it; None if its row was made just now.
+    """
+    if before is not None and before.of_trial != after.of_trial:
+        trials = models.TrialModel.__table__
+        session.execute(update(trials).where(trials.c.trial_id == its).values(after.of_trial))
+    olds = before.of_tables if before is not None else ({},) * len(_TABLES)
+    for (model, key, to_row), old, new in zip(_TABLES, olds, after.of_tables, strict=True):
+        table = model.__table__
+        rows = {name: to_row(value) for name, value in new.items() if name not in old or old[name] != value}
+        added = [{"trial_id": its, key: name, **row} for name, row in rows.items() if name not in old]
+        if added:
+            session.execute(insert(table), added)
+        for name in rows.keys() & old.keys():
+            same = (table.c.trial_id == its) & (table.c[key] == name)
+            session.execute(update(table).where(same).values(rows[name]))
+
+
+@dataclass
+class _Rows:
+    """A trial as the database has it; Optuna's own objects of a trial change under one's hands.
+
+    Attributes:
+        of_trial: columns of its row in the table of trials.
+        of_tables: what the other tables have of it, in the order of _TABLES.
+    """
+
+    of_trial: dict[str, Any]
+    of_tables: tuple[dict[Any, Any], ...]
+
+
+def _rows(trial: FrozenTrial) -> _Rows:
+    begin, end = (
+        moment and moment.astimezone(UTC).replace(tzinfo=None)
+        for moment in (trial.datetime_start, trial.datetime_complete)
+    )
+    params = {name: (value, trial.distributions[name]) for name, value in trial.params.items()}
+    attributes = dict(trial.user_attrs), dict(trial.system_attrs)
+    values = dict(enumerate(trial.values or ()))
+    return _Rows(
+        {"state": trial.state, "datetime_start": begin, "datetime_complete": end},
+        (params, *attributes, values, dict(trial.intermediate_values)),
+    )
+
+
+def _param(value: tuple[Any, BaseDistribution]) -> dict[str, Any]:
+    inside, distribution = value[1].to_internal_repr(value[0]), distribution_to_json(value[1])
+    return {"param_value": inside, "distribution_json": distribution}
+
+
+def _attribute(value: Any) -> dict[str, Any]:
+    return {"value_json": json.dumps(value)}
+
+
+def _value(value: float) -> dict[str, Any]:
+    return dict(zip(("value", "value_type"), models.TrialValueModel.value_to_stored_repr(value), strict=True))
+
+
+def _intermediate(value: float) -> dict[str, Any]:
+    stored = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+    return dict(zip(("intermediate_value", "intermediate_value_type"), stored, strict=True))
+
+
+_TABLES: tuple[tuple[Any, str, Callable[[Any], dict[str, Any]]], ...] = (
+    (models.TrialParamModel, "param_name", _param),
+    (models.TrialUserAttributeModel, "key", _attribute),
+    (models.TrialSystemAttributeModel, "key", _attribute),
+    (models.TrialValueModel, "objective", _value),
+    (models.TrialIntermediateValueModel, "step", _intermediate),
+)
 
 
 def study_names(storage: str) -> list[str]:
