@@ -150,20 +150,19 @@ class Session:
         """
         tags = {**self.provenance.tags, "harness.experiment": self.experiment.name, **tags}
         if adopted is None:
-            run_id = self.tracking.get_first("start", experiment_id, name, {}, tags)
+            params = _parameters(sections, seed, searched)
+            run_id = self.tracking.get_first("start", experiment_id, name, params, tags)
         else:
             run_id = adopted
             self.tracking.get("reopen", run_id)
-        self.put_parameters(run_id, sections, seed, searched)
+            self.put_parameters(run_id, sections, seed, searched)
         folder = self.home.trial_folder(run_id)
         self.write_config(run_id, folder / "artifacts", {**sections, "seed": seed})
         return run_id, folder
 
     def put_parameters(self, run_id: str, sections: dict[str, Any], seed: int, searched: Collection[str] = ()) -> None:
         """Logs a run's parameters; again, where a driver that died may not have come to it."""
-        params = {**flat_parameters(sections), "seed": seed}
-        params = {key: value for key, value in params.items() if key not in searched}
-        self.tracking.put("log_params", run_id, params)
+        self.tracking.put("log_params", run_id, _parameters(sections, seed, searched))
 
     def write_config(self, run_id: str, folder: Path, config: dict[str, Any]) -> None:
         """config.yaml and the provenance, as artifacts; not all of the folder, where the trial is soon at work."""
@@ -194,6 +193,11 @@ class Session:
         self.executor.close()
         self.tracking.meanwhile = self.display.refresh
         self.tracking.close()
+
+
+def _parameters(sections: dict[str, Any], seed: int, searched: Collection[str]) -> dict[str, Any]:
+    params = {**flat_parameters(sections), "seed": seed}
+    return {key: value for key, value in params.items() if key not in searched}
 
 
 def make_executor(name: str, workers: int, threads: int = 0) -> Any:

@@ -12,10 +12,10 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -29,13 +29,15 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.utils import _all_tables_exist, _initialize_tables, _upgrade_db, _verify_schema
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.tracking._tracking_service.utils import _get_store
 
 from studies.artifact_files import local_folder, place
 from studies.databases import made_whole, sqlite_path
 from studies.journals import keep_journals
 from studies.messages import Event, Failed, Finished, Metrics, Resources, Started, Stopped
 from studies.nearest import nearest
-from studies.trouble import patiently
+from studies.one_transaction import one_transaction
+from studies.trouble import StorageFailed, patiently
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs each error that we retry
@@ -69,6 +71,7 @@ class RunInfo:
 
 
 Patience = Callable[[Callable[[], Any]], Any]
+Result = TypeVar("Result")
 
 
 class _Patient:
@@ -104,8 +107,11 @@ class Tracking:
         keep_journals()
         try:
             with made_whole(uri, _make, _template()):
-                self._client: Any = _Patient(MlflowClient(tracking_uri=uri), patient)
+                self._impatient = MlflowClient(tracking_uri=uri)
+                self._client: Any = _Patient(self._impatient, patient)
                 self._client.search_experiments(max_results=1)
+                store = _get_store(uri)
+                self._database = store if isinstance(store, SqlAlchemyStore) else None
         except MlflowException as error:
             raise ValueError(f"MLflow at {uri} cannot be used: {' '.join(str(error).split())}") from error
 
@@ -129,22 +135,46 @@ class Tracking:
         self._client.set_experiment_tag(experiment_id, key, value)
 
     def start(self, experiment_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """Opens a run and returns its id."""
+        """Opens a run with its parameters and returns its id."""
         token = uuid.uuid4().hex
-        info = self._client.create_run(experiment_id, run_name=name, tags={**tags, TOKEN: token}).info
+
+        def open_run(client: Any) -> Any:
+            info = client.create_run(experiment_id, run_name=name, tags={**tags, TOKEN: token}).info
+            _log_params(client, info.run_id, params)
+            return info
+
+        info = self._together(open_run)
         run_id = info.run_id
         self._folders[run_id] = local_folder(info.artifact_uri)
         if not sqlite_path(self.uri):  # a server may have made one whose answer got lost before the call was repeated
             for run in self._client.search_runs([experiment_id], f"tags.`{TOKEN}` = '{token}'"):
                 if run.info.run_id != run_id:
                     self._client.delete_run(run.info.run_id)
-        self.log_params(run_id, params)
         return str(run_id)
 
+    def _together(self, work: Callable[[Any], Result]) -> Result:
+        """Some calls of a client as one transaction; one by one where there is no database or it does not go together.
+
+        Args:
+            work: is given the client; may be done again.
+        """
+        database = self._database
+        if database is None:
+            return work(self._client)
+
+        def whole() -> Result:
+            with one_transaction(database):
+                return work(self._impatient)
+
+        try:
+            return self._patient(whole)
+        except StorageFailed:
+            raise
+        except Exception:  # a row that is there already, for one: call by call MLflow knows what to do
+            return work(self._client)
+
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
-        rows = [Param(key, param_text(value)) for key, value in params.items()]
-        for start in range(0, len(rows), 100):
-            self._client.log_batch(run_id, params=rows[start : start + 100])
+        _log_params(self._client, run_id, params)
 
     def find_run(self, tags: Mapping[str, str], experiment_id: str) -> str | None:
         """The newest run of an experiment that carries these tags."""
@@ -188,14 +218,24 @@ class Tracking:
 
     def flush(self, run_id: str | None = None) -> None:
         """Writes what waits, of one run or of all."""
-        for name in [run_id] if run_id is not None else {*self._pending, *self._pending_tags}:
-            rows, tags = self._pending.get(name, []), self._pending_tags.get(name, {})
-            while rows or tags:  # in one call: each takes several transactions
-                self._client.log_batch(name, metrics=rows[:BATCH], tags=_tags(tags))
-                del rows[:BATCH]
-                tags.clear()
-            self._pending.pop(name, None)
-            self._pending_tags.pop(name, None)
+        names = [run_id] if run_id is not None else [*{*self._pending, *self._pending_tags}]
+        if any(self._pending.get(name) or self._pending_tags.get(name) for name in names):
+            self._together(lambda client: self._write(client, names))
+        self._forget(names)
+
+    def _write(self, client: Any, run_ids: Iterable[str]) -> None:
+        for run_id in run_ids:
+            self._write_run(client, run_id)
+
+    def _write_run(self, client: Any, run_id: str) -> None:
+        rows, tags = self._pending.get(run_id, []), self._pending_tags.get(run_id, {})
+        for start in range(0, max(len(rows), bool(tags)), BATCH):
+            client.log_batch(run_id, metrics=rows[start : start + BATCH], tags=_tags(tags) if start == 0 else ())
+
+    def _forget(self, run_ids: Iterable[str]) -> None:
+        for run_id in run_ids:
+            self._pending.pop(run_id, None)
+            self._pending_tags.pop(run_id, None)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         self._client.log_batch(run_id, tags=_tags(tags))
@@ -235,10 +275,15 @@ class Tracking:
 
     def end(self, run_id: str, status: str, outcome: str | None = None) -> None:
         """Closes a run: FINISHED, FAILED or KILLED; `outcome` says why a KILLED one was."""
-        self.flush(run_id)
         if outcome is not None:
-            self.set_tags(run_id, {"harness.outcome": outcome})
-        self._client.set_terminated(run_id, status)
+            self._pending_tags.setdefault(run_id, {})["harness.outcome"] = outcome
+
+        def close(client: Any) -> None:
+            self._write_run(client, run_id)
+            client.set_terminated(run_id, status)
+
+        self._together(close)
+        self._forget([run_id])
         self._folders.pop(run_id, None)
 
     # -- reading -------------------------------------------------------------------------------------------
@@ -438,6 +483,12 @@ def _global_uri(uri: str) -> Iterator[None]:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def _log_params(client: Any, run_id: str, params: Mapping[str, Any]) -> None:
+    rows = [Param(key, param_text(value)) for key, value in params.items()]
+    for start in range(0, len(rows), 100):  # MLflow's limit of parameters per call
+        client.log_batch(run_id, params=rows[start : start + 100])
 
 
 def _tags(tags: Mapping[str, Any]) -> list[RunTag]:
