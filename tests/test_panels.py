@@ -9,7 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from studies.figures import BLUE, new_figure, new_panel
+from studies.figures import new_figure, new_panel
+from studies.palette import BLUE
 from studies.panels import Panel, QuickText, add_line
 
 MARGINS = {"left": 0.5, "bottom": 0.4, "right": 0.3, "top": 0.2}

@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from studies.figures import ORANGE
+from studies.palette import ORANGE
 from studies.study_plots import (
     Scale,
     importance,

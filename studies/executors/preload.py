@@ -3,7 +3,6 @@
 import atexit
 import functools
 import gc
-import io
 
 from lightning_fabric.utilities import registry
 
@@ -13,11 +12,14 @@ import studies.cli  # a child imports its parent's main script, which imports th
 import studies.executors.slate
 import studies.rehearsal
 import studies.trial
-from studies import pictures, plots  # noqa: F401
+from studies import figures, palette, pictures, plots  # noqa: F401
 
-# Fonts are found and read, and matplotlib fills its caches, at the first picture: do so once, for all trials.
-plots.confusion_matrix([[1, 0], [0, 1]], ["a", "b"]).savefig(io.BytesIO(), format="png")
-plots.learning_curves({"train/loss": ([1, 2], [1.0, 0.5])}).savefig(io.BytesIO(), format="png")
+# Fonts are found, shades mixed and matplotlib's caches filled at the first picture: do so once, for all trials.
+for figure in (
+    plots.confusion_matrix([[1, 0], [0, 1]], ["a", "b"]),
+    plots.learning_curves({"train/loss": ([1, 2], [1.0, 0.5])}),
+):
+    palette.in_our_colours(figures.drawn(figure))
 
 # Each Trainer asks all installed packages whether they offer it callbacks, and each trial asks for versions: 10 ms.
 registry.entry_points = functools.cache(registry.entry_points)  # type: ignore[assignment]
