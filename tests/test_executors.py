@@ -9,11 +9,12 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from studies.event_log import NAME, EventReader
 from studies.executors.inline import InlineExecutor
 from studies.executors.local import LocalExecutor, Message
-from studies.messages import Event, Failed, Finished, Report, Started, Stopped, TrialSpec
+from studies.messages import Event, Failed, Finished, Metrics, Report, Started, Stopped, TrialSpec
 
 SLOW = {"seconds": 0.05}
 
@@ -67,6 +68,18 @@ def test_two_trials_at_once(executor: LocalExecutor, tmp_path: Path) -> None:
         assert (tmp_path / name / "log.txt").exists()
     assert executor.threads == max(1, len(os.sched_getaffinity(0)) // 2), "the cores are shared out"
     assert LocalExecutor(workers=2, threads=3).threads == 3
+
+
+def test_numbers_too_small_for_an_ordinary_float_are_0_in_a_trial_and_not_here(
+    executor: LocalExecutor, tmp_path: Path
+) -> None:
+    of_trial = spec(tmp_path, epochs=1, trainer={"log_every_n_steps": 1})
+    of_trial.experiment["model"]["class_path"] = "toy.Denormal"
+    executor.submit(of_trial)
+    until_exit(executor)
+    logged = [event.values for event in events(tmp_path) if isinstance(event, Metrics)]
+    assert [values["train/denormal"] for values in logged if "train/denormal" in values][:1] == [0.0]
+    assert float(torch.full((1,), 1e-40) * torch.ones(1)) > 0
 
 
 def test_a_verdict_prunes(executor: LocalExecutor, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from studies.search.storage import OneWriter, database, open_study, study_names
 from studies.trouble import StorageFailed
 
 SHOWN = ("number", "state", "values", "params", "distributions", "user_attrs", "system_attrs", "intermediate_values")
+SHOWN += ("datetime_start", "datetime_complete")
 
 
 def opened(folder: Path) -> tuple[optuna.Study, OneWriter]:
@@ -191,6 +192,16 @@ def test_what_another_process_has_said_of_a_trial_is_not_passed_over(tmp_path: P
     with pytest.raises(StorageFailed, match="study s is written by another process too: UNIQUE"):
         study.tell(trial, 0.5)
     assert study.trials[0].state == TrialState.RUNNING and in_database(tmp_path)[0]["state"] == TrialState.RUNNING
+
+
+def test_a_trial_that_another_process_has_closed_is_not_closed_again(tmp_path: Path) -> None:
+    study, storage = opened(tmp_path)
+    trial = drawn(study, storage)
+    other = database(f"sqlite:///{tmp_path}/optuna.db")
+    other.set_trial_state_values(other.get_all_trials(1)[0]._trial_id, TrialState.FAIL)
+    with pytest.raises(StorageFailed, match="by another process too: a trial is no longer RUNNING"):
+        study.tell(trial, 0.5)
+    assert in_database(tmp_path)[0]["state"] == TrialState.FAIL and in_database(tmp_path)[0]["values"] is None
 
 
 def test_choices_that_have_changed_are_refused_and_nothing_of_the_trial_is_written(tmp_path: Path) -> None:

@@ -116,7 +116,9 @@ class OneWriter(InMemoryStorage):
         if state.is_finished():
             then.datetime_complete = datetime.now()
         self._write({trial_id: then})
-        return super().set_trial_state_values(trial_id, state, values)
+        super().set_trial_state_values(trial_id, state, values)
+        self._set_trial(trial_id, then)  # with the times that the database has
+        return True
 
     def write(self) -> None:
         """Writes what waits, of all trials, in one transaction."""
@@ -139,8 +141,9 @@ class OneWriter(InMemoryStorage):
                         its = self._open(session, trials[trial_id].number, rows)
                     theirs[trial_id] = its
                     _write_difference(session, its, self._written.get(trial_id), rows)
-        except IntegrityError as error:
-            raise StorageFailed(f"study {self._name} is written by another process too: {error.orig}") from error
+        except (IntegrityError, LookupError) as error:
+            said = getattr(error, "orig", None) or error.args[0]
+            raise StorageFailed(f"study {self._name} is written by another process too: {said}") from error
         self._its_trials |= theirs
         for trial_id, trial in trials.items():
             self._written.pop(trial_id, None)
@@ -176,10 +179,15 @@ def _write_difference(session: Any, its: int, before: _Rows | None, after: _Rows
     Args:
         its: the database's id of the trial.
         before: what the database has of it; None if its row was made just now.
+
+    Raises:
+        LookupError: it is gone, or its state has changed.
     """
     if before is not None and before.of_trial != after.of_trial:
         trials = models.TrialModel.__table__
-        session.execute(update(trials).where(trials.c.trial_id == its).values(after.of_trial))
+        as_we_know_it = (trials.c.trial_id == its) & (trials.c.state == before.of_trial["state"])
+        if session.execute(update(trials).where(as_we_know_it).values(after.of_trial)).rowcount != 1:
+            raise LookupError(f"a trial is no longer {before.of_trial['state'].name}")
     olds = before.of_tables if before is not None else ({},) * len(_TABLES)
     for (model, key, to_row), old, new in zip(_TABLES, olds, after.of_tables, strict=True):
         table = model.__table__

@@ -156,6 +156,14 @@ class ToyImages(LightningDataModule):
         return ResidentLoader(self.tensors, 50)
 
 
+class Denormal(Toy):
+    """Logs what a number too small for an ordinary float is in its process."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        self.log("train/denormal", torch.full((1,), 1e-40) * torch.ones(1))
+        return super().training_step(batch, batch_idx)
+
+
 class Broken(Toy):
     """Raises in its first training step."""
 
