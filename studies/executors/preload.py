@@ -3,8 +3,11 @@
 import atexit
 import functools
 import gc
+import io
 
+import torch
 from lightning_fabric.utilities import registry
+from lightning_fabric.utilities.cloud_io import get_filesystem
 
 import datamodules  # noqa: F401
 import lightning_modules  # noqa: F401
@@ -14,12 +17,17 @@ import studies.rehearsal
 import studies.trial
 from studies import figures, palette, pictures, plots  # noqa: F401
 
-# Fonts are found, shades mixed and matplotlib's caches filled at the first picture: do so once, for all trials.
+# Fonts are found, shades mixed and caches filled at the first picture, and Pillow and PyTorch import at the first file
+# that is saved: do so once, for all trials.
 for figure in (
     plots.confusion_matrix([[1, 0], [0, 1]], ["a", "b"]),
     plots.learning_curves({"train/loss": ([1, 2], [1.0, 0.5])}),
 ):
-    palette.in_our_colours(figures.drawn(figure))
+    image = palette.in_our_colours(figures.drawn(figure))
+    assert image is not None
+    image.save(io.BytesIO(), "png")
+torch.save({}, io.BytesIO())
+get_filesystem("")  # of local files, which Lightning saves through
 
 # Each Trainer asks all installed packages whether they offer it callbacks, and each trial asks for versions: 10 ms.
 registry.entry_points = functools.cache(registry.entry_points)  # type: ignore[assignment]
