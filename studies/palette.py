@@ -43,9 +43,9 @@ def in_our_colours(pixels: np.ndarray) -> Image.Image | None:
 def shades() -> np.ndarray:
     """uint8 (256, 3): white, all colours and greys, and of tints and letters on tints those that are farthest apart."""
     ink = _rgb(INK)
-    greys = np.concatenate([np.linspace(0, 255, 50, dtype=np.float32)[:, None].repeat(3, 1), [ink, _rgb(GREY)]])
+    greys = np.linspace(0, 255, 49, dtype=np.float32)[:, None].repeat(3, 1)
     tints = [_tints(colour, 56) for colour in (BLUE, ORANGE)] + [_tints(colour, 12) for colour in (GREEN, SKY, PURPLE)]
-    first = np.concatenate([greys, *tints])
+    first = np.concatenate([greys, [ink, _rgb(GREY), _rgb(GRID)], *tints])
     steps = np.linspace(0, 1, 17, dtype=np.float32)[:, None]
     letters = [tint + steps * (ink - tint) for tint in np.concatenate(tints)]
     candidates = np.concatenate([first, *letters])

@@ -20,7 +20,7 @@ from studies import figures, palette, pictures, plots  # noqa: F401
 # Fonts are found, shades mixed and caches filled at the first picture, and Pillow and PyTorch import at the first file
 # that is saved: do so once, for all trials.
 for figure in (
-    plots.confusion_matrix([[1, 0], [0, 1]], ["a", "b"]),
+    plots.confusion_matrix([[10 * row + column for column in range(10)] for row in range(10)], list("0123456789")),
     plots.learning_curves({"train/loss": ([1, 2], [1.0, 0.5])}),
 ):
     image = palette.in_our_colours(figures.drawn(figure))
