@@ -2,8 +2,8 @@
 
 Optuna's storage asks the database at each question, and a trial is some thirty of them: half of what the driver did
 for a trial of a second. The driver is the only writer (its lease sees to that), so what it has read and written is
-what there is. Reads are answered by Optuna's own in-memory storage; writes go to the database through Optuna's own
-storage of databases. A trial is two transactions. The first holds all that was drawn for it: it is in the database with
+what there is. Reads are answered by Optuna's own in-memory storage; trials are written as what they have more than the
+database (rows.py), all else through Optuna's own storage of databases. A trial is two transactions. The first holds all that was drawn for it: it is in the database with
 its parameters, or not at all. What is said of it while it runs waits for its end, or for `write`: a driver that dies
 finds it again in the trial's own log, and its run by the run's tags.
 
@@ -13,23 +13,22 @@ Written against the inside of Optuna 5.0, to which pyproject.toml holds it.
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
 from studies.databases import made_whole, sqlite_path
 from studies.journals import keep_journals
+from studies.search.rows import Rows, rows_of, write_difference
 from studies.trouble import StorageFailed
 
 
@@ -49,7 +48,7 @@ class OneWriter(InMemoryStorage):
         self._database, self._name = database, name
         self._its_study = database.get_study_id_from_name(name)
         self._its_trials: dict[int, int] = {}  # our id of a trial -> the database's, of those it has
-        self._written: dict[int, _Rows] = {}  # our id of a trial that has not ended -> what the database has of it
+        self._written: dict[int, Rows] = {}  # our id of a trial that has not ended -> what the database has of it
         self._waiting: set[int] = set()  # our ids of trials of which more has been said since
         study = super().create_new_study(database.get_study_directions(self._its_study), name)
         for key, value in database.get_study_user_attrs(self._its_study).items():
@@ -60,7 +59,7 @@ class OneWriter(InMemoryStorage):
             trial_id = super().create_new_trial(study, trial)
             self._its_trials[trial_id] = trial._trial_id
             if not trial.state.is_finished():
-                self._written[trial_id] = _rows(trial)
+                self._written[trial_id] = rows_of(trial)
             self._studies[study].param_distribution.update(trial.distributions)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
@@ -131,7 +130,7 @@ class OneWriter(InMemoryStorage):
         Raises:
             StorageFailed: there is something that we have not written.
         """
-        written = {trial_id: _rows(trial) for trial_id, trial in trials.items()}
+        written = {trial_id: rows_of(trial) for trial_id, trial in trials.items()}
         theirs: dict[int, int] = {}
         try:
             with _create_scoped_session(self._database.scoped_session) as session:
@@ -140,7 +139,7 @@ class OneWriter(InMemoryStorage):
                     if its is None:
                         its = self._open(session, trials[trial_id].number, rows)
                     theirs[trial_id] = its
-                    _write_difference(session, its, self._written.get(trial_id), rows)
+                    write_difference(session, its, self._written.get(trial_id), rows)
         except (IntegrityError, LookupError) as error:
             said = getattr(error, "orig", None) or error.args[0]
             raise StorageFailed(f"study {self._name} is written by another process too: {said}") from error
@@ -151,7 +150,7 @@ class OneWriter(InMemoryStorage):
                 self._written[trial_id] = written[trial_id]
         self._waiting -= set(trials)
 
-    def _open(self, session: Any, number: int, rows: _Rows) -> int:
+    def _open(self, session: Any, number: int, rows: Rows) -> int:
         """Makes a trial's row; its id."""
         trials = models.TrialModel.__table__
         its = trials.c.study_id == self._its_study
@@ -171,87 +170,6 @@ class OneWriter(InMemoryStorage):
 
     def remove_session(self) -> None:
         self._database.remove_session()
-
-
-def _write_difference(session: Any, its: int, before: _Rows | None, after: _Rows) -> None:
-    """Writes what a trial has that it had not before: one statement for each table; Optuna has two for each value.
-
-    Args:
-        its: the database's id of the trial.
-        before: what the database has of it; None if its row was made just now.
-
-    Raises:
-        LookupError: it is gone, or its state has changed.
-    """
-    if before is not None and before.of_trial != after.of_trial:
-        trials = models.TrialModel.__table__
-        as_we_know_it = (trials.c.trial_id == its) & (trials.c.state == before.of_trial["state"])
-        if session.execute(update(trials).where(as_we_know_it).values(after.of_trial)).rowcount != 1:
-            raise LookupError(f"a trial is no longer {before.of_trial['state'].name}")
-    olds = before.of_tables if before is not None else ({},) * len(_TABLES)
-    for (model, key, to_row), old, new in zip(_TABLES, olds, after.of_tables, strict=True):
-        table = model.__table__
-        rows = {name: to_row(value) for name, value in new.items() if name not in old or old[name] != value}
-        added = [{"trial_id": its, key: name, **row} for name, row in rows.items() if name not in old]
-        if added:
-            session.execute(insert(table), added)
-        for name in rows.keys() & old.keys():
-            same = (table.c.trial_id == its) & (table.c[key] == name)
-            session.execute(update(table).where(same).values(rows[name]))
-
-
-@dataclass
-class _Rows:
-    """A trial as the database has it; Optuna's own objects of a trial change under one's hands.
-
-    Attributes:
-        of_trial: columns of its row in the table of trials.
-        of_tables: what the other tables have of it, in the order of _TABLES.
-    """
-
-    of_trial: dict[str, Any]
-    of_tables: tuple[dict[Any, Any], ...]
-
-
-def _rows(trial: FrozenTrial) -> _Rows:
-    begin, end = (
-        moment and moment.astimezone(UTC).replace(tzinfo=None)
-        for moment in (trial.datetime_start, trial.datetime_complete)
-    )
-    params = {name: (value, trial.distributions[name]) for name, value in trial.params.items()}
-    attributes = dict(trial.user_attrs), dict(trial.system_attrs)
-    values = dict(enumerate(trial.values or ()))
-    return _Rows(
-        {"state": trial.state, "datetime_start": begin, "datetime_complete": end},
-        (params, *attributes, values, dict(trial.intermediate_values)),
-    )
-
-
-def _param(value: tuple[Any, BaseDistribution]) -> dict[str, Any]:
-    inside, distribution = value[1].to_internal_repr(value[0]), distribution_to_json(value[1])
-    return {"param_value": inside, "distribution_json": distribution}
-
-
-def _attribute(value: Any) -> dict[str, Any]:
-    return {"value_json": json.dumps(value)}
-
-
-def _value(value: float) -> dict[str, Any]:
-    return dict(zip(("value", "value_type"), models.TrialValueModel.value_to_stored_repr(value), strict=True))
-
-
-def _intermediate(value: float) -> dict[str, Any]:
-    stored = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
-    return dict(zip(("intermediate_value", "intermediate_value_type"), stored, strict=True))
-
-
-_TABLES: tuple[tuple[Any, str, Callable[[Any], dict[str, Any]]], ...] = (
-    (models.TrialParamModel, "param_name", _param),
-    (models.TrialUserAttributeModel, "key", _attribute),
-    (models.TrialSystemAttributeModel, "key", _attribute),
-    (models.TrialValueModel, "objective", _value),
-    (models.TrialIntermediateValueModel, "step", _intermediate),
-)
 
 
 def study_names(storage: str) -> list[str]:
