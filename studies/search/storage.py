@@ -3,9 +3,10 @@
 Optuna's storage asks the database at each question, and a trial is some thirty of them: half of what the driver did
 for a trial of a second. The driver is the only writer (its lease sees to that), so what it has read and written is
 what there is. Reads are answered by Optuna's own in-memory storage; trials are written as what they have more than the
-database (rows.py), all else through Optuna's own storage of databases. A trial is two transactions. The first holds all that was drawn for it: it is in the database with
-its parameters, or not at all. What is said of it while it runs waits for its end, or for `write`: a driver that dies
-finds it again in the trial's own log, and its run by the run's tags.
+database (rows.py), all else through Optuna's own storage of databases. A trial is two transactions. The first holds
+all that was drawn for it: it is in the database with its parameters, or not at all. What is said of it while it runs
+waits for its end, or for `write`: a driver that dies finds it again in the trial's own log, and its run by the run's
+tags.
 
 Written against the inside of Optuna 5.0, to which pyproject.toml holds it.
 """
