@@ -157,10 +157,10 @@ def draw_texts(renderer: RendererAgg, texts: Sequence[QuickText]) -> None:
             x, y = a * x + c * y + e, b * x + d * y + f
         else:  # of a logarithmic axes
             x, y = place.transform((x, y))
-        colour = str(text.get_color())
+        colour = str(text.get_color())  # a name, or numbers
         if colour not in contexts:
             contexts[colour] = renderer.new_gc()
-            contexts[colour].set_foreground(colour)
+            contexts[colour].set_foreground(text.get_color())
         bottom = renderer.height - y + down + drawn.shape[0]
         renderer._renderer.draw_text_image(drawn, round(x + right), round(bottom), 0, contexts[colour])
     for context in contexts.values():

@@ -33,7 +33,9 @@ def ink(kind: type[Text], **style: Any) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("across", ["left", "center", "right"])
 @pytest.mark.parametrize("up", ["top", "center", "baseline", "bottom"])
-@pytest.mark.parametrize("other", [{}, {"size": 14, "color": BLUE}, {"family": "monospace"}, {"rotation": 90}])
+@pytest.mark.parametrize(
+    "other", [{}, {"size": 14, "color": BLUE}, {"color": (0.8, 0.1, 0)}, {"family": "monospace"}, {"rotation": 90}]
+)
 def test_quick_text_stands_where_matplotlibs_own_would(across: str, up: str, other: dict[str, Any]) -> None:
     style = {"ha": across, "va": up, **other}
     near = 0.5 * style.get("size", 10) * 100 / 72  # of a letter's height, in pixels
