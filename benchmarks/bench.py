@@ -38,7 +38,7 @@ PLAIN = ["--data.augment", "false", "--model.schedule", "constant"]  # so that a
 # not to. The harness tells them; a rival at its best does too.
 BLIND = {} if torch.cuda.is_available() else {"CUDA_VISIBLE_DEVICES": ""}
 TRIALS = 20
-WARM = 100  # of row 8: the first trial of a process takes twice as long as the others, on both sides
+WARM = 100  # of row 8: the first trial of one of our processes takes twice as long as the others
 SHARED_METRICS = "key LIKE 'train/%' OR key LIKE 'val/%' OR key = 'epoch'"
 
 

@@ -115,7 +115,7 @@ class QuickText(Text):
 
     @classmethod
     def like(cls, x: float, y: float, text: str, figure: Figure, transform: Transform, **style: Any) -> QuickText:
-        """The same as the constructor, which takes twenty times as long: a copy of another text of that style.
+        """The same as the constructor, which takes ten times as long: a copy of another text of that style.
 
         Set without Text's own methods, which tell listeners of it that are not there yet.
         """
@@ -137,15 +137,14 @@ class QuickText(Text):
 
 
 def draw_texts(renderer: RendererAgg, texts: Sequence[QuickText]) -> None:
-    """Draws many quick texts in a third of the time of one after the other: they share transforms and colours."""
+    """Draws quick texts, which share what their places and colours are worked out to."""
     matrices: dict[int, list[list[float]]] = {}
     contexts: dict[str, Any] = {}
     for text in texts:
-        style = text.get_fontfamily(), text.get_fontweight(), text.get_fontsize()
-        family = "DejaVu Sans Mono" if "monospace" in style[0] else "DejaVu Sans"
+        family = "DejaVu Sans Mono" if "monospace" in text.get_fontfamily() else "DejaVu Sans"
+        is_bold, size = text.get_fontweight() == "bold", text.get_fontsize() * renderer.dpi / 72
         anchor = (text.get_horizontalalignment(), text.get_verticalalignment())
-        size, rotation = style[2] * renderer.dpi / 72, text.get_rotation()
-        drawn, right, down = _drawn(text.get_text(), family, style[1] == "bold", size, *anchor, rotation)
+        drawn, right, down = _drawn(text.get_text(), family, is_bold, size, *anchor, text.get_rotation())
         if not drawn.size:
             continue
         place: Any = text.get_transform()

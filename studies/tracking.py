@@ -225,12 +225,9 @@ class Tracking:
 
     def _write(self, client: Any, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
-            self._write_run(client, run_id)
-
-    def _write_run(self, client: Any, run_id: str) -> None:
-        rows, tags = self._pending.get(run_id, []), self._pending_tags.get(run_id, {})
-        for start in range(0, max(len(rows), bool(tags)), BATCH):
-            client.log_batch(run_id, metrics=rows[start : start + BATCH], tags=_tags(tags) if start == 0 else ())
+            rows, tags = self._pending.get(run_id, []), self._pending_tags.get(run_id, {})
+            for start in range(0, max(len(rows), bool(tags)), BATCH):
+                client.log_batch(run_id, metrics=rows[start : start + BATCH], tags=_tags(tags) if start == 0 else ())
 
     def _forget(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
@@ -279,7 +276,7 @@ class Tracking:
             self._pending_tags.setdefault(run_id, {})["harness.outcome"] = outcome
 
         def close(client: Any) -> None:
-            self._write_run(client, run_id)
+            self._write(client, [run_id])
             client.set_terminated(run_id, status)
 
         self._together(close)

@@ -15,7 +15,7 @@ import studies.cli  # a child imports its parent's main script, which imports th
 import studies.executors.slate
 import studies.rehearsal
 import studies.trial
-from studies import figures, palette, pictures, plots  # noqa: F401
+from studies import figures, pictures, plots  # noqa: F401
 
 # Fonts are found, shades mixed and caches filled at the first picture, and Pillow and PyTorch import at the first file
 # that is saved: do so once, for all trials.
@@ -23,9 +23,7 @@ for figure in (
     plots.confusion_matrix([[10 * row + column for column in range(10)] for row in range(10)], list("0123456789")),
     plots.learning_curves({"train/loss": ([1, 2], [1.0, 0.5])}),
 ):
-    image = palette.in_our_colours(figures.drawn(figure))
-    assert image is not None
-    image.save(io.BytesIO(), "png")
+    figures.image_of(figure).save(io.BytesIO(), "png")
 torch.save({}, io.BytesIO())
 get_filesystem("")  # of local files, which Lightning saves through
 

@@ -70,15 +70,14 @@ class OneWriter(InMemoryStorage):
             self.keep(trial_id)
         return trial_id
 
-    def keep(self, trial_id: int) -> int:
-        """Writes a trial with all that is known of it, if it has not been; returns the database's id of it.
+    def keep(self, trial_id: int) -> None:
+        """Writes a trial with all that is known of it, if it has not been.
 
         Raises:
             StorageFailed: the database has another trial of that number: somebody else writes to the study.
         """
         if trial_id not in self._its_trials:
             self._write({trial_id: self._get_trial(trial_id)})
-        return self._its_trials[trial_id]
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
