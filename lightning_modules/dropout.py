@@ -20,6 +20,9 @@ class Dropout(nn.Dropout):
         p: share of units set to 0 in training, at least 0 and at most 1, rounded to 1/65536.
     """
 
+    # Room for what is drawn, and the same in 16 bits of the mask's shape: to ask for it anew takes as long as to draw.
+    _drawn: tuple[Tensor, Tensor] | None = None
+
     def forward(self, inputs: Tensor) -> Tensor:
         if not self.training or self.p == 0 or self.inplace or inputs.device.type != "cpu":
             return super().forward(inputs)
@@ -33,12 +36,15 @@ class Dropout(nn.Dropout):
         Args:
             generator: to draw from; None is PyTorch's global one.
         """
-        mask = torch.empty(tuple(shape), dtype=dtype)
+        mask = torch.empty(shape, dtype=dtype)
         kept = LEVELS - round(self.p * LEVELS)
         if not kept:
             return mask.zero_()
-        count = prod(shape)
-        draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
-        bits = draws.view(torch.int16)[:count].view(mask.shape)  # uniform from -LEVELS / 2
+        if self._drawn is None or self._drawn[1].shape != shape:
+            count = prod(shape)
+            draws = torch.empty((count + 3) // 4, dtype=torch.int64)
+            self._drawn = draws, draws.view(torch.int16)[:count].view(mask.shape)
+        draws, bits = self._drawn
+        draws.random_(-(2**63), None, generator=generator)  # so the bits are uniform from -LEVELS / 2
         # Written as numbers at once: to compare and then to convert takes eight times as long.
         return torch.le(bits, kept - LEVELS // 2 - 1, out=mask).mul_(LEVELS / kept)

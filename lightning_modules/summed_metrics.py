@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-KEPT = 16  # batches whose outputs are added up at once
+KEPT, KEPT_NUMBERS = 64, 2**21  # batches whose outputs are added up at once; fewer where those are so many numbers
 
 
 def polls(hook: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,7 +64,8 @@ class SummedMetrics(pl.LightningModule):
     def add_training(self, *outputs: Tensor) -> None:
         """Takes a training batch's outputs into the interval; they need no gradient any more."""
         self._train_outputs.append(tuple(output.detach() for output in outputs))
-        if len(self._train_outputs) == KEPT:
+        kept = len(self._train_outputs)
+        if kept == KEPT or kept * outputs[0].numel() >= KEPT_NUMBERS:
             self._sum_up()
 
     def add_sums(self, sums: Tensor) -> None:
@@ -83,6 +84,8 @@ class SummedMetrics(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Of an interval that a resumed run will end. Outputs stay apart: added up in other groups they would
         # differ from the uninterrupted run's in the last bit.
+        if self._trainer is not None and self._trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return  # the next epoch begins an interval of its own
         checkpoint["train_sums"] = self._train_sums
         checkpoint["train_outputs"] = [[output.clone() for output in outputs] for outputs in self._train_outputs]
 

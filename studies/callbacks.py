@@ -58,12 +58,14 @@ class Verdicts(Callback):
     Nothing raises through `fit`: a stop sets Trainer.should_stop, on all ranks.
     """
 
-    polls = True  # where several trials step together it hears of some steps only; see studies/fast_loop.py
-
     def __init__(self, link: Link, metric: str | None, pruning: bool) -> None:
         self.link = link
         self.metric = metric
         self.pruning = pruning
+
+    def polls(self) -> bool:
+        """Whether it wants to hear of this step's end: it need not of each; see studies/fast_loop.py."""
+        return self.link.stop_reason is not None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -35,8 +35,6 @@ class Checkpoints(Callback):
         direction: "maximize" or "minimize".
     """
 
-    polls = True  # where several trials step together it hears of some steps only; see studies/fast_loop.py
-
     def __init__(self, link: Link, folder: str | Path, metric: str | None, direction: str) -> None:
         self.link = link
         self.folder = Path(folder)
@@ -76,11 +74,15 @@ class Checkpoints(Callback):
             else:
                 self._save(trainer, self.best, value)
 
+    def polls(self) -> bool:
+        """Whether it wants to hear of this step's end: it need not of each; see studies/fast_loop.py."""
+        return time.monotonic() - self._saved > SAVE_SECONDS
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # The clock is each rank's own, but all ranks must save together: they do where they stop.
-        due = trainer.world_size == 1 and time.monotonic() - self._saved > SAVE_SECONDS
+        due = trainer.world_size == 1 and self.polls()
         if (due or trainer.should_stop) and can_leave(trainer, batch_idx) and _knows_its_position(trainer):
             self._save(trainer, self.last, None)
 

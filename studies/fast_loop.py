@@ -49,7 +49,6 @@ SPECIAL = (
     "on_after_batch_transfer",
 )
 
-
 # (the step, the loader's fetcher, how many plain steps come next) -> how many were taken; 0: take one yourself.
 # The end of the last one taken is left to the loop, which may have to log it.
 Together = Callable[["PlainStep", Any, int], int]
@@ -179,8 +178,8 @@ def _listeners(trainer: Trainer, hook: str, polls: bool = True) -> Callable[...,
     """Calls a hook of all callbacks that have it, then the module's; None if nobody listens.
 
     Args:
-        polls: of those too that need not hear of every step, which say so by an attribute `polls`: a callback,
-            or the module's hook.
+        polls: of those too that need not hear of every step: a callback with a method `polls`, which says whether
+            it wants to hear of this one (of logged ones it hears), or the module's hook with an attribute `polls`.
     """
     module = trainer.lightning_module
     listening = [item for item in trainer.callbacks if _overrides(item, Callback, hook)]  # type: ignore[attr-defined]
@@ -190,14 +189,15 @@ def _listeners(trainer: Trainer, hook: str, polls: bool = True) -> Callable[...,
         own = None
     if not callbacks and own is None:
         return None
+    fields = vars(module)
 
     def tell(*arguments: Any) -> None:
-        before, module._current_fx_name = module._current_fx_name, hook
+        before, fields["_current_fx_name"] = module._current_fx_name, hook
         for listener in callbacks:
             listener(trainer, module, *arguments)
         if own is not None:
             own(*arguments)
-        module._current_fx_name = before
+        fields["_current_fx_name"] = before
 
     return tell
 
@@ -236,6 +236,9 @@ class PlainStep:
         self._on_before_step = _listeners(trainer, "on_before_optimizer_step")
         self._on_end = _listeners(trainer, "on_train_batch_end")
         self._on_end_of_each = _listeners(trainer, "on_train_batch_end", polls=False)
+        # Whether there is reason to tell those who need not hear of every step.
+        polled = [callback.polls for callback in trainer.callbacks if hasattr(callback, "polls")]  # type: ignore[attr-defined]
+        self._is_due: Callable[[], bool] = lambda: trainer.should_stop or any(poll() for poll in polled)
         self._taken: tuple[Any, Any, int] | None = None  # outputs, batch and its index, of a step that has not ended
         watched = (self._on_before_zero_grad, self._on_before_backward, self._on_after_backward, self._on_before_step)
         callbacks = (callback for callback in trainer.callbacks if not getattr(callback, "polls", False))  # type: ignore[attr-defined]
@@ -273,9 +276,10 @@ class PlainStep:
     def learn(self, batch: Any, batch_idx: int) -> Any:
         """Computes the gradients, and returns what callbacks are told of it."""
         module = self.module
-        module._current_fx_name = "training_step"
+        fields = vars(module)  # to set it as an attribute takes nn.Module 3 µs
+        fields["_current_fx_name"] = "training_step"
         output = module.training_step(batch, batch_idx) if self._wants_index else module.training_step(batch)
-        module._current_fx_name = None
+        fields["_current_fx_name"] = None
         if type(output) is Tensor:
             loss: Tensor | None = output
             outputs = {"loss": output.detach()}
@@ -382,6 +386,9 @@ class PlainStep:
     def end(self, is_logged: bool) -> None:
         """Tells of a step that was taken, unless `end_quietly` has."""
         if self._taken is None:
+            return
+        if not (is_logged or self._on_end_of_each is not None or self._is_due()):
+            self._complete()
             return
         if self._on_end is not None:
             self._on_end(*self._taken)

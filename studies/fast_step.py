@@ -48,7 +48,7 @@ class _Group(NamedTuple):
     first: list[Tensor]
     second: list[Tensor]
     steps: list[Tensor]
-    one: Any  # on a CPU as a tensor: a number would be made one anew for each parameter
+    counted: Tensor  # the same in one, so that all are counted at once: one by one on a CPU takes 5 µs each
 
 
 class FusedAdam:
@@ -62,8 +62,15 @@ class FusedAdam:
         self._optimizer = optimizer
         self._groups: list[_Group] = []
 
-    @torch.no_grad()
     def step(self) -> None:
+        before = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+        try:
+            self._step()
+        finally:
+            torch._C._set_grad_enabled(before)
+
+    def _step(self) -> None:
         groups = self._groups if self._is_current() else self._gather()
         gradients = [[parameter.grad for parameter in group.parameters] for group in groups]
         if not groups or any(gradient is None for of_group in gradients for gradient in of_group) or self._is_heard():
@@ -71,7 +78,7 @@ class FusedAdam:
             return
         for group, of_group in zip(groups, gradients, strict=True):
             options = group.options
-            torch._foreach_add_(group.steps, group.one)
+            group.counted.add_(1)
             kernel = torch._fused_adamw_ if options["decoupled_weight_decay"] else torch._fused_adam_
             kernel(
                 group.parameters,
@@ -114,9 +121,12 @@ class FusedAdam:
                 isinstance(scalar, Tensor) for scalar in scalars
             ):
                 return []
-            first, second, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
-            one = torch.tensor(1.0) if steps[0].device.type == "cpu" else 1
-            gathered.append(_Group(options, parameters, first, second, steps, one))
+            first, second = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
+            counted = torch.stack([state["step"] for state in states])
+            steps = list(counted.unbind())
+            for state, step in zip(states, steps, strict=True):
+                state["step"] = step
+            gathered.append(_Group(options, parameters, first, second, steps, counted))
         self._groups = gathered
         return gathered
 

@@ -22,9 +22,9 @@ from studies.trouble import DISK_FULL, StorageFailed
 
 DEATHS = 5  # a trial whose process dies goes on; after so many deaths without a step forward it has failed
 LOOK_SECONDS = 1.0  # between two looks at the clocks and the screen
-# What trials have said is written as often, or less often where many train at once: MLflow takes some 10 ms of a core
-# for each, and they could do with it.
-FLUSH_SECONDS_EACH, FLUSH_SECONDS_AT_MOST = 0.2, 10.0
+# What trials have said is written every few seconds, less often where many train at once: MLflow takes some 10 ms of a
+# core for each, and they could do with it.
+FLUSH_SECONDS, FLUSH_SECONDS_EACH, FLUSH_SECONDS_AT_MOST = 3.0, 0.2, 10.0
 
 
 class Source(Protocol):
@@ -140,7 +140,8 @@ class TrialLoop:
                 live.kills = kills
             self._source.write()
             self.tracking.check()
-            if now - self._flushed > min(FLUSH_SECONDS_EACH * len(self._live), FLUSH_SECONDS_AT_MOST):
+            seconds = max(FLUSH_SECONDS, FLUSH_SECONDS_EACH * len(self._live))
+            if now - self._flushed > min(seconds, FLUSH_SECONDS_AT_MOST):
                 self._flushed = now
                 self.tracking.put("flush")
             self._tell_of_trouble()
