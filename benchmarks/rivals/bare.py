@@ -39,7 +39,7 @@ def images(name: str, batch_size: int, epochs: int) -> tuple[float, float]:
     began = time.perf_counter()
     root = os.environ.get("HARNESS_DATA") or Path.home() / ".cache" / "harness"
     data = torchvision.datasets.MNIST(str(root), train=True)
-    pixels = data.data.unsqueeze(1).float().div_(255 * 0.3081).sub_(0.1307 / 0.3081)
+    pixels = torch.add(torch.tensor(-0.1307 / 0.3081), data.data.unsqueeze(1).float(), alpha=1 / (255 * 0.3081))
     split = torch.randperm(60_000, generator=seeded_generator(0))
     held_out, kept = split[:5000], split[5000:]
     held_images, held_labels = pixels[held_out], data.targets[held_out]
