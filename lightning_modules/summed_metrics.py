@@ -27,7 +27,9 @@ class SummedMetrics(pl.LightningModule):
 
     Attributes:
         packs_over: parameters of the constructor in which models may differ whose steps are taken as one, on
-            stacked weights (studies/stack.py); none: this class cannot be stacked.
+            stacked weights (studies/stack.py); none: this class cannot be stacked. A class that has some promises
+            that nothing but batch, weights and PyTorch's random numbers changes `loss_and_outputs` from one step
+            of an epoch to the next, so that a step may be replayed too (studies/replay.py).
     """
 
     packs_over: ClassVar[tuple[str, ...]] = ()

@@ -35,6 +35,7 @@ from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signatu
 from torch import Tensor
 
 from studies.fast_step import backward, stepper
+from studies.replay import Replay, is_replayable
 
 # Where one of these is overridden, something happens at a step that only Lightning itself knows how to do.
 SPECIAL = (
@@ -48,6 +49,8 @@ SPECIAL = (
     "transfer_batch_to_device",
     "on_after_batch_transfer",
 )
+
+REPLAYS_PAY = 64  # steps left in an epoch: to record one takes as long as a dozen
 
 # (the step, the loader's fetcher, how many plain steps come next) -> how many were taken; 0: take one yourself.
 # The end of the last one taken is left to the loop, which may have to log it.
@@ -67,6 +70,7 @@ class FastEpochLoop(_TrainingEpochLoop):
     """Takes plain steps by itself and leaves the others to Lightning."""
 
     together: Together | None = None
+    replays = True  # until a step turns out not to be replayable
     _step: PlainStep | None = None
 
     def on_run_start(self, data_fetcher: Any) -> None:
@@ -246,6 +250,11 @@ class PlainStep:
             _overrides(callback, Callback, "on_train_batch_end") for callback in callbacks
         )
 
+        is_alone = loop.together is None and not self.is_watched and self._on_end_of_each is None
+        left = trainer.num_training_batches - self._batches.ready
+        worth_it = loop.replays and is_alone and left >= REPLAYS_PAY and is_replayable(self.module)
+        self._replay = Replay(self.module) if worth_it else None
+
     def __call__(self, data_fetcher: Any) -> None:
         """All but its end."""
         batch, batch_idx = self.begin(data_fetcher)
@@ -278,6 +287,13 @@ class PlainStep:
         module = self.module
         fields = vars(module)  # to set it as an attribute takes nn.Module 3 µs
         fields["_current_fx_name"] = "training_step"
+        if self._replay is not None:
+            replayed = self._replay(batch)
+            self._loop.replays = not self._replay.is_over
+            if replayed is not None:
+                fields["_current_fx_name"] = None
+                self.adopt()
+                return {"loss": replayed}
         output = module.training_step(batch, batch_idx) if self._wants_index else module.training_step(batch)
         fields["_current_fx_name"] = None
         if type(output) is Tensor:

@@ -1,0 +1,240 @@
+"""Replayed steps against those with autograd: the same bits; and what is not replayed."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from datamodules.resident import ResidentLoader
+from lightning_modules import CNN, MLP
+from studies import fast_loop
+from studies.fast_loop import speed_up
+from studies.fast_step import backward
+from studies.replay import Replay, is_replayable
+
+FEATURES, CLASSES, BATCH = 6, 3, 8
+
+
+def model(**arguments: Any) -> MLP:
+    torch.manual_seed(0)
+    return MLP(**{"hidden_sizes": [7, 5], "input_shape": [FEATURES], "num_classes": CLASSES, **arguments})
+
+
+def batch(seed: int, size: int = BATCH, numbers: bool = False) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.randn(size, generator=generator) if numbers else torch.randint(CLASSES, (size,), generator=generator)
+    return torch.randn(size, FEATURES, generator=generator), targets
+
+
+def gradients(module: Any) -> list[Tensor]:
+    return [parameter.grad.clone() for parameter in module.parameters()]
+
+
+def by_autograd(module: Any, of: Any) -> tuple[Tensor, list[Tensor]]:
+    for parameter in module.parameters():
+        parameter.grad = None
+    loss, outputs = module.loss_and_outputs(of)
+    module.add_training(*outputs)
+    backward(loss)
+    return loss.detach(), gradients(module)
+
+
+def assert_equal(one: tuple[Tensor, list[Tensor]], other: tuple[Tensor, list[Tensor]]) -> None:
+    assert torch.equal(one[0], other[0])
+    assert all(torch.equal(a, b) for a, b in zip(one[1], other[1], strict=True))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 9), max_size=3),
+    activation=st.sampled_from(["relu", "tanh", "sigmoid", "gelu"]),
+    dropout=st.sampled_from([0.0, 0.3]),
+    kind=st.sampled_from(["classes", "two", "numbers"]),
+    size=st.integers(1, 9),
+)
+def test_gradients_and_random_numbers_are_autograds_to_the_bit(
+    sizes: list[int], activation: Any, dropout: float, kind: str, size: int
+) -> None:
+    arguments: dict[str, Any] = {"hidden_sizes": sizes, "activation": activation, "dropout": dropout}
+    if kind == "numbers":
+        arguments["num_classes"] = None
+    elif kind == "two":
+        arguments |= {"num_classes": 2, "output": "softmax"}
+    ours, theirs = model(**arguments), model(**arguments)
+    replay = Replay(ours)
+    batches = [batch(seed, size, kind == "numbers") for seed in range(4)]
+    batches = [(inputs, targets.clamp(max=1) if kind == "two" else targets) for inputs, targets in batches]
+    states = []
+    for module, learn in ((ours, replay), (theirs, lambda each: by_autograd(theirs, each)[0])):
+        torch.manual_seed(1)
+        found = []
+        for each in batches:
+            loss = learn(each)
+            assert loss is not None
+            found.append((loss, gradients(module)))
+            with torch.no_grad():  # the weights change between steps
+                for parameter in module.parameters():
+                    parameter -= 0.1 * parameter.grad
+        states.append((found, torch.get_rng_state(), module._train_outputs))
+    assert not replay.is_over, "it was replayed"
+    (one, one_state, one_kept), (other, other_state, other_kept) = states
+    for a, b in zip(one, other, strict=True):
+        assert_equal(a, b)
+    assert torch.equal(one_state, other_state)
+    assert len(one_kept) == len(other_kept) == len(batches)
+    for kept, expected in zip(one_kept, other_kept, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(kept, expected, strict=True)), "outputs of each step stay its own"
+
+
+class Remembers(MLP):
+    """Breaks its promise: its loss depends on how often it was asked."""
+
+    packs_over = ("learning_rate",)
+    asked = 0
+
+    def loss_and_outputs(self, batch: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+        self.asked += 1
+        loss, outputs = super().loss_and_outputs(batch)
+        return loss * self.asked, outputs
+
+
+class DrawsByItself(MLP):
+    packs_over = ("learning_rate",)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        noise = torch.empty_like(inputs).bernoulli_(0.5, generator=self.generator)
+        return super().forward(inputs * noise)
+
+
+def draws_by_itself() -> MLP:
+    module = DrawsByItself(hidden_sizes=[4], input_shape=[FEATURES], num_classes=CLASSES)
+    object.__setattr__(module, "generator", torch.Generator().manual_seed(0))
+    return module
+
+
+class Changes(MLP):
+    packs_over = ("learning_rate",)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.network[-1].bias.detach().mul_(0.5)
+        return super().forward(inputs)
+
+
+class Inherits(MLP):
+    pass
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: model(batch_norm=True),
+        draws_by_itself,
+        lambda: Changes(hidden_sizes=[4], input_shape=[FEATURES], num_classes=CLASSES),
+    ],
+    ids=["running means", "a generator of its own", "weights changed in place"],
+)
+def test_what_a_step_leaves_behind_is_not_done_twice(make: Callable[[], Any]) -> None:
+    torch.manual_seed(0)
+    ours = make()
+    torch.manual_seed(0)
+    theirs = make()
+    replay, each = Replay(ours), batch(0)
+    loss = replay(each)
+    assert loss is not None and replay.is_over
+    assert_equal((loss, gradients(ours)), by_autograd(theirs, each))
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
+    assert replay(each) is None
+
+
+def test_unknown_operations_are_not_replayed() -> None:
+    module = CNN(width=2, depth=1, image_shape=[1, 8, 8], num_classes=CLASSES)
+    replay = Replay(module)
+    assert replay((torch.randn(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64))) is not None
+    assert replay.is_over
+
+
+def test_a_batch_of_another_shape_and_weights_that_moved_are_left_to_autograd() -> None:
+    module = model()
+    replay = Replay(module)
+    assert replay(batch(0)) is not None and replay(batch(1)) is not None
+    before = gradients(module)
+    assert replay(batch(2, size=BATCH - 1)) is None
+    inputs, targets = batch(3)
+    assert replay((inputs.double(), targets)) is None
+    weight = next(module.parameters())
+    weight.data = weight.data.clone()
+    assert replay(batch(3)) is None
+    assert all(torch.equal(a, b) for a, b in zip(before, gradients(module), strict=True)), "nothing was done"
+
+
+def test_who_may_change_a_step_or_hears_of_it_is_not_replayed() -> None:
+    assert is_replayable(model())
+    assert not is_replayable(Inherits(hidden_sizes=[4])), "a subclass has not promised anything itself"
+    heard = model()
+    heard.network[1].register_forward_hook(lambda *_: None)
+    assert not is_replayable(heard)
+    heard = model()
+    heard.network[1].weight.register_hook(lambda gradient: gradient)
+    assert not is_replayable(heard)
+    heard = model()
+    heard.network[1].weight.register_post_accumulate_grad_hook(lambda parameter: None)
+    assert not is_replayable(heard)
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+    assert not is_replayable(model())
+    handle.remove()
+
+
+class Listens(pl.Callback):
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.losses.append(float(outputs["loss"]))
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_fit_comes_to_the_same_bits(monkeypatch: pytest.MonkeyPatch, listens: bool) -> None:
+    def weights(pays: int) -> tuple[list[Tensor], int, list[float]]:
+        taken = []
+        monkeypatch.setattr(fast_loop, "REPLAYS_PAY", pays)
+        program = Replay.__call__
+        monkeypatch.setattr(Replay, "__call__", lambda self, each: taken.append(1) or program(self, each))
+        data = torch.Generator().manual_seed(0)
+        tensors = torch.randn(60, FEATURES, generator=data), torch.randint(CLASSES, (60,), generator=data)
+        loader = ResidentLoader(tensors, BATCH, shuffle=True, drop_last=False)  # the last batch of an epoch is smaller
+        module, listener = model(dropout=0.2), Listens()
+        trainer = pl.Trainer(
+            max_epochs=3,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=3,
+            callbacks=[listener] if listens else [],
+        )
+        speed_up(trainer)
+        torch.manual_seed(2)
+        trainer.fit(module, loader, loader)
+        monkeypatch.setattr(Replay, "__call__", program)
+        return [*module.parameters(), *map(torch.as_tensor, trainer.callback_metrics.values())], len(taken), listener.losses
+
+    plain, none, heard = weights(10**6)
+    replayed, taken, _ = weights(2)
+    assert none == 0 and (taken > 12) != listens, "who listens to each step is told of it by Lightning's own way"
+    assert all(torch.equal(a, b) for a, b in zip(plain, replayed, strict=True))
+    assert len(heard) == (24 if listens else 0)
+
+
+def test_a_broken_promise_is_noticed() -> None:
+    module = Remembers(hidden_sizes=[4], input_shape=[FEATURES], num_classes=CLASSES)
+    replay = Replay(module)
+    first = replay(batch(0))
+    assert first is not None
+    module.asked = 1  # recorded as a factor of 1: a number that Python held
+    assert replay.is_over or torch.equal(replay(batch(0)), first)
