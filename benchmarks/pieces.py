@@ -88,6 +88,30 @@ def step(pairs: int) -> Found:
     return "a step of an MLP of 128 and 64 units, batch 64", "µs", found
 
 
+def replay(pairs: int) -> Found:
+    """studies.replay / autograd: the gradients of an MLP with dropout, its outputs kept for the metrics."""
+    from studies.fast_step import backward
+    from studies.replay import Replay
+
+    images, labels = torch.randn(64, 1, 28, 28), torch.randint(0, 10, (64,))
+
+    def made() -> MLP:
+        return MLP(hidden_sizes=[128, 128, 128], dropout=0.3).train()
+
+    ours, model = Replay(made()), made()
+
+    def rival() -> None:
+        for parameter in model.parameters():
+            parameter.grad = None
+        loss, outputs = model.loss_and_outputs((images, labels))
+        model.add_training(*outputs)
+        backward(loss)
+
+    found = compare(per_call(lambda: ours((images, labels)), 300), per_call(rival, 300), pairs)
+    assert not ours.is_over, "it was not replayed"
+    return "gradients of an MLP of 3 x 128 units with dropout, batch 64", "µs", found
+
+
 def storage(pairs: int) -> Found:
     """studies.search / Optuna's own storage: ask, four parameters, one report and tell, in SQLite."""
     import optuna
@@ -265,7 +289,7 @@ def cnn_step(keep: bool) -> None:
     print(statistics.median(per_call(step, 4)() for _ in range(5)))
 
 
-PIECES = {piece.__name__: piece for piece in (dropout, step, storage, tracking, tpe, pictures, allocator)}
+PIECES = {piece.__name__: piece for piece in (dropout, step, replay, storage, tracking, tpe, pictures, allocator)}
 
 
 def main() -> None:

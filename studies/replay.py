@@ -2,17 +2,19 @@
 
 Of a small network's step on a CPU more than half is not arithmetic: Python's walk through the modules, the graph
 that autograd writes and reads, memory for each result. But each step is the same calls with the same weights, on
-another batch. So one step is taken as always, while every operation below autograd is written down with the tensors
-it read and wrote; the next steps call the same kernels in the same order on the same memory. What CUDA graphs are to
-a GPU, this is to a CPU; on a GPU stack_steps.py has those.
+another batch. So some steps are taken as always, while every operation below autograd is written down with the
+tensors it read and wrote; when two were the same, the next steps call the same kernels in the same order on the same
+memory. What CUDA graphs are to a GPU, this is to a CPU; on a GPU stack_steps.py has those.
 
 Only for modules that promise, by `packs_over`, that their loss is a function of batch and weights alone, and only of
 operations in `CALLS`. The recorded step itself is called again before its weights change, from the same random
-state: if a single bit of loss, outputs or gradients differs, or anything is unknown, steps are taken as before.
+state: if a single bit of loss, outputs, gradients or random state differs, or anything is unknown, steps are taken
+as before.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -62,21 +64,29 @@ CALLS: dict[Any, tuple[Callable[..., Any], tuple[str, ...]]] = {
     aten.div_.Scalar: (Tensor.div_, ()),
     aten.div_.Tensor: (Tensor.div_, ()),
 }
+# Those that may write their result over what they read.
+ELEMENTWISE = (aten.relu.default, aten.threshold_backward.default, aten.mul.Tensor)
 FILLS = (getattr(aten.random_, "from"), aten.bernoulli_.float)  # write all of a tensor, whatever was in it
+RECORDED = 3  # steps, at most, until two are the same: the first may make what the others find
 MAKES_ROOM = (aten.empty.memory_format, aten.empty_like.default, aten.new_empty_strided.default)
 
 
 class Replay:
-    """Computes a module's gradients, from its second call on by replaying the first.
+    """Computes a module's gradients: at first by autograd, and once two steps were the same calls by replaying them.
 
     Args:
         module: whose training steps are those of SummedMetrics; see `is_replayable`.
+
+    Attributes:
+        is_over: its steps cannot be replayed.
     """
 
     def __init__(self, module: Any) -> None:
         self._module = module
         self._program: _Program | None = None
-        self.is_over = False  # its steps cannot be replayed
+        self._calls: list[Any] = []  # of the step before
+        self._recorded = 0
+        self.is_over = False
 
     def __call__(self, batch: Any) -> Tensor | None:
         """Sets the gradients of a batch and keeps its outputs, as a training step does; returns its loss, ().
@@ -86,9 +96,7 @@ class Replay:
         """
         if self.is_over:
             return None
-        if self._program is None:
-            return self._record(batch)
-        return self._program(batch)
+        return self._record(batch) if self._program is None else self._program(batch)
 
     def _record(self, batch: Any) -> Tensor:
         module, parameters = self._module, list(self._module.parameters())
@@ -98,21 +106,25 @@ class Replay:
         with _Recorder() as recorder:
             loss, outputs = module.loss_and_outputs(batch)
             backward(loss)
-        after = torch.get_rng_state()
+        calls, before = recorder.without_tensors(), self._calls
+        self._calls, self._recorded = calls, self._recorded + 1
         program = _Program.of(recorder, module, batch, loss, outputs)
-        if program is not None:
+        self.is_over = program is None or (calls != before and self._recorded == RECORDED)
+        if program is not None and calls == before:
             gradients = [None if p.grad is None else p.grad.clone() for p in parameters]
-            found, said = loss.detach().clone(), [output.detach().clone() for output in outputs]
+            found, said = loss.detach().clone(), tuple(output.detach().clone() for output in outputs)
+            after = torch.get_rng_state()
             torch.set_rng_state(state)
             program.run(batch)
-            same = [program.loss, *program.outputs_of(batch), *(p.grad for p in parameters)]
-            if not all(map(_is_same, [found, *said, *gradients], same)):
-                program = None
+            replayed = [program.loss, *program.outputs_of(batch), *(p.grad for p in parameters)]
+            same = torch.equal(torch.get_rng_state(), after) and all(
+                map(_is_same, [found, *said, *gradients], replayed)
+            )
             torch.set_rng_state(after)
-            loss, outputs = found, tuple(said)
+            self._program, self.is_over = program, not same
+            loss, outputs = found, said
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
-        self._program, self.is_over = program, program is None
         module.add_training(*outputs)
         return loss.detach()
 
@@ -127,6 +139,7 @@ def is_replayable(module: Any) -> bool:
         and not any(_is_heard(layer) for layer in module.modules())
         and not any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in module.parameters())
         and not torch_module._has_any_global_hook()
+        and sys.gettrace() is None  # a debugger wants to stop in each step
     )
 
 
@@ -153,6 +166,13 @@ class _Recorder(TorchDispatchMode):
         result = func(*args, **kwargs)
         self.calls.append((func, args, kwargs, result))
         return result
+
+    def without_tensors(self) -> list[Any]:
+        """What was called, and with which numbers."""
+        return [
+            (func, [_constant(item) for item in args], {name: _constant(item) for name, item in kwargs.items()})
+            for func, args, kwargs, _ in self.calls
+        ]
 
 
 class _Unknown(Exception):
@@ -200,8 +220,15 @@ class _Program:
         self._aliases: dict[int, Tensor] = {}
         self._calls: list[Callable[[], Any]] = []  # in their order; those on the batch are put in anew each time
         self._on_batch: list[tuple[int, Callable[..., Any], list[Any], dict[str, Any]]] = []
-        for call in recorder.calls:
-            self._add(*call)
+        self._moved: dict[int, Tensor] = {}  # memory -> what lies in its place
+        last: dict[int, int] = {}  # memory -> the last call that reads or writes it
+        for number, (_, args, kwargs, result) in enumerate(recorder.calls):
+            of_call = (*args, *kwargs.values(), *(result if isinstance(result, tuple) else (result,)))
+            last |= {_memory(item): number for item in of_call if isinstance(item, Tensor)}
+        grads = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+        self._last = last | {_memory(item): len(recorder.calls) for item in (loss, *outputs, *grads)}
+        for number, call in enumerate(recorder.calls):
+            self._add(number, *call)
         self.loss: Tensor = self._alias(loss)
         self._outputs: list[Any] = [self._bound(output) for output in outputs]
         self._gradients = []
@@ -214,7 +241,7 @@ class _Program:
         if self._taken or len({_memory(gradient) for _, gradient, _ in self._gradients}) < len(self._gradients):
             raise _Unknown
 
-    def _add(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
+    def _add(self, number: int, func: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
         results = result if isinstance(result, tuple) else (result,)
         if any(not isinstance(item, Tensor) for item in results) or kwargs.get("generator") is not None:
             raise _Unknown
@@ -235,6 +262,8 @@ class _Program:
             raise _Unknown
         if writes and func not in FILLS and any(_memory(item) not in self._made for item in results):
             raise _Unknown  # it changes what is there before and after the step
+        if func in ELEMENTWISE:
+            self._put_in_place(number, args, result)
         call, places = CALLS[func]
         bound = [self._bound(item) for item in args]
         named = {name: self._bound(item) for name, item in kwargs.items()}
@@ -242,6 +271,19 @@ class _Program:
         if any(isinstance(item, _Input) for item in (*bound, *named.values())):
             self._on_batch.append((len(self._calls), call, bound, named))
         self._calls.append(partial(call, *bound, **named))
+
+    def _put_in_place(self, number: int, args: Sequence[Any], result: Tensor) -> None:
+        """Lets a result lie where something lay that is not needed any more: less memory, and more of it is cached."""
+        for item in args:
+            if (
+                isinstance(item, Tensor)
+                and _memory(item) in self._made
+                and _kind(item) == _kind(result)
+                and item.untyped_storage().nbytes() == result.untyped_storage().nbytes()
+                and self._last[_memory(item)] == number
+            ):
+                self._moved[_memory(result)] = self._alias(item)
+                return
 
     def _is_of_recording(self, copy: Tensor, of: Tensor, *how: Any) -> bool:
         """Whether autograd copied a gradient that it would have taken, had the recorder not held it too."""
@@ -262,7 +304,10 @@ class _Program:
         return self._alias(item)
 
     def _alias(self, tensor: Tensor) -> Tensor:
-        return self._aliases.setdefault(id(tensor), tensor.detach())
+        there = self._moved.get(_memory(tensor))
+        if there is None:
+            return self._aliases.setdefault(id(tensor), tensor.detach())
+        return there.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
     def __call__(self, batch: Any) -> Tensor | None:
         """The loss of a step, () and its own; None if this batch or the weights are of another kind."""
@@ -292,6 +337,10 @@ class _Program:
     def outputs_of(self, batch: Any) -> list[Tensor]:
         """Where they leave the outputs; the next step overwrites them."""
         return [_given(item, batch) for item in self._outputs]
+
+
+def _constant(item: Any) -> Any:
+    return _kind(item) if isinstance(item, Tensor) else item
 
 
 def _given(item: Any, batch: Sequence[Tensor]) -> Any:
