@@ -40,11 +40,14 @@ class Dropout(nn.Dropout):
         kept = LEVELS - round(self.p * LEVELS)
         if not kept:
             return mask.zero_()
-        if self._drawn is None or self._drawn[1].shape != shape:
+        room = self._drawn
+        if room is None or room[1].shape != shape:
             count = prod(shape)
             draws = torch.empty((count + 3) // 4, dtype=torch.int64)
-            self._drawn = draws, draws.view(torch.int16)[:count].view(mask.shape)
-        draws, bits = self._drawn
+            room = draws, draws.view(torch.int16)[:count].view(mask.shape)
+            if not draws.is_inference():  # that may not be written to where gradients are computed
+                self._drawn = room
+        draws, bits = room
         draws.random_(-(2**63), None, generator=generator)  # so the bits are uniform from -LEVELS / 2
         # Written as numbers at once: to compare and then to convert takes eight times as long.
         return torch.le(bits, kept - LEVELS // 2 - 1, out=mask).mul_(LEVELS / kept)

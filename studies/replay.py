@@ -1,10 +1,10 @@
 """A training step's operations, recorded once an epoch and then called again, without autograd around them.
 
-Of a small network's step on a CPU more than half is not arithmetic: Python's walk through the modules, the graph
-that autograd writes and reads, memory for each result. But each step is the same calls with the same weights, on
-another batch. So some steps are taken as always, while every operation below autograd is written down with the
-tensors it read and wrote; when two were the same, the next steps call the same kernels in the same order on the same
-memory. What CUDA graphs are to a GPU, this is to a CPU; on a GPU stack_steps.py has those.
+Of a small network's step on a CPU much is not arithmetic: Python's walk through the modules, the graph that autograd
+writes and reads, memory for each result. But each step is the same calls with the same weights, on another batch. So
+some steps are taken as always, while every operation below autograd is written down with the tensors it read and
+wrote; when two were the same, the next steps call the same kernels in the same order on the same memory. What CUDA
+graphs are to a GPU, this is to a CPU; on a GPU stack_steps.py has those.
 
 Only for modules that promise, by `packs_over`, that their loss is a function of batch and weights alone, and only of
 operations in `CALLS`. The recorded step itself is called again before its weights change, from the same random
@@ -121,7 +121,7 @@ class Replay:
                 map(_is_same, [found, *said, *gradients], replayed)
             )
             torch.set_rng_state(after)
-            self._program, self.is_over = program, not same
+            self._program, self.is_over = program if same else None, not same
             loss, outputs = found, said
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient

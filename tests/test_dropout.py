@@ -82,5 +82,14 @@ def test_nothing_is_dropped_in_evaluation_and_everything_at_one() -> None:
     assert Dropout(0.5)(torch.empty(0, 3)).shape == (0, 3)
 
 
+def test_masks_drawn_without_gradients_leave_nothing_behind_that_could_not_be_trained_with() -> None:
+    layer = Dropout(0.5)
+    with torch.inference_mode():
+        layer(torch.ones(4, 4))
+    inputs = torch.ones(4, 4, requires_grad=True)
+    layer(inputs).sum().backward()
+    assert inputs.grad is not None
+
+
 def test_it_is_an_nn_dropout_to_those_who_look_for_one() -> None:
     assert isinstance(Dropout(0.5), nn.Dropout)

@@ -166,12 +166,9 @@ def test_what_cannot_be_replayed_is_autograds_and_done_once(make: Callable[[], A
         if loss is None:
             break
         assert_equal((loss, gradients(ours)), by_autograd(theirs, each))
-        assert all(torch.equal(a, b) for a, b in zip(_all(ours), _all(theirs), strict=True))
+        states = zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in states)
     assert replay.is_over and replay(each) is None
-
-
-def _all(module: Any) -> list[Tensor]:
-    return [*module.state_dict().values()]
 
 
 def test_a_batch_of_another_shape_and_weights_that_moved_are_left_to_autograd() -> None:
