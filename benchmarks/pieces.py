@@ -91,14 +91,14 @@ def step(pairs: int) -> Found:
 def replay(pairs: int) -> Found:
     """studies.replay / autograd: the gradients of an MLP with dropout, its outputs kept for the metrics."""
     from studies.fast_step import backward
-    from studies.replay import Replay
+    from studies.replay import ReplayedModule
 
     images, labels = torch.randn(64, 1, 28, 28), torch.randint(0, 10, (64,))
 
     def made() -> MLP:
         return MLP(hidden_sizes=[128, 128, 128], dropout=0.3).train()
 
-    ours, model = Replay(made()), made()
+    ours, model = ReplayedModule(made()), made()
 
     def rival() -> None:
         for parameter in model.parameters():
@@ -108,7 +108,7 @@ def replay(pairs: int) -> Found:
         backward(loss)
 
     found = compare(per_call(lambda: ours((images, labels)), 300), per_call(rival, 300), pairs)
-    assert not ours.is_over, "it was not replayed"
+    assert not ours.replay.is_over, "it was not replayed"
     return "gradients of an MLP of 3 x 128 units with dropout, batch 64", "µs", found
 
 

@@ -35,7 +35,7 @@ from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signatu
 from torch import Tensor
 
 from studies.fast_step import backward, stepper
-from studies.replay import Replay, is_replayable
+from studies.replay import ReplayedModule, is_replayable
 
 # Where one of these is overridden, something happens at a step that only Lightning itself knows how to do.
 SPECIAL = (
@@ -253,7 +253,7 @@ class PlainStep:
         is_alone = loop.together is None and not self.is_watched and self._on_end_of_each is None
         left = trainer.num_training_batches - self._batches.ready
         worth_it = loop.replays and is_alone and left >= REPLAYS_PAY and is_replayable(self.module)
-        self._replay = Replay(self.module) if worth_it else None
+        self._replayed = ReplayedModule(self.module) if worth_it else None
 
     def __call__(self, data_fetcher: Any) -> None:
         """All but its end."""
@@ -287,9 +287,9 @@ class PlainStep:
         module = self.module
         fields = vars(module)  # to set it as an attribute takes nn.Module 3 µs
         fields["_current_fx_name"] = "training_step"
-        if self._replay is not None:
-            replayed = self._replay(batch)
-            self._loop.replays = not self._replay.is_over
+        if self._replayed is not None:
+            replayed = self._replayed(batch)
+            self._loop.replays = not self._replayed.replay.is_over
             if replayed is not None:
                 fields["_current_fx_name"] = None
                 self.adopt()

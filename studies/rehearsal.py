@@ -23,7 +23,7 @@ from studies.components import build_datamodule, build_module, import_class, par
 from studies.fast_step import backward, stepper
 from studies.messages import TrialSpec
 from studies.nearest import nearest
-from studies.replay import Replay, is_replayable
+from studies.replay import ReplayedModule, is_replayable
 from studies.trial import build_trainer, seed_and_threads
 
 STEPS = 8  # in a row, of each of the models that packing is tried on
@@ -181,7 +181,7 @@ def packed(
     options = {name: value for name, value in like.defaults.items() if name in parameters_of(type(like))}
     optimizers = [type(like)(module.parameters(), **options) for module in modules]  # type: ignore[call-arg]
     steppers = [stepper(optimizer) for optimizer in optimizers]
-    replays = [Replay(module) if is_replayable(module) else None for module in modules]
+    replays = [ReplayedModule(module) if is_replayable(module) else None for module in modules]
 
     def alone() -> None:
         for module, step, replay in zip(modules, steppers, replays, strict=True):

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim import optimizer as torch_optimizer
 
+from studies.fast_step import stepper
 from studies.stack import Stack
 
 LINEAR = (SGD, Adam, AdamW, RMSprop)  # in the learning rate
@@ -63,6 +64,7 @@ class StackedOptimizer:
         self._optimizer = type(first)(list(self._directions.values()), lr=1.0, weight_decay=0.0, **options)  # type: ignore[call-arg]
         # Its first steps are taken outside of one, of which it would warn.
         self._optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
+        self._take_step = stepper(self._optimizer)
         self._moments: list[tuple[Optimizer, Tensor, str, Tensor]] = []  # whose, of what, the moment's name, its slice
         for name, owners in stack.owners.items():
             self._optimizer.state[self._directions[name]] = self._stacked(states[name])
@@ -154,7 +156,7 @@ class StackedOptimizer:
                 gradient = gradient.addcmul(weights, decays)
             direction.grad = gradient
             ways.append((weights, direction, rates))
-        self._optimizer.step()
+        self._take_step()
         for weights, direction, rates in ways:
             weights.addcmul_(direction, rates)
             direction.zero_()

@@ -2,7 +2,7 @@
 
 A GPU computes a step of 64 small models in less time than Python takes to launch the operations of one. So the first
 steps are taken as they are, then one is recorded as a CUDA graph, and the others are replays of it: the same
-operations on the same memory, launched at once.
+operations on the same memory, launched at once. On a CPU gradients are replayed (studies/replay.py) where they can be.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from studies.program import Computed
+from studies.replay import Replay, is_replayable
 from studies.stack import Stack
 from studies.stack_optimizer import StackedOptimizer
 
@@ -37,6 +39,10 @@ class StackedSteps:
     def __init__(self, stack: Stack, optimizers: list[Optimizer]) -> None:
         self.stack = stack
         self._optimizer = StackedOptimizer(stack, optimizers)
+        self._replay: Replay | None = None  # of the gradients
+        if is_replayable(stack.modules[0]):
+            weights, generators = list(stack.parameters.values()), stack.generators if stack.draws else []
+            self._replay = Replay(self._differentiated, weights, generators)
         self._losses: Tensor | None = None  # of the last step, (K,)
         self._sums: Tensor | None = None  # since `begin`, (K, N)
         self._outputs: list[Batch] = []  # of steps that are not yet in the sums
@@ -98,7 +104,13 @@ class StackedSteps:
         return list(self._losses.clone().unbind(0)), list(self._sums.clone().unbind(0))
 
     def _step(self, batch: Batch) -> None:
-        losses, outputs = self.stack.differentiate(batch)
+        computed = None if self._replay is None else self._replay(batch)
+        if computed is None:
+            losses, outputs = self.stack.differentiate(batch)
+        else:
+            losses, *others = computed.said
+            outputs = tuple(others)
+            self.stack.gradients = dict(zip(self.stack.owners, computed.gradients, strict=True))
         self._optimizer.step()
         self._losses = losses if self._losses is None else self._losses.copy_(losses)
         if self._outputs and any(now.shape != kept.shape for now, kept in zip(outputs, self._outputs[0], strict=True)):
@@ -106,6 +118,10 @@ class StackedSteps:
         self._outputs.append(outputs)
         if len(self._outputs) == KEPT or batch[0].is_cuda:  # a graph has to come to the sums itself
             self._add_up()
+
+    def _differentiated(self, batch: Batch) -> Computed:
+        losses, outputs = self.stack.differentiate(batch)
+        return Computed((losses, *outputs), [self.stack.gradients[name] for name in self.stack.owners])
 
     @torch.no_grad()
     def _add_up(self) -> None:

@@ -66,11 +66,12 @@ ALLOWED = {
     "callbacks": {"checkpoints", "link", "messages"},
     "components": {"nearest"},
     "fast_loop": {"fast_step", "replay"},
-    "replay": {"fast_step"},
+    "replay": {"fast_step", "program"},
+    "program": set(),
     "fast_step": set(),
     "stack": set(),
-    "stack_optimizer": {"stack"},
-    "stack_steps": {"stack", "stack_optimizer"},
+    "stack_optimizer": {"fast_step", "stack"},
+    "stack_steps": {"program", "replay", "stack", "stack_optimizer"},
     "pack": {"fast_loop", "link", "messages", "stack", "stack_optimizer", "stack_steps", "trial"},
     "trial": {
         *(

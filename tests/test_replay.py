@@ -16,7 +16,7 @@ from lightning_modules import CNN, MLP
 from studies import fast_loop
 from studies.fast_loop import speed_up
 from studies.fast_step import backward
-from studies.replay import RECORDED, Replay, is_replayable
+from studies.replay import RECORDED, Replay, ReplayedModule, is_replayable
 
 FEATURES, CLASSES, BATCH = 6, 3, 8
 
@@ -69,7 +69,7 @@ def test_gradients_and_random_numbers_are_autograds_to_the_bit(
     elif kind == "two":
         arguments |= {"num_classes": 2, "output": "softmax"}
     ours, theirs = model(**arguments), model(**arguments)
-    replay = Replay(ours)
+    replay = ReplayedModule(ours)
     batches = [batch(seed, size, kind == "numbers") for seed in range(6)]
     batches = [(inputs, targets.clamp(max=1) if kind == "two" else targets) for inputs, targets in batches]
     states = []
@@ -84,7 +84,7 @@ def test_gradients_and_random_numbers_are_autograds_to_the_bit(
                 for parameter in module.parameters():
                     parameter -= 0.1 * parameter.grad
         states.append((found, torch.get_rng_state(), module._train_outputs))
-    assert replay._program is not None and not replay.is_over, "it was replayed"
+    assert replay.replay._program is not None and not replay.replay.is_over, "it was replayed"
     (one, one_state, one_kept), (other, other_state, other_kept) = states
     for a, b in zip(one, other, strict=True):
         assert_equal(a, b)
@@ -158,7 +158,7 @@ def test_what_cannot_be_replayed_is_autograds_and_done_once(make: Callable[[], A
         torch.manual_seed(0)
         modules.append(make())
     ours, theirs = modules
-    replay = Replay(ours)
+    replay = ReplayedModule(ours)
     for seed in range(RECORDED):
         inputs, targets = batch(seed)
         each = inputs.view(-1, 1, 2, 3) if isinstance(ours, CNN) else inputs, targets
@@ -168,14 +168,14 @@ def test_what_cannot_be_replayed_is_autograds_and_done_once(make: Callable[[], A
         assert_equal((loss, gradients(ours)), by_autograd(theirs, each))
         states = zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
         assert all(torch.equal(a, b) for a, b in states)
-    assert replay.is_over and replay(each) is None
+    assert replay.replay.is_over and replay(each) is None
 
 
 def test_a_batch_of_another_shape_and_weights_that_moved_are_left_to_autograd() -> None:
     module = model()
-    replay = Replay(module)
+    replay = ReplayedModule(module)
     assert all(replay(batch(seed)) is not None for seed in range(RECORDED))
-    assert replay._program is not None
+    assert replay.replay._program is not None
     before = gradients(module)
     assert replay(batch(2, size=BATCH - 1)) is None
     inputs, targets = batch(3)

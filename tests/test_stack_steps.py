@@ -120,3 +120,55 @@ def test_sums_are_those_of_each_models_outputs(make: Any, batches: Any, device: 
     _, sums = steps.end()
     for k in range(K):
         torch.testing.assert_close(sums[k], expected[k], rtol=1e-2, atol=2.0)
+
+
+def regression(k: int, **arguments: Any) -> MLP:
+    return MLP(hidden_sizes=[4], input_shape=[1, 12, 12], num_classes=None, learning_rate=1e-3 * (k + 1), **arguments)
+
+
+def numbers(k: int, step: int) -> Any:
+    inputs, targets = images(k, step)
+    return inputs, targets.float()
+
+
+@pytest.mark.parametrize(
+    ("make", "batches", "is_replayed"),
+    [
+        (mlp, images, True),
+        (lambda k: mlp(k, dropout=0.1 * (k + 1)), images, True),
+        (lambda k: mlp(k, activation="gelu", optimizer="momentum"), images, True),
+        (lambda k: mlp(k, activation="tanh", optimizer="rmsprop"), images, True),
+        (two_classes, of_two, True),
+        (regression, numbers, True),
+        (gru, words, False),
+    ],
+    ids=["mlp", "dropout", "gelu", "tanh", "two classes", "numbers", "gru"],
+)
+def test_replayed_steps_are_the_others_to_the_bit(make: Any, batches: Any, is_replayed: bool) -> None:
+    found = []
+    for replays in (True, False):
+        torch.manual_seed(0)
+        models = [make(k).train() for k in range(K)]
+        optimizers = [model.configure_optimizers()["optimizer"] for model in models]
+        for k, (model, optimizer) in enumerate(zip(models, optimizers, strict=True)):
+            model.loss_and_outputs(batches(k, 0))[0].backward()
+            optimizer.step()
+        stack = Stack(models)
+        steps = StackedSteps(stack, optimizers)
+        for k, generator in enumerate(stack.generators):
+            generator.manual_seed(k)
+        if not replays:
+            steps._replay = None
+        sums = []
+        for first in (1, 7):  # two blocks, of which the second goes on with what the first recorded
+            steps.begin()
+            for step in range(first, first + 6):
+                given = [batches(k, step) for k in range(K)]
+                steps.take(tuple(torch.stack(values) for values in zip(*given, strict=True)))
+            sums.append(steps.end())
+        if steps._replay is not None:
+            assert is_replayed == (steps._replay._program is not None) == (not steps._replay.is_over)
+        gradients = [parameter.grad for model in models for parameter in model.parameters()]
+        states = [generator.get_state() for generator in stack.generators]
+        found.append([*stack.parameters.values(), *gradients, *states, *(v for s in sums for part in s for v in part)])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
