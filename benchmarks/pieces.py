@@ -112,6 +112,31 @@ def replay(pairs: int) -> Found:
     return "gradients of an MLP of 3 x 128 units with dropout, batch 64", "µs", found
 
 
+def packed_replay(pairs: int) -> Found:
+    """studies.stack_steps with its gradients replayed / by torch.func.vmap: a step of 16 MLPs, optimizers included."""
+    from studies.stack import Stack
+    from studies.stack_steps import StackedSteps
+
+    batch = torch.randn(16, 64, 1, 28, 28), torch.randint(0, 10, (16, 64))
+
+    def packed(replays: bool) -> StackedSteps:
+        models: list[Any] = [MLP(hidden_sizes=[32]).train() for _ in range(16)]
+        optimizers = [torch.optim.Adam(model.parameters(), lr=1e-3, fused=True) for model in models]
+        for model, optimizer in zip(models, optimizers, strict=True):
+            model.loss_and_outputs((batch[0][0], batch[1][0]))[0].backward()
+            optimizer.step()
+        steps = StackedSteps(Stack(models), optimizers)
+        if not replays:
+            steps._replay = None
+        steps.begin()
+        return steps
+
+    ours, rival = packed(True), packed(False)
+    found = compare(per_call(lambda: ours.take(batch), 50), per_call(lambda: rival.take(batch), 50), pairs)
+    assert ours._replay is not None and not ours._replay.is_over, "it was not replayed"
+    return "a step of 16 packed MLPs of 32 units, batch 64", "µs", found
+
+
 def storage(pairs: int) -> Found:
     """studies.search / Optuna's own storage: ask, four parameters, one report and tell, in SQLite."""
     import optuna
@@ -289,7 +314,10 @@ def cnn_step(keep: bool) -> None:
     print(statistics.median(per_call(step, 4)() for _ in range(5)))
 
 
-PIECES = {piece.__name__: piece for piece in (dropout, step, replay, storage, tracking, tpe, pictures, allocator)}
+PIECES = {
+    piece.__name__: piece
+    for piece in (dropout, step, replay, packed_replay, storage, tracking, tpe, pictures, allocator)
+}
 
 
 def main() -> None:
