@@ -16,7 +16,7 @@ from studies.replay import Replay, is_replayable
 from studies.stack import Stack
 from studies.stack_optimizer import StackedOptimizer
 
-KEPT = 16  # steps whose outputs are added up at once where each operation costs a call
+ADDED_AT_ONCE = 16  # steps whose outputs are added up at once where each operation costs a call
 WARM = 3  # steps before one is recorded: libraries set themselves up in the first, which cannot be recorded
 
 Batch = tuple[Tensor, ...]
@@ -116,7 +116,7 @@ class StackedSteps:
         if self._outputs and any(now.shape != kept.shape for now, kept in zip(outputs, self._outputs[0], strict=True)):
             self._add_up()
         self._outputs.append(outputs)
-        if len(self._outputs) == KEPT or batch[0].is_cuda:  # a graph has to come to the sums itself
+        if len(self._outputs) == ADDED_AT_ONCE or batch[0].is_cuda:  # a graph has to come to the sums itself
             self._add_up()
 
     def _differentiated(self, batch: Batch) -> Computed:
