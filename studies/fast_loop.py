@@ -50,7 +50,7 @@ SPECIAL = (
     "on_after_batch_transfer",
 )
 
-REPLAYS_PAY = 64  # steps left in an epoch: to record one takes as long as a dozen
+REPLAYS_PAY = 64  # steps left in an epoch: to record some takes as long as a dozen
 
 # (the step, the loader's fetcher, how many plain steps come next) -> how many were taken; 0: take one yourself.
 # The end of the last one taken is left to the loop, which may have to log it.
@@ -71,11 +71,19 @@ class FastEpochLoop(_TrainingEpochLoop):
 
     together: Together | None = None
     replays = True  # until a step turns out not to be replayable
+    _replayed: ReplayedModule | None = None  # of an epoch before
     _step: PlainStep | None = None
 
     def on_run_start(self, data_fetcher: Any) -> None:
         super().on_run_start(data_fetcher)
         self._step = PlainStep(self) if _is_plain(self.trainer, data_fetcher) else None
+
+    def replayed(self, module: Any) -> ReplayedModule:
+        """What replays a module's steps from here on: what did so before, which looks once whether it still may."""
+        if self._replayed is None or not self._replayed.is_of(module):
+            self._replayed = ReplayedModule(module)
+        self._replayed.replay.doubt()
+        return self._replayed
 
     def advance(self, data_fetcher: Any) -> None:
         trainer, step = self.trainer, self._step
@@ -253,7 +261,7 @@ class PlainStep:
         is_alone = loop.together is None and not self.is_watched and self._on_end_of_each is None
         left = trainer.num_training_batches - self._batches.ready
         worth_it = loop.replays and is_alone and left >= REPLAYS_PAY and is_replayable(self.module)
-        self._replayed = ReplayedModule(self.module) if worth_it else None
+        self._replayed = loop.replayed(self.module) if worth_it else None
 
     def __call__(self, data_fetcher: Any) -> None:
         """All but its end."""

@@ -9,13 +9,14 @@ memory. What CUDA graphs are to a GPU, this is to a CPU; on a GPU stack_steps.py
 Only for modules that promise, by `packs_over`, that their loss is a function of batch and weights alone, and only of
 operations that are known. The recorded step itself is called again before its weights change, from the same random
 state: if a single bit of what it said, of gradients or of random state differs, or anything is unknown, steps are
-taken as before.
+taken as before. A later epoch's first step is compared in the same way with what the epoch before has left.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from operator import is_
 from typing import Any
 
 import torch
@@ -51,7 +52,12 @@ class Replay:
         self._program: Program | None = None
         self._calls: list[Any] = []  # of the step before
         self._recorded = 0
+        self._is_sure = False  # of the program
         self.is_over = False
+
+    def doubt(self) -> None:
+        """Has the next step compared with what is replayed, before others are: something may have changed."""
+        self._is_sure = False
 
     def __call__(self, batch: Any) -> Computed | None:
         """What a step computes of a batch; the gradients may be overwritten by the next.
@@ -65,6 +71,8 @@ class Replay:
             return self._record(batch)
         if not self._program.fits(batch):
             return None
+        if not self._is_sure:
+            return self._check(self._program, batch)
         said = self._program.run(batch)
         return Computed([item.clone() for item in said], self._program.gradients)
 
@@ -82,14 +90,28 @@ class Replay:
         if calls != before:
             self.is_over = self._recorded == RECORDED
             return computed
+        found, self._is_sure = self._compared(program, batch, computed, states)
+        self._program, self.is_over = program if self._is_sure else None, not self._is_sure
+        return found
+
+    def _check(self, program: Program, batch: Any) -> Computed:
+        states = self._states()
+        found, self._is_sure = self._compared(program, batch, self._compute(batch), states)
+        if not self._is_sure:
+            self._program, self._calls, self._recorded = None, [], 0
+        return found
+
+    def _compared(
+        self, program: Program, batch: Any, computed: Computed, states: list[Tensor]
+    ) -> tuple[Computed, bool]:
+        """A copy of what a step computed, and whether the program does too, from the same random states, to the bit."""
         found = Computed([item.clone() for item in computed.said], [_copied(item) for item in computed.gradients])
         after = self._states()
         self._set(states)
         replayed = [*program.run(batch), *program.gradients]
         same = all(map(_is_same, [*found.said, *found.gradients, *after], [*replayed, *self._states()]))
         self._set(after)
-        self._program, self.is_over = program if same else None, not same
-        return found
+        return found, same
 
     def _states(self) -> list[Tensor]:
         return [generator.get_state() for generator in self._generators]
@@ -110,6 +132,11 @@ class ReplayedModule:
         self._module = module
         self._parameters = list(module.parameters())
         self.replay = Replay(self._compute, self._parameters)
+
+    def is_of(self, module: Any) -> bool:
+        """Whether it replays this module's steps, whose parameters are the same objects."""
+        now = list(module.parameters())
+        return module is self._module and len(now) == len(self._parameters) and all(map(is_, now, self._parameters))
 
     def __call__(self, batch: Any) -> Tensor | None:
         """Sets the gradients of a batch and keeps its outputs, as a training step does; returns its loss, ().

@@ -249,3 +249,41 @@ def test_a_fit_comes_to_the_same_bits(monkeypatch: pytest.MonkeyPatch, listens: 
     assert none == 0 and (taken > 12) != listens, "who listens to each step is told of it by Lightning's own way"
     assert all(torch.equal(a, b) for a, b in zip(plain, replayed, strict=True))
     assert len(heard) == (24 if listens else 0)
+
+
+def test_a_later_epoch_goes_on_with_what_was_recorded_if_it_still_is_what_the_module_does() -> None:
+    ours, theirs = model(dropout=0.2), model(dropout=0.2)
+    replay = ReplayedModule(ours)
+
+    def assert_same_steps(seeds: range) -> None:
+        states = []
+        for module, learn in ((ours, replay), (theirs, lambda each: by_autograd(theirs, each)[0])):
+            torch.manual_seed(seeds.start)
+            states.append([(learn(batch(seed)), gradients(module)) for seed in seeds])
+            states.append(torch.get_rng_state())
+        for one, other in zip(states[0], states[2], strict=True):
+            assert_equal(one, other)
+        assert torch.equal(states[1], states[3])
+
+    assert_same_steps(range(5))
+    first = replay.replay._program
+    replay.replay.doubt()
+    assert_same_steps(range(5, 10))
+    assert replay.replay._program is first is not None and replay.is_of(ours) and not replay.is_of(theirs)
+    for module in (ours, theirs):  # as a callback may do between epochs
+        next(layer for layer in module.modules() if isinstance(layer, torch.nn.Dropout)).p = 0.6
+    replay.replay.doubt()
+    assert_same_steps(range(10, 16))
+    assert replay.replay._program not in (None, first), "recorded anew"
+    for module in (ours, theirs):
+        module.network[1].weight.requires_grad_(False)
+        module.network[1].weight.grad = None
+    replay.replay.doubt()
+    for seed in range(16, 20):
+        torch.manual_seed(seed)
+        loss = replay(batch(seed))
+        torch.manual_seed(seed)
+        expected, _ = theirs.loss_and_outputs(batch(seed))
+        assert loss is not None and torch.equal(loss, expected) and ours.network[1].weight.grad is None
+    ours.network[1] = torch.nn.Linear(FEATURES, 7)
+    assert not replay.is_of(ours)
