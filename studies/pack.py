@@ -49,6 +49,7 @@ class Pack:
         self.members = [Member(spec, link) for spec, link in zip(specs, links, strict=True)]
         self._stack: Stack | None = None
         self._steps: StackedSteps | None = None  # of that stack; None: each takes the steps of its optimizer itself
+        self._epoch: list[PlainStep] = []  # the members' steps, which are other objects in another epoch
         self._apart = False  # the steps cannot be taken together
         self._whole = True  # whole steps of theirs may be taken, and not their gradients alone
         self._told = False  # of what makes them slower than they could be
@@ -121,6 +122,10 @@ class Pack:
                 self._steps = StackedSteps(stack, optimizers)
         except ValueError:
             return None
+        epoch = [member.step for member in members]
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._steps.doubt()
         return self._steps
 
     def _take_at_once(self, steps: StackedSteps, members: list[Member], count: int) -> None:

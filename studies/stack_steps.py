@@ -57,6 +57,13 @@ class StackedSteps:
         """Whether these are still the optimizers of that stack, and what they keep lies here."""
         return self._optimizer.is_intact(stack, optimizers)
 
+    def doubt(self) -> None:
+        """Looks whether what is replayed is still what the models do: an epoch has begun."""
+        if self._replay is not None:
+            self._replay.doubt()
+        if self.stack.draws:  # layers of dropout are the models' own, and their shares are in the graph
+            self._forget()
+
     def begin(self) -> None:
         """Goes on where the models and their optimizers stand, which must have come equally far."""
         self._optimizer.begin()

@@ -180,6 +180,19 @@ def test_what_cannot_be_taken_together_is_taken_apart(executor: LocalExecutor, t
             assert torch.equal(weights(packed / f"t{k}")[name], value), "by itself: to the bit"
 
 
+def test_what_a_model_changes_from_epoch_to_epoch_is_changed_in_a_pack_too(
+    monkeypatch: pytest.MonkeyPatch, executor: LocalExecutor, tmp_path: Path
+) -> None:
+    """Its steps are replayed, and what was recorded in the epoch before is no longer what it does."""
+    monkeypatch.setitem(MODEL, "class_path", "toy.Fading")
+    packed, alone = tmp_path / "packed", tmp_path / "alone"
+    go(executor, [spec(packed, k, epochs=4) for k in range(2)], 2)
+    go(executor, [spec(alone, k, epochs=4) for k in range(2)], 1)
+    for k in range(2):
+        assert_same(packed, alone, k)
+        assert "steps were taken together with other trials as a whole" in (packed / f"t{k}" / "log.txt").read_text()
+
+
 def test_optimizers_that_differ_in_more_than_their_rates_are_not_one(
     monkeypatch: pytest.MonkeyPatch, executor: LocalExecutor, tmp_path: Path
 ) -> None:

@@ -216,6 +216,18 @@ class Cycling(Polling):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+class Fading(Polling):
+    """Its dropout is less from epoch to epoch."""
+
+    packs_over = Polling.packs_over
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        for layer in self.modules():
+            if isinstance(layer, torch.nn.Dropout):
+                layer.p *= 0.7
+
+
 class Unstackable(Fragile):
     """Its training step is not the one it inherits."""
 
