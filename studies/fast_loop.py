@@ -70,7 +70,6 @@ class FastEpochLoop(_TrainingEpochLoop):
     """Takes plain steps by itself and leaves the others to Lightning."""
 
     together: Together | None = None
-    replays = True  # until a step turns out not to be replayable
     _replayed: ReplayedModule | None = None  # of an epoch before
     _step: PlainStep | None = None
 
@@ -78,12 +77,16 @@ class FastEpochLoop(_TrainingEpochLoop):
         super().on_run_start(data_fetcher)
         self._step = PlainStep(self) if _is_plain(self.trainer, data_fetcher) else None
 
-    def replayed(self, module: Any) -> ReplayedModule:
-        """What replays a module's steps from here on: what did so before, which looks once whether it still may."""
+    def replayed(self, module: Any) -> ReplayedModule | None:
+        """What replays a module's steps from here on: what did so before, which looks once whether it still may.
+
+        Returns:
+            None: they have turned out not to be replayable.
+        """
         if self._replayed is None or not self._replayed.is_of(module):
             self._replayed = ReplayedModule(module)
         self._replayed.replay.doubt()
-        return self._replayed
+        return None if self._replayed.replay.is_over else self._replayed
 
     def advance(self, data_fetcher: Any) -> None:
         trainer, step = self.trainer, self._step
@@ -260,7 +263,7 @@ class PlainStep:
 
         is_alone = loop.together is None and not self.is_watched and self._on_end_of_each is None
         left = trainer.num_training_batches - self._batches.ready
-        worth_it = loop.replays and is_alone and left >= REPLAYS_PAY and is_replayable(self.module)
+        worth_it = is_alone and left >= REPLAYS_PAY and is_replayable(self.module)
         self._replayed = loop.replayed(self.module) if worth_it else None
 
     def __call__(self, data_fetcher: Any) -> None:
@@ -297,7 +300,6 @@ class PlainStep:
         fields["_current_fx_name"] = "training_step"
         if self._replayed is not None:
             replayed = self._replayed(batch)
-            self._loop.replays = not self._replayed.replay.is_over
             if replayed is not None:
                 fields["_current_fx_name"] = None
                 self.adopt()

@@ -61,6 +61,14 @@ def weights(folder: Path, name: str = "last") -> dict[str, Any]:
     return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]  # type: ignore[no-any-return]
 
 
+def packed_and_alone(executor: LocalExecutor, folder: Path, epochs: int) -> tuple[Path, Path]:
+    """Where two trials ran together, and where each by itself."""
+    packed, alone = folder / "packed", folder / "alone"
+    go(executor, [spec(packed, k, epochs=epochs) for k in range(2)], 2)
+    go(executor, [spec(alone, k, epochs=epochs) for k in range(2)], 1)
+    return packed, alone
+
+
 def assert_same(packed: Path, alone: Path, k: int) -> None:
     """The same run: the same steps logged, the same values to rounding, and weights equal to 1e-5."""
     for name, value in weights(alone / f"t{k}").items():
@@ -185,9 +193,7 @@ def test_what_a_model_changes_from_epoch_to_epoch_is_changed_in_a_pack_too(
 ) -> None:
     """Its steps are replayed, and what was recorded in the epoch before is no longer what it does."""
     monkeypatch.setitem(MODEL, "class_path", "toy.Fading")
-    packed, alone = tmp_path / "packed", tmp_path / "alone"
-    go(executor, [spec(packed, k, epochs=4) for k in range(2)], 2)
-    go(executor, [spec(alone, k, epochs=4) for k in range(2)], 1)
+    packed, alone = packed_and_alone(executor, tmp_path, 4)
     for k in range(2):
         assert_same(packed, alone, k)
         assert "steps were taken together with other trials as a whole" in (packed / f"t{k}" / "log.txt").read_text()
@@ -197,9 +203,7 @@ def test_optimizers_that_differ_in_more_than_their_rates_are_not_one(
     monkeypatch: pytest.MonkeyPatch, executor: LocalExecutor, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(MODEL, "class_path", "toy.Cycling")
-    packed, alone = tmp_path / "packed", tmp_path / "alone"
-    go(executor, [spec(packed, k, epochs=4) for k in range(2)], 2)
-    go(executor, [spec(alone, k, epochs=4) for k in range(2)], 1)
+    packed, alone = packed_and_alone(executor, tmp_path, 4)
     for k in range(2):
         assert_same(packed, alone, k)
         log = (packed / f"t{k}" / "log.txt").read_text()
