@@ -225,6 +225,7 @@ class PlainStep:
     Attributes:
         module: the LightningModule that is trained.
         optimizer: its only one.
+        device: where it trains.
         is_watched: somebody wants to hear of each step's parts, and so it cannot be taken together.
     """
 
@@ -240,7 +241,7 @@ class PlainStep:
         progress = loop.automatic_optimization.optim_progress.optimizer
         self._steps, self._all_steps = progress.step.current, progress.step.total
         self._zeros, self._all_zeros = progress.zero_grad.current, progress.zero_grad.total
-        self._device = trainer.strategy.root_device
+        self.device = trainer.strategy.root_device
         self._schedules: list[Any] = [config for config in trainer.lr_scheduler_configs if config.interval == "step"]
         self._clip, self._algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
         self._wants_index = is_param_in_hook_signature(self.module.training_step, "batch_idx", min_args=2)
@@ -276,7 +277,7 @@ class PlainStep:
     def begin(self, data_fetcher: Any) -> tuple[Any, int]:
         """The next batch, on its device, and its index in the epoch."""
         batch, _, _ = next(data_fetcher)
-        if not _is_there(batch, self._device):
+        if not _is_there(batch, self.device):
             batch = call._call_strategy_hook(self._trainer, "batch_to_device", batch, dataloader_idx=0)
         batches, all_batches = self._batches, self._all_batches
         batch_idx = batches.ready

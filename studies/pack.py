@@ -134,7 +134,7 @@ class Pack:
         last: tuple[Tensor, ...] = ()
         try:
             steps.begin()
-            for batch in _ahead([member.batches for member in members], count):
+            for batch in _ahead([member.batches for member in members], count, members[0].step.device):
                 steps.take(batch, is_scheduled)
                 done, last = done + 1, batch
                 if is_scheduled:
@@ -160,15 +160,18 @@ class Pack:
             member.waits = False
 
 
-def _ahead(passes: list[Any], count: int) -> Iterator[tuple[Tensor, ...]]:
-    """So many batches that come next, each of all trials: tensors (K, B, ...); those of many steps gathered at once."""
+def _ahead(passes: list[Any], count: int, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
+    """So many batches that come next, each of all trials: tensors (K, B, ...) on the device of their models.
+
+    Those of many steps are gathered at once, where the data lies.
+    """
     gather = passes[0].upcoming
     first = gather(passes, 1)
     at_once = max(1, AT_ONCE.get(first[0].device.type, 2**25) // sum(tensor.nbytes for tensor in first))
-    yield tuple(tensor[0] for tensor in first)
+    yield tuple(tensor[0].to(device) for tensor in first)
     for start in range(1, count, at_once):
         ahead = gather(passes, min(at_once, count - start), start)
-        yield from zip(*(tensor.unbind(0) for tensor in ahead), strict=True)
+        yield from zip(*(tensor.to(device).unbind(0) for tensor in ahead), strict=True)
 
 
 class Member:

@@ -226,6 +226,10 @@ class _Masks(torch.autograd.Function):
         for mask, part, generator in zip(masks.unbind(0), dropout.parts, dropout.generators, strict=True):
             if hasattr(part, "mask") and not mask.is_cuda:
                 mask.copy_(part.mask(mask.shape, mask.dtype, generator))
+            elif mask.is_cuda and 0 < part.p < 1:  # there nn.Dropout draws in a kernel of its own, in another order
+                mask.copy_(torch._fused_dropout(torch.ones_like(mask), 1 - part.p, generator)[0])
+            elif mask.is_cuda:
+                mask.fill_(1 - part.p)  # nothing is drawn
             else:
                 mask.bernoulli_(1 - part.p, generator=generator).div_(1 - part.p)  # as nn.Dropout does it
         return masks, 0

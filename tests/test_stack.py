@@ -10,9 +10,11 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from lightning_modules import CNN, MLP, GRUSeq2Seq
-from studies.stack import Stack, can_stack, sums_suffice, why_not
+from lightning_modules.dropout import Dropout
+from studies.stack import Stack, _OwnDropout, can_stack, sums_suffice, why_not
 
 K = 3
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 Batch = tuple[Tensor, Tensor]
 
 
@@ -94,6 +96,20 @@ def test_each_models_weights_are_those_of_its_own_run(
             torch.testing.assert_close(value, single.state_dict()[name], rtol=0, atol=1e-5)
         moved = [not torch.equal(a, b) for a, b in zip(model.parameters(), first.parameters(), strict=True)]
         assert all(moved), "it has learned"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layer", [nn.Dropout, Dropout])
+def test_masks_are_those_that_each_layer_draws_by_itself(layer: type[nn.Dropout], device: str) -> None:
+    layers = [layer(share) for share in (0.1, 0.5, 0.9)]
+    generators = [torch.Generator(device).manual_seed(k) for k in range(3)]
+    together = _OwnDropout(layers, generators)
+    inputs = torch.randn(3, 33, 7, device=device)
+    twice = [torch.func.vmap(together, randomness="different")(inputs) for _ in range(2)]
+    for k in range(3):
+        torch.manual_seed(k)
+        for stacked in twice:
+            assert torch.equal(stacked[k], layers[k](inputs[k]))
 
 
 def test_losses_and_outputs_are_each_models_own() -> None:

@@ -5,14 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_stack import K, gru, images, mlp, small_cnn, words
+from test_stack import DEVICES, K, gru, images, mlp, small_cnn, words
 from test_stack_optimizer import assert_same, begun, own_step
 
 from lightning_modules import MLP
 from studies.stack import Stack
 from studies.stack_steps import StackedSteps
-
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def batch(step: int, device: str, size: int = 16) -> tuple[torch.Tensor, ...]:
