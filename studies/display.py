@@ -112,7 +112,9 @@ class Display:
         self._live: Any = None
         # No lock: a signal handler that speaks would wait for the drawing thread, which would wait for the lock.
         # What the thread reads is replaced, never changed in place, and at worst one drawing behind.
-        self._by_number: dict[int, Row] = {}
+        self._by_number: dict[int, Row] = {}  # trials that run, and those ended ones that may be shown
+        self._over: set[int] = set()  # numbers of trials that have ended, interrupted ones apart
+        self._walls = 0, 0.0  # how many of those were completed or pruned, and their seconds in all
         self._earlier = 0
         self._best: tuple[float, int] | None = None  # value and trial number
         self._workers = 1
@@ -195,6 +197,7 @@ class Display:
 
     def trial_started(self, number: int, params: dict[str, Any]) -> None:
         self._phase = None
+        self._over.discard(number)
         self._by_number[number] = Row(number, dict(params))
         self._workers = max(self._workers, len(self._running))
         self._said[number] = time.monotonic()
@@ -205,6 +208,8 @@ class Display:
         self, number: int, epoch: int, epochs: int | None, step: int, steps: int | None, metrics: dict[str, float]
     ) -> None:
         """Where a trial is. `epoch` counts from 0, `step` is of optimizer steps done; the totals may be unknown."""
+        if number in self._over:
+            return
         row = self._by_number.setdefault(number, Row(number))
         before = self._run_line(row) if self._live is None and epoch > row.epoch and row.updated else None
         row.update(epoch, epochs, step, steps, metrics)
@@ -226,6 +231,11 @@ class Display:
         """A trial's end. `state`: COMPLETE, PRUNED, FAIL or INTERRUPTED; `seconds`: what it took."""
         row = self._by_number.setdefault(number, Row(number))
         row.state, row.value, row.wall = state, value, time.monotonic() - row.began
+        if state != "INTERRUPTED":
+            self._over.add(number)
+        if state in ("COMPLETE", "PRUNED"):
+            count, seconds_in_all = self._walls
+            self._walls = count + 1, seconds_in_all + row.wall
         if state == "COMPLETE" and value is not None and self._beats(value):
             self._best = (value, number)
         result = "" if value is None else f"  {self.metric} {number_text(value)}"
@@ -237,6 +247,14 @@ class Display:
             self.say(
                 "  ".join([f"trial {number}  {state}{result}", *self._standing(), assignments(row.params)]).rstrip()
             )
+        self._forget()
+
+    def _forget(self) -> None:
+        """Lets go of ended trials that will not be shown any more: a study may have ten thousands."""
+        ended = [row.number for row in self._rows if row.state != "running" and row.number != self.best]
+        for number in ended[:-ENDED_SHOWN]:
+            del self._by_number[number]
+            self._said.pop(number, None)
 
     def _beats(self, value: float) -> bool:
         if not math.isfinite(value):
@@ -258,17 +276,19 @@ class Display:
 
     @property
     def _done(self) -> int:
-        return self._earlier + sum(row.state not in ("running", "INTERRUPTED") for row in self._rows)
+        return self._earlier + len(self._over)
 
     def _left(self) -> float | None:
         """Seconds left for a study: what the running trials and those to come still need, over the workers."""
-        walls = [row.wall for row in self._rows if row.state in ("COMPLETE", "PRUNED")]
         now, running = time.monotonic(), self._running
         known = {row.number: row.left for row in running}
-        walls = walls or [now - row.began + left for row in running if (left := known[row.number]) is not None]
-        if not walls:
+        count, seconds = self._walls
+        if not count:
+            expected = [now - row.began + left for row in running if (left := known[row.number]) is not None]
+            count, seconds = len(expected), sum(expected)
+        if not count:
             return None
-        mean = sum(walls) / len(walls)
+        mean = seconds / count
         lefts = [known[row.number] or max(0.0, mean - (now - row.began)) for row in running]
         waiting = max(0, self.total - self._done - len(running))
         return max([*lefts, (sum(lefts) + waiting * mean) / self._workers], default=None)

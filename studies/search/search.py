@@ -142,8 +142,7 @@ class Search:
     def ask(self) -> TrialRow:
         """Opens the next trial and draws its parameters."""
         number = len(self._study.get_trials(deepcopy=False))
-        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if self._grid is not None and not waiting:
+        if self._grid is not None and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             self._study.enqueue_trial({name: encode_choice(value) for name, value in self._grid[number].items()})
         self._study.sampler = self._sampler_for(number)
         trial = self._study.ask()

@@ -18,6 +18,8 @@ from optuna.samplers._tpe.sampler import default_gamma
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from studies.search.density import log_density
+
 
 class Memory:
     """The ended trials of one study, as TPE sees them: those that are complete or pruned, in the order of ending."""
@@ -122,5 +124,5 @@ class RememberingTPE(optuna.samplers.TPESampler):
             estimators.append(_ParzenEstimator(observations, search_space, self._parzen_estimator_parameters))
         below, above = estimators
         samples = below.sample(self._rng.rng, self._n_ei_candidates)
-        drawn = self._compare(samples, self._compute_acquisition_func(samples, below, above))
+        drawn = self._compare(samples, below.log_pdf(samples) - log_density(above, samples))
         return {name: distribution.to_external_repr(drawn[name]) for name, distribution in search_space.items()}
