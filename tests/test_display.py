@@ -200,6 +200,20 @@ def test_trials_before_this_start_count() -> None:
     assert "best 0.9700 (trial 2)  6/8" in stream.getvalue()
 
 
+def test_of_many_trials_it_keeps_those_that_it_may_show(clock: Clock) -> None:
+    display = study(io.StringIO(), total=200)
+    for number in range(100):
+        display.trial_started(number, {})
+        clock.now += 4
+        display.trial_ended(number, "FAIL" if number == 50 else "COMPLETE", 1.0 if number == 3 else 0.5, 4.0)
+        display.trial_progress(number, 0, 1, 10, 10, {})  # what it said last may come late
+    assert list(display._by_number) == [3, *range(100 - display_module.ENDED_SHOWN, 100)]
+    assert display._standing() == ["best 1.000 (trial 3)", "100/200", "6m40s left"]
+    display.trial_started(99, {})
+    display.trial_ended(99, "INTERRUPTED", None, 0.0)
+    assert display._standing()[1] == "99/200"
+
+
 @pytest.mark.parametrize(("direction", "best"), [("maximize", 2), ("minimize", 1)])
 def test_best_knows_the_direction_and_no_nan(direction: str, best: int) -> None:
     display = study(io.StringIO(), direction=direction)

@@ -91,6 +91,14 @@ class RememberingTPE(optuna.samplers.TPESampler):
         super().__init__(seed=seed)
         self.memory = Memory()
 
+    def _sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        # Optuna's goes through all trials to see whether enough have ended; who has ended stays so.
+        if search_space and type(study) is optuna.Study and len(self.memory.numbers) >= self._n_startup_trials:
+            return self._sample(study, trial, search_space)
+        return super()._sample_relative(study, trial, search_space)
+
     def _sample(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
