@@ -15,6 +15,7 @@ from studies.search.density import log_density
 SPACE: dict[str, BaseDistribution] = {
     "rate": FloatDistribution(1e-4, 1.0, log=True),
     "share": FloatDistribution(0.0, 0.5),
+    "far from 0": FloatDistribution(1e6, 1e6 + 1),
     "tenths": FloatDistribution(0.0, 1.0, step=0.1),
     "units": IntDistribution(1, 512, log=True),
     "layers": IntDistribution(1, 4),
