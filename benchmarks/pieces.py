@@ -217,18 +217,25 @@ def tracking(pairs: int) -> Found:
     return "MLflow's part of a trial, in as few calls", "µs", compare(per_call(ours, 30), per_call(rival, 30), pairs)
 
 
+def searched() -> dict[str, Any]:
+    """Optuna's distributions of four parameters, as they are searched."""
+    import optuna
+
+    return {
+        "rate": optuna.distributions.FloatDistribution(1e-4, 0.1, log=True),
+        "batch_size": optuna.distributions.CategoricalDistribution([64, 128, 256]),
+        "sizes": optuna.distributions.CategoricalDistribution(["[128]", "[256, 128]", "[512, 256]"]),
+        "dropout": optuna.distributions.FloatDistribution(0.0, 0.4),
+    }
+
+
 def tpe(pairs: int) -> Found:
     """studies.search.tpe / Optuna's TPESampler: four parameters drawn after 10,000 trials, in memory."""
     import optuna
 
     from studies.search.tpe import RememberingTPE
 
-    distributions: dict[str, Any] = {
-        "rate": optuna.distributions.FloatDistribution(1e-4, 0.1, log=True),
-        "batch_size": optuna.distributions.CategoricalDistribution([64, 128, 256]),
-        "sizes": optuna.distributions.CategoricalDistribution(["[128]", "[256, 128]", "[512, 256]"]),
-        "dropout": optuna.distributions.FloatDistribution(0.0, 0.4),
-    }
+    distributions = searched()
 
     def drawing(sampler: optuna.samplers.BaseSampler) -> Callable[[], None]:
         random = np.random.default_rng(0)
@@ -253,12 +260,7 @@ def density(pairs: int) -> Found:
 
     from studies.search.density import log_density
 
-    space: dict[str, Any] = {
-        "rate": optuna.distributions.FloatDistribution(1e-4, 0.1, log=True),
-        "batch_size": optuna.distributions.CategoricalDistribution([64, 128, 256]),
-        "sizes": optuna.distributions.CategoricalDistribution(["[128]", "[256, 128]", "[512, 256]"]),
-        "dropout": optuna.distributions.FloatDistribution(0.0, 0.4),
-    }
+    space = searched()
 
     def drawn(count: int) -> dict[str, Any]:
         random = np.random.default_rng(count)
