@@ -1,8 +1,8 @@
 """The density of TPE's kernels, of which there is one for each ended trial, at the few points among which it chooses.
 
-As Optuna's `_ParzenEstimator.log_pdf` says it, to rounding, in an eighth of the time where there are 10,000 kernels (the
-piece `density` of benchmarks/pieces.py): what is a kernel's alone is worked out once and not for each point, the rest
-is worked out in place, and no exponential is taken that would be a denormal number.
+As Optuna's `_ParzenEstimator.log_pdf` says it, to rounding, in an eighth of the time where there are 10,000 kernels
+(the piece `density` of benchmarks/pieces.py): what is a kernel's alone is worked out once and not for each point, the
+rest is worked out in place, and no exponential is taken that would be a denormal number.
 """
 
 from __future__ import annotations
