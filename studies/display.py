@@ -43,7 +43,6 @@ class Row:
     updated: float | None = None  # when it last said something
     start: tuple[int, float] = (0, 0.0)  # step and time that its speed is counted from
     steps_per_epoch: float | None = None
-    wall: float = 0.0  # seconds from start to end, all in
 
     def update(self, epoch: int, epochs: int | None, step: int, steps: int | None, metrics: dict[str, float]) -> None:
         now = time.monotonic()
@@ -230,12 +229,12 @@ class Display:
     def trial_ended(self, number: int, state: str, value: float | None, seconds: float) -> None:
         """A trial's end. `state`: COMPLETE, PRUNED, FAIL or INTERRUPTED; `seconds`: what it took."""
         row = self._by_number.setdefault(number, Row(number))
-        row.state, row.value, row.wall = state, value, time.monotonic() - row.began
+        row.state, row.value = state, value
         if state != "INTERRUPTED":
             self._over.add(number)
         if state in ("COMPLETE", "PRUNED"):
             count, seconds_in_all = self._walls
-            self._walls = count + 1, seconds_in_all + row.wall
+            self._walls = count + 1, seconds_in_all + time.monotonic() - row.began
         if state == "COMPLETE" and value is not None and self._beats(value):
             self._best = (value, number)
         result = "" if value is None else f"  {self.metric} {number_text(value)}"
