@@ -48,6 +48,8 @@ class MNISTCanvas(pl.LightningDataModule):
         ValueError: an argument is outside its range.
     """
 
+    harness_links = ("seed", "sizes")  # what studies/components.py fills in
+
     def __init__(
         self,
         target: Target = "masks",

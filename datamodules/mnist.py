@@ -41,6 +41,8 @@ class MNIST(pl.LightningDataModule):
         ValueError: an argument is outside its range.
     """
 
+    harness_links = ("seed", "sizes")  # what studies/components.py fills in
+
     def __init__(
         self,
         batch_size: int = 128,

@@ -39,6 +39,8 @@ class Tabular(pl.LightningDataModule):
         ValueError: an argument is outside its range.
     """
 
+    harness_links = ("seed", "sizes")  # what studies/components.py fills in
+
     def __init__(
         self,
         dataset: Dataset = "diabetes",

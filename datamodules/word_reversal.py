@@ -137,6 +137,8 @@ class WordReversal(pl.LightningDataModule):
         ValueError: an argument is outside its range, or there are too few words for the split.
     """
 
+    harness_links = ("seed", "sizes")  # what studies/components.py fills in
+
     def __init__(
         self,
         batch_size: int = 256,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.display import Display
+from studies.experiment import dump_yaml
 from studies.home import Home
 from studies.trained import find
 
@@ -31,13 +32,13 @@ def ask(model: str, inputs: list[str]) -> dict[str, Any]:
         executor.warm()
         try:
             trained = find(model, Home.find(), Path(scratch))
-            sys.path.extend(folder for folder in trained.search_path if folder not in sys.path)
             with Display(title=f"predict {model}", metric=None, direction="maximize", total=1) as display:
                 display.phase("importing torch, then asking the model")
                 payload = {
-                    "experiment": trained.experiment,
+                    "experiment": dump_yaml(trained.experiment),
                     "seed": trained.seed,
                     "checkpoint": str(trained.checkpoint),
+                    "search_path": trained.search_path,
                     "items": items,
                 }
                 answer = executor.call("studies.prediction:predict", payload, display.refresh)

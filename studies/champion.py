@@ -16,7 +16,9 @@ import torch
 from studies.examples import example_of, validation_inputs, variable_dimensions
 from studies.messages import TrialSpec, better
 from studies.tracking import Tracking
-from studies.trial import prepare_trained
+from studies.trial import prepare_trained, why_no_test
+from studies.trouble import StorageFailed
+from studies.trouble import passes as is_transient
 
 TESTED = "harness.champion"  # tag of a study's run: which run was tested and registered, at which value
 
@@ -59,14 +61,14 @@ def _publish(
     with tempfile.TemporaryDirectory(prefix="harness-champion-") as folder:
         module, datamodule, trainer = prepare_trained(replace(trial, folder=folder), Path(trial.folder))
         test: dict[str, float] = {}
-        for results in trainer.test(module, datamodule=datamodule, verbose=False):
-            test |= {name: float(number) for name, number in results.items()}
+        if why_no_test(module, datamodule) is None:
+            for results in trainer.test(module, datamodule=datamodule, verbose=False):
+                test |= {name: float(number) for name, number in results.items()}
         best_step = int(tracking.run(trial.run_id).metrics.get("best/step", 0))
         for run_id, step in ((trial.run_id, best_step), (parent, trial.number)):
             if not test.items() <= tracking.run(run_id).metrics.items():  # one who died here may have logged them
                 tracking.log_metrics(run_id, test, step)
 
-        example = example_of(validation_inputs(datamodule))
         module = module.cpu().eval()
         module.trainer = None  # type: ignore[assignment]  # an exported program has no trainer
         tags = {"harness.study": study, "harness.run_id": trial.run_id, "harness.metric": metric}
@@ -74,9 +76,19 @@ def _publish(
         champion = tracking.champion(model_name)
         version = tracking.version_of(model_name, tags)
         if version is None:
-            with torch.no_grad():
-                variable = variable_dimensions(example)
-                version = tracking.publish_model(parent, module, example, variable, model_name, requirements, tags)
+            try:
+                example = example_of(validation_inputs(datamodule))
+                with torch.no_grad():
+                    variable = variable_dimensions(example)
+                    version = tracking.publish_model(parent, module, example, variable, model_name, requirements, tags)
+            except Exception as error:  # no forward, inputs that are no tensor, operations that cannot be exported
+                if is_transient(error) or isinstance(error, StorageFailed):
+                    raise
+                traceback.print_exc()
+                tracking.set_tags(parent, {TESTED: mark})
+                reason = " ".join(str(error).strip().split("\n\n")[0].split())[:300] or type(error).__name__
+                kept = f"its checkpoint is run {trial.run_id}'s artifact checkpoints/best.ckpt"
+                return {"test": test, "note": f"the champion is not in the model registry, {kept}: {reason}"}
     note = f"model {model_name} version {version} is models:/{model_name}@champion"
     if _stays(champion, study, metric, direction, value):
         note = f"model {model_name} version {version} is registered; another study's champion is better and stays"

@@ -17,6 +17,7 @@ from typing import Any
 
 from studies.experiment import PRUNERS, SAMPLERS, Experiment, load, one_of, override, shipped
 from studies.parsing import BadInput, build_parser, parse
+from studies.search_path import use
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,20 +63,13 @@ def _fail(message: str, status: int, as_json: bool) -> int:
 def _load(options: argparse.Namespace, overrides: dict[str, str]) -> Experiment:
     from studies.experiment import checked_seed
 
-    experiment = load(options.experiment)
+    experiment = load(options.experiment, options.config)
     override(experiment, overrides)
     if options.seed is not None:
         experiment.seed = checked_seed(options.seed)
-    # The user's own modules lie beside the experiment file or where the user stands; ours come first.
-    sys.path.extend(folder for folder in (str(experiment.path.parent), _here()) if folder not in sys.path)
+    use(experiment.search_path)  # for a space that is a function
     one_of("executor", options.executor, ("local", "inline"))
     return experiment
-
-
-def _here() -> str:
-    from pathlib import Path
-
-    return str(Path.cwd())
 
 
 def _threads(options: argparse.Namespace) -> int:
@@ -98,7 +92,7 @@ def _list(options: argparse.Namespace, overrides: dict[str, str], argv: list[str
         return 0
     for item in experiments:
         print(f"{item.name}\n    {item.description}")
-        print(f"    model {item.model['class_path']}  data {item.data['class_path']}")
+        print(f"    model {item.model['class_path']}  data {(item.data or {}).get('class_path')}")
         if item.search:
             print(f"    space {', '.join(item.search.space)}  by {item.search.metric} ({item.search.direction})")
     print("\nnext: harness train NAME, or harness study NAME --trials 20 --workers 2")
@@ -111,7 +105,7 @@ def _listed(item: Experiment) -> dict[str, Any]:
         "name": item.name,
         "description": item.description,
         "model": item.model["class_path"],
-        "data": item.data["class_path"],
+        "data": (item.data or {}).get("class_path"),
         "space": search.space_as_written if search else None,
         "metric": search.metric if search else None,
     }
@@ -125,7 +119,7 @@ def _help(argv: list[str]) -> int:
     subparsers.choices[argv[0]].print_help()
     if name is not None:
         experiment = load(name)
-        sys.path.extend([str(experiment.path.parent), _here()])
+        use(experiment.search_path)
         print("\nreading the parameters' types and docstrings (imports torch) ...", file=sys.stderr)
         from studies.arguments import help_of
 

@@ -6,7 +6,6 @@ live in this process, so that an answer takes milliseconds.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from studies.demo_server import DemoServer
 from studies.display import Display
+from studies.experiment import dump_yaml
 from studies.home import Home
 from studies.serving import Interrupted, choose_port, reachable, say, show, signals_raise
 from studies.trained import Trained, find, newest_first
@@ -150,9 +150,9 @@ class ModelPanel:
         """The panel of a trained model, or None for one that takes neither drawings nor words."""
         from studies.prediction import check, restore
 
-        sys.path.extend(folder for folder in trained.search_path if folder not in sys.path)
         experiment = trained.experiment
-        payload = {"experiment": experiment, "seed": trained.seed, "checkpoint": str(trained.checkpoint)}
+        payload = {"experiment": dump_yaml(experiment), "seed": trained.seed, "checkpoint": str(trained.checkpoint)}
+        payload["search_path"] = trained.search_path
         module, datamodule = restore(payload)
         sizes = {**module.hparams, **getattr(datamodule, "sizes", {})}
         kind = kind_of(sizes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,11 @@ class Session:
         self.executor.warm()
         self.tracking = TrackingQueue()
         self.provenance = Provenance.collect(options.argv, experiment.path)
+        self._parameters: dict[str, Any] = flat_parameters(experiment.sections)  # until it is rehearsed
         self._lease: Lease | None = None
 
     def check(self, metric: str | None, extremes: dict[str, list[Any]]) -> None:
-        """Rehearses the experiment and takes over its typed, complete parameters.
+        """Rehearses the experiment and learns all its parameters, with those that are defaults.
 
         Raises:
             ValueError: what is wrong with it, in one line.
@@ -85,10 +86,12 @@ class Session:
         """
         self.display.phase("importing torch and Lightning, then rehearsing one batch")
         payload = {
-            "experiment": self.experiment.sections,
+            "experiment": dump_yaml(self.experiment.sections),
             "seed": self.experiment.seed,
             "threads": self.executor.threads,
             "metric": metric,
+            "direction": self.experiment.search.direction if self.experiment.search else "maximize",
+            "search_path": self.experiment.search_path,
             "extremes": extremes,
             "pack": self.options.pack,
         }
@@ -101,9 +104,9 @@ class Session:
                 self.display.say(report["traceback"])
                 raise WorkFailed(f"the rehearsal of {self.experiment.name} failed: {report['error']}")
             raise ValueError(report["error"])
-        resolved = report["experiment"]
-        self.experiment.model, self.experiment.data = resolved["model"], resolved["data"]
-        self.experiment.trainer = resolved["trainer"]
+        for note in report["notes"]:
+            self.display.say(note)
+        self._parameters = report["parameters"]
         self.executor.gpus = report["gpus"]
         if self.options.pack > 1:
             self._pack(report["pack"], list(extremes))
@@ -140,29 +143,42 @@ class Session:
         sections: dict[str, Any],
         seed: int,
         tags: dict[str, str],
+        params: Mapping[str, Any],
         searched: Collection[str] = (),
         adopted: str | None = None,
     ) -> tuple[str, Path]:
         """Opens an MLflow run with its parameters and provenance; returns its id and its trial folder.
+
+        Args:
+            sections: what it is built from, for its config.yaml.
+            params: the sampled ones among its parameters.
 
         A study's own run has no value of the parameters that are `searched`: a chart would draw it as a trial.
         A run that is `adopted` was opened before by a driver that died, and perhaps got no further.
         """
         tags = {**self.provenance.tags, "harness.experiment": self.experiment.name, **tags}
         if adopted is None:
-            params = _parameters(sections, seed, searched)
-            run_id = self.tracking.get_first("start", experiment_id, name, params, tags)
+            all_params = self.parameters(params, seed, searched)
+            run_id = self.tracking.get_first("start", experiment_id, name, all_params, tags)
         else:
             run_id = adopted
             self.tracking.get("reopen", run_id)
-            self.put_parameters(run_id, sections, seed, searched)
+            self.put_parameters(run_id, params, seed, searched)
         folder = self.home.trial_folder(run_id)
         self.write_config(run_id, folder / "artifacts", {**sections, "seed": seed})
         return run_id, folder
 
-    def put_parameters(self, run_id: str, sections: dict[str, Any], seed: int, searched: Collection[str] = ()) -> None:
+    def put_parameters(self, run_id: str, params: Mapping[str, Any], seed: int, searched: Collection[str] = ()) -> None:
         """Logs a run's parameters; again, where a driver that died may not have come to it."""
-        self.tracking.put("log_params", run_id, _parameters(sections, seed, searched))
+        self.tracking.put("log_params", run_id, self.parameters(params, seed, searched))
+
+    def parameters(self, params: Mapping[str, Any], seed: int, searched: Collection[str] = ()) -> dict[str, Any]:
+        """All of a run's parameters under their dotted names: the experiment's, the sampled ones put in."""
+        changed = {name for name in params if name not in self._parameters or self._parameters[name] != params[name]}
+        inner = tuple(f"{name}." for name in changed)  # arguments of a class that is another one now
+        known = {name: value for name, value in self._parameters.items() if not (inner and name.startswith(inner))}
+        found = {**known, **params, "seed": seed}
+        return {name: value for name, value in found.items() if name not in searched}
 
     def write_config(self, run_id: str, folder: Path, config: dict[str, Any]) -> None:
         """config.yaml and the provenance, as artifacts; not all of the folder, where the trial is soon at work."""
@@ -193,11 +209,6 @@ class Session:
         self.executor.close()
         self.tracking.meanwhile = self.display.refresh
         self.tracking.close()
-
-
-def _parameters(sections: dict[str, Any], seed: int, searched: Collection[str]) -> dict[str, Any]:
-    params = {**flat_parameters(sections), "seed": seed}
-    return {key: value for key, value in params.items() if key not in searched}
 
 
 def make_executor(name: str, workers: int, threads: int = 0) -> Any:
@@ -272,7 +283,7 @@ def train(experiment: Experiment, options: Options) -> Result:
         experiment_id = session.connect()
         name = f"{experiment.name} seed {experiment.seed}"
         run_id, folder = session.start_run(
-            experiment_id, name, experiment.sections, experiment.seed, {"harness.kind": "run"}
+            experiment_id, name, experiment.sections, experiment.seed, {"harness.kind": "run"}, {}
         )
         source = SingleRun(
             TrialSpec(
@@ -283,7 +294,7 @@ def train(experiment: Experiment, options: Options) -> Result:
                 metric=metric,
                 direction=direction,
                 test=options.test,
-                search_path=[str(experiment.path.parent), str(Path.cwd())],
+                search_path=experiment.search_path,
             )
         )
         loop = session.loop()

@@ -6,20 +6,19 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from studies.components import sizes_of
-
 ROWS = 2  # of an example: torch.export takes a size of 1 for a constant
 
 
-def validation_inputs(datamodule: LightningDataModule) -> Tensor:
+def validation_inputs(datamodule: LightningDataModule | None) -> Tensor:
     """The first validation batch's inputs (B, ...), on the CPU; sets the data up.
 
     Raises:
         ValueError: in one line: batches are not (inputs, targets), or inputs are no tensor.
     """
-    if not sizes_of(datamodule):  # which sets up whoever has them
-        datamodule.prepare_data()
-        datamodule.setup("fit")
+    if datamodule is None:
+        raise ValueError("there is no datamodule to take an example input from")
+    datamodule.prepare_data()
+    datamodule.setup("fit")
     batch = next(iter(datamodule.val_dataloader()))
     inputs = batch[0] if isinstance(batch, tuple | list) else batch
     if not isinstance(inputs, Tensor):

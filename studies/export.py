@@ -12,8 +12,9 @@ from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from studies.components import import_class, parameters_of, sizes_of
+from studies.components import import_class, parameters_of
 from studies.examples import example_of, validation_inputs
+from studies.experiment import load_yaml
 from studies.formats import WRITERS, Written, input_name, output_names
 from studies.prediction import restore
 
@@ -53,7 +54,7 @@ def _export(
     module: LightningModule, datamodule: LightningDataModule, inputs: Tensor, payload: dict[str, Any]
 ) -> dict[str, Any]:
     path, example = Path(payload["path"]), example_of(inputs)
-    said = how_to_build(payload["experiment"]["model"], sizes_of(datamodule))
+    said = how_to_build(load_yaml(payload["experiment"])["model"], getattr(datamodule, "sizes", {}))
     written = WRITERS[payload["format"]](module, example, said, path)
     check = compared(module, written, inputs)
     outputs = module(example)
@@ -72,7 +73,7 @@ def how_to_build(section: dict[str, Any], sizes: dict[str, Any]) -> dict[str, st
     """`class_path` and, as JSON, `init_args` of a module, with those of the data's sizes that it takes."""
     taken = parameters_of(import_class(section["class_path"])) & set(sizes)
     init_args = {**section.get("init_args", {}), **{name: sizes[name] for name in sorted(taken)}}
-    return {"class_path": section["class_path"], "init_args": json.dumps(init_args)}
+    return {"class_path": section["class_path"], "init_args": json.dumps(init_args, default=str)}
 
 
 def compared(module: LightningModule, written: Written, inputs: Tensor) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from studies.display import Display
-from studies.experiment import one_of
+from studies.experiment import dump_yaml, one_of
 from studies.home import Home
 from studies.temporary import temporary_name
 from studies.trained import experiment_of, find
@@ -48,13 +47,13 @@ def export(model: str, format: str, output: str | None) -> dict[str, Any]:
             temporary = temporary_name(path)
             temporary.touch()
             mode = temporary.stat().st_mode
-            sys.path.extend(folder for folder in trained.search_path if folder not in sys.path)
             with Display(title=f"export {model}", metric=None, direction="maximize", total=1) as display:
                 display.phase(f"importing torch, then writing {path.name} and checking it")
                 payload = {
-                    "experiment": trained.experiment,
+                    "experiment": dump_yaml(trained.experiment),
                     "seed": trained.seed,
                     "checkpoint": str(trained.checkpoint),
+                    "search_path": trained.search_path,
                     "format": format,
                     "path": str(temporary.absolute()),
                 }

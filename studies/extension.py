@@ -32,7 +32,8 @@ def described(home: Home, name: str) -> Experiment:
     written = definition["space"]
     space = written if isinstance(written, str) else parse_space(written)
     plan = SearchPlan(definition["metric"], definition["direction"], space, "random", "none", written)
-    return Experiment(path=Path.cwd() / "study", seed=definition["seed"], search=plan, **content)
+    here = Path.cwd()
+    return Experiment(path=here / "study", seed=definition["seed"], search=plan, search_path=[str(here)], **content)
 
 
 class ExtensionSource:

@@ -19,7 +19,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
-from studies.components import build_module
+from studies.arguments import parse_section
 from studies.examples import variable_dimensions
 
 Ask = Callable[[Tensor], list[Tensor]]  # inputs (B, ...) -> all outputs
@@ -100,7 +100,7 @@ def write_safetensors(module: LightningModule, example: Tensor, said: dict[str, 
     with safe_open(path, "pt") as file:
         read = file.metadata()
     section = {"class_path": read["class_path"], "init_args": json.loads(read["init_args"])}
-    loaded = build_module(section, {}).eval()
+    loaded = parse_section("model", section).instantiated().eval()
     load_model(loaded, path)
     return Written(lambda inputs: tree_leaves(loaded(inputs)), variable_dimensions(example), {}, exact=True)
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from studies import memory
 from studies.checkpoint_files import newest_checkpoint
 from studies.executors.local import LocalExecutor, Message
-from studies.messages import Event, Metrics, Report, Resources, Stopped, TrialSpec
+from studies.messages import Event, Metrics, Notice, Report, Resources, Stopped, TrialSpec
 from studies.record import Ending, TrialRecord
 from studies.tracking_queue import TrackingQueue
 from studies.trouble import DISK_FULL, StorageFailed
@@ -224,6 +224,8 @@ class TrialLoop:
                 live.heard = time.monotonic()
             if isinstance(event, Metrics):
                 self.display.trial_progress(number, event.epoch, record.epochs, event.step, record.steps, record.newest)
+            elif isinstance(event, Notice):
+                self.display.say(f"trial {number}: {event.text}")
             elif isinstance(event, Report):
                 live.prune = self._source.report(live.spec, record.reports, event.value)
         for line in record.warnings():

@@ -45,7 +45,7 @@ def explain(experiment: dict[str, Any], used: float | None) -> str:
     """
     parts = [] if used is None else [f"its process used {used:.0f} MB"]
     parts.append(f"{_limit() / 1e6:.0f} MB are there")
-    batch_size = (experiment.get("data", {}).get("init_args") or {}).get("batch_size")
+    batch_size = ((experiment.get("data") or {}).get("init_args") or {}).get("batch_size")
     if batch_size is not None:
         parts.append(f"data.batch_size={batch_size}: a smaller one needs less")
     return "out of memory: " + ", ".join(parts)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from studies.experiment import dump_yaml, load_yaml
 from studies.temporary import left_over, write_whole
 
 
@@ -22,7 +23,8 @@ class TrialSpec:
 
     Attributes:
         run_id: MLflow run id, also the name of the trial's folder.
-        experiment: resolved experiment (model, data, trainer sections) with overrides and sampled values in.
+        experiment: model, data, trainer, optimizer and lr_scheduler sections as they were written, with overrides and
+            sampled values in; the trial process parses them as LightningCLI does.
         seed: training seed: weights, order of samples, dropout.
         folder: the trial's folder; events.jsonl, log.txt, checkpoints/ and artifacts/ are written there.
         study: name of the study, or None for a single run.
@@ -36,7 +38,7 @@ class TrialSpec:
         extends: the trial had ended, and goes on to more epochs.
         threads: CPU threads of this process; 0 leaves PyTorch's default.
         gpu: index of the one GPU this trial may use, or None for all that are visible.
-        search_path: folders to add to sys.path, where the user's own modules are found.
+        search_path: folders that come first on sys.path, where the user's own modules are found.
     """
 
     run_id: str
@@ -59,15 +61,30 @@ class TrialSpec:
     def save(self) -> Path:
         """Writes spec.json into the trial's folder and returns its path."""
         path = Path(self.folder) / "spec.json"
+        fields = dataclasses.asdict(self)
+        if not _survives_json(self.experiment):  # keys that are numbers, nan
+            fields["experiment"] = dump_yaml(self.experiment)
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in left_over(path.parent):  # of a process that died here
             left.unlink(missing_ok=True)
-        write_whole(path, json.dumps(dataclasses.asdict(self), indent=1))
+        write_whole(path, json.dumps(fields, indent=1))
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> TrialSpec:
-        return cls(**json.loads(Path(path).read_text()))
+        fields = json.loads(Path(path).read_text())
+        if isinstance(fields.get("experiment"), str):
+            fields["experiment"] = load_yaml(fields["experiment"])
+        return cls(**fields)
+
+
+def _survives_json(value: Any) -> bool:
+    """Whether JSON gives a config back as it is: it turns keys into text, and YAML knows more types."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) for key in value) and all(map(_survives_json, value.values()))
+    if isinstance(value, list):
+        return all(map(_survives_json, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode  # it is called by the thread that trains
@@ -130,6 +147,14 @@ class CheckpointSaved(Event):
 
 
 @dataclass(frozen=True)
+class Notice(Event):
+    """Something about the trial that the user should see on the screen: a checkpoint that was skipped, say."""
+
+    kind = "notice"
+    text: str
+
+
+@dataclass(frozen=True)
 class Artifact(Event):
     """A file for the run's artifacts; `path` is relative to the trial's folder artifacts/."""
 
@@ -158,10 +183,14 @@ class Stopped(Event):
 
 @dataclass(frozen=True)
 class Finished(Event):
-    """The trial did all it was asked to. The summary holds best/..., test/... and fit_seconds."""
+    """The trial did all it was asked to. The summary holds best/..., test/... and fit_seconds.
+
+    `value` is the metric of the weights that were kept, where it is not the best that was reported (averaged weights).
+    """
 
     kind = "finished"
     summary: dict[str, float]
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +203,8 @@ class Failed(Event):
 
 
 EVENTS: dict[str, type[Event]] = {
-    cls.kind: cls for cls in (Started, Metrics, Report, CheckpointSaved, Artifact, Resources, Stopped, Finished, Failed)
+    cls.kind: cls
+    for cls in (Started, Metrics, Report, CheckpointSaved, Notice, Artifact, Resources, Stopped, Finished, Failed)
 }
 
 

@@ -9,7 +9,10 @@ from typing import NoReturn
 from studies.experiment import PRUNERS, SAMPLERS
 from studies.nearest import nearest
 
-OVERRIDE = re.compile(r"--((?:model|data|trainer)\.[\w.]+)(?:=(.*))?$", re.DOTALL)
+OVERRIDE = re.compile(
+    r"--((?:model|data|trainer|optimizer|lr_scheduler)\.[^\s=]+|model|data|optimizer|lr_scheduler)(?:=(.*))?$",
+    re.DOTALL,
+)
 
 
 class BadInput(ValueError):
@@ -81,6 +84,13 @@ def build_parser() -> Parser:
     )
     study.add_argument("--storage", metavar="URL", help="Optuna's database (default: mlruns/optuna.db)")
     for sub in (train, study):
+        sub.add_argument(
+            "--config",
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="a .yaml file laid over NAME; any number of them",
+        )
         sub.add_argument(
             "--executor", default="local", help="local | inline: this process, for debuggers (default: local)"
         )

@@ -9,15 +9,18 @@ from typing import Any
 
 from pytorch_lightning import LightningDataModule, LightningModule
 
-from studies.components import build_datamodule, build_module, sizes_of
-from studies.trial import load_weights
+from studies.components import build
+from studies.experiment import load_yaml
+from studies.search_path import use
+from studies.trial import restore_weights
 
 
 def predict(payload: dict[str, Any]) -> dict[str, Any]:
     """Asks a model.
 
     Args:
-        payload: `experiment` (its sections), `seed`, `checkpoint` (path), `items` (files or words).
+        payload: `experiment` (its sections, as YAML), `seed`, `checkpoint` (path), `search_path` and `items` (files or
+            words).
 
     Returns:
         `predictions`, each with `input`, `notes`, `answer` and, where there are, `probability` and
@@ -62,7 +65,9 @@ def in_a_line(error: Exception) -> str:
 
 def restore(payload: dict[str, Any]) -> tuple[LightningModule, LightningDataModule]:
     """A trained module, ready to be asked, and its datamodule, set up."""
-    datamodule = build_datamodule(payload["experiment"]["data"], payload["seed"])
-    module = build_module(payload["experiment"]["model"], sizes_of(datamodule))
-    load_weights(module, Path(payload["checkpoint"]))
-    return module.eval(), datamodule
+    use(payload.get("search_path") or [])
+    parts = build(load_yaml(payload["experiment"]), payload["seed"], trainer=False)
+    if parts.datamodule is None:
+        raise ValueError(f"{type(parts.module).__name__} has no datamodule, which says how inputs are read")
+    restore_weights(parts, Path(payload["checkpoint"]))
+    return parts.module.eval(), parts.datamodule

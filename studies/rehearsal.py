@@ -6,7 +6,9 @@ training and one validation batch. What it finds wrong is the user's to mend, in
 
 from __future__ import annotations
 
+import copy
 import math
+import re
 import tempfile
 import time
 import traceback
@@ -15,16 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from studies.allocator import keep_freed_memory
-from studies.arguments import typed, typed_trainer
-from studies.components import build_datamodule, build_module, import_class, parameters_of, sizes_of
+from studies.arguments import dumped, parse_section
+from studies.callbacks import EventLogger
+from studies.checkpoint_files import FOLDER
+from studies.checkpoints import Checkpoints, knows_its_position, loadable
+from studies.components import Parts, build, links_of, parameters_of, with_sizes
+from studies.experiment import load_yaml, set_parameter
 from studies.fast_step import backward, stepper
+from studies.link import Link
 from studies.messages import TrialSpec
 from studies.nearest import nearest
 from studies.replay import ReplayedModule, is_replayable
-from studies.trial import build_trainer, seed_and_threads
+from studies.search_path import use
+from studies.trial import as_list, build_trainer, seed_and_threads, why_no_test
 
 STEPS = 8  # in a row, of each of the models that packing is tried on
 FEWEST, MOST, ENOUGH = 3, 12, 2.0  # turns that they take, and seconds after which the fewest are enough
@@ -34,18 +44,18 @@ def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
     """Checks a whole experiment.
 
     Args:
-        payload: `experiment` (model, data, trainer sections), `seed`, `threads`, `metric` (or None), and
-            `extremes`: dotted parameter name -> values at the ends of its search space, or all its choices;
-            `pack`: how many trials shall train as one model, 1 by default.
+        payload: `experiment` (its sections, as YAML), `seed`, `threads`, `metric` (or None), `direction`,
+            `search_path`, `extremes`: dotted parameter name -> values at the ends of its search space, or all its
+            choices; `pack`: how many trials shall train as one model, 1 by default.
 
     Returns:
-        `experiment` with all defaults and types put in, `metrics` (names that validation logs), `gpus`
-        (how many are visible), and of packed trials `pack`: `over` and `gain`, or `why_not`; see `packed`. Or
-        `error` (one line), with `traceback` where the user's own code raised.
+        `parameters` (all of them under their dotted names, with defaults), `metrics` (names that are logged), `notes`
+        (lines for the user), `gpus` (how many are visible), and of packed trials `pack`: `over` and `gain`, or
+        `why_not`; see `packed`. Or `error` (one line), with `traceback` where the user's own code raised.
     """
     try:
         return _rehearse(**payload)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MisconfigurationException) as error:
         return {"error": " ".join(str(error).split())}
     except Exception as error:
         return {
@@ -56,101 +66,134 @@ def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rehearse(
-    experiment: dict[str, Any],
+    experiment: str,
     seed: int,
     threads: int,
     metric: str | None,
     extremes: dict[str, list[Any]],
+    direction: str = "maximize",
+    search_path: list[str] | None = None,
     pack: int = 1,
 ) -> dict[str, Any]:
     keep_freed_memory()
-    model_class = _class_of(experiment, "model", LightningModule)
-    data_class = _class_of(experiment, "data", LightningDataModule)
-    given = {name: experiment[name].get("init_args") or {} for name in ("model", "data")}
-
-    linked_data = {"seed"} - set(given["data"])
-    data = {"class_path": experiment["data"]["class_path"]}
-    data["init_args"] = typed(data_class, "data", given["data"], linked_data)
-    trainer = typed_trainer(experiment.get("trainer") or {})
-    datamodule = build_datamodule(data, seed)
-    sizes = sizes_of(datamodule)
-
-    linked = set(sizes) - set(given["model"])
-    model = {"class_path": experiment["model"]["class_path"]}
-    model["init_args"] = typed(model_class, "model", given["model"], linked)
-    resolved = {"model": model, "data": data, "trainer": trainer}
-    _check_space(resolved, (model_class, linked), (data_class, linked_data), sizes, seed, extremes)
-
-    metrics, optimizer = _first_batches(resolved, datamodule, sizes, seed, threads)
+    use(search_path or [])
+    sections = load_yaml(experiment)
+    with tempfile.TemporaryDirectory(prefix="harness-rehearsal-") as folder:
+        spec = TrialSpec(
+            run_id="rehearsal",
+            experiment=sections,
+            seed=seed,
+            folder=folder,
+            metric=metric,
+            direction=direction,
+            threads=threads,
+        )
+        seed_and_threads(spec)
+        parts = build(sections, seed)
+        _check_space(sections, parts, seed, extremes)
+        trainer = _first_batches(spec, parts)
+        metrics = sorted(trainer.callback_metrics)
     if metric is not None and metric not in metrics:
         raise ValueError(f"unknown metric {metric}{nearest(metric, metrics)}")
-    report = {"experiment": resolved, "metrics": metrics, "gpus": torch.cuda.device_count()}
+    report: dict[str, Any] = {
+        "parameters": _parameters(sections, parts),
+        "metrics": metrics,
+        "notes": _notes(parts, trainer),
+        "gpus": torch.cuda.device_count(),
+    }
     if pack > 1:
-        report["pack"] = packed(resolved, datamodule, sizes, optimizer, pack)
+        report["pack"] = _packed(sections, parts, seed, trainer, pack)
     return report
 
 
-def _class_of(experiment: dict[str, Any], section: str, base: type) -> type:
-    class_path = experiment[section]["class_path"]
-    try:
-        cls = import_class(class_path)
-    except ValueError as error:
-        raise ValueError(f"{section}: {error}") from error
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise ValueError(f"{section}: class_path={class_path!r} is not a {base.__name__}")
-    return cls
+def _parameters(sections: dict[str, Any], parts: Parts) -> dict[str, Any]:
+    """All parameters with their defaults, but for those that the harness fills in."""
+    given = {name: set((sections.get(name) or {}).get("init_args") or {}) for name in ("model", "data")}
+    filled = {f"model.{name}" for name in parts.sizes if name not in given["model"]}
+    if "seed" in links_of(sections) and "seed" not in given["data"]:
+        filled.add("data.seed")
+    with_links = {**sections, "model": with_sizes(sections["model"], parts.sizes)}
+    return {name: value for name, value in dumped(with_links).items() if name not in filled}
 
 
-def _check_space(
-    resolved: dict[str, Any],
-    model: tuple[type, set[str]],
-    data: tuple[type, set[str]],
-    sizes: dict[str, Any],
-    seed: int,
-    extremes: dict[str, list[Any]],
-) -> None:
+def _check_space(sections: dict[str, Any], parts: Parts, seed: int, extremes: dict[str, list[Any]]) -> None:
     """Each searched parameter exists, and its ends are accepted by the class that gets them."""
     for path, values in extremes.items():
-        section, _, name = path.partition(".")
-        cls, linked = {"model": model, "data": data, "trainer": (Trainer, set())}[section]
-        if name not in parameters_of(cls) - linked:
-            names = parameters_of(cls) - linked
-            raise ValueError(f"space: unknown parameter {path}{nearest(name, names, section + '.')}")
         for value in values:
+            changed = copy.deepcopy(sections)
             try:
+                set_parameter(changed, path, value)
+                section = path.partition(".")[0]
                 if section == "trainer":
-                    typed_trainer({name: value})
-                    continue
-                arguments = typed(cls, section, {**resolved[section]["init_args"], name: value}, linked)
-                changed = {**resolved[section], "init_args": arguments}
-                if section == "model":
-                    build_module(changed, sizes)
+                    parse_section("trainer", changed["trainer"])
+                elif section == "data":
+                    build(changed, seed, trainer=False)
+                elif section == "model":
+                    made = with_sizes(changed["model"], parts.sizes)
+                    parse_section("model", made).instantiated()
                 else:
-                    sizes_of(build_datamodule(changed, seed))
+                    parse_section(section, changed[section])
             except ValueError as error:
+                if str(error).startswith("unknown parameter"):
+                    raise ValueError(f"space: {error}") from error
                 raise ValueError(f"space: {path}={value!r}: {error}") from error
 
 
-def _first_batches(
-    resolved: dict[str, Any], datamodule: LightningDataModule, sizes: dict[str, Any], seed: int, threads: int
-) -> tuple[list[str], torch.optim.Optimizer]:
-    """Trains and validates on one batch; returns the names of the metrics that were logged, and the optimizer."""
-    with tempfile.TemporaryDirectory(prefix="harness-rehearsal-") as folder:
-        spec = TrialSpec(run_id="rehearsal", experiment=resolved, seed=seed, folder=str(Path(folder)), threads=threads)
-        seed_and_threads(spec)
-        module = build_module(resolved["model"], sizes)
-        limits: dict[str, Any] = {"limit_train_batches": 1, "limit_val_batches": 1, "log_every_n_steps": 1}
-        limits |= {"max_epochs": 1, "max_steps": -1, "val_check_interval": None, "check_val_every_n_epoch": 1}
-        limits |= {"devices": 1, "strategy": "auto", "num_nodes": 1, "accumulate_grad_batches": 1, "callbacks": []}
-        trainer = build_trainer(spec, False, [], **limits)
-        trainer.fit(module, datamodule=datamodule)
-        return sorted(trainer.callback_metrics), trainer.optimizers[0]
+def _first_batches(spec: TrialSpec, parts: Parts) -> Trainer:
+    """Trains and validates on one batch, with the user's callbacks, and writes a checkpoint that is read back."""
+    link, folder = Link(None), Path(spec.folder)
+    checkpoints = Checkpoints(link, folder / FOLDER, None, spec.direction)
+    checkpoints.folder.mkdir()
+    logger = EventLogger(link)
+    limits: dict[str, Any] = {"limit_train_batches": 1, "limit_val_batches": 1, "log_every_n_steps": 1}
+    limits |= {"max_epochs": 1, "max_steps": -1, "min_epochs": None, "min_steps": None, "max_time": None}
+    limits |= {"val_check_interval": None, "check_val_every_n_epoch": 1, "overfit_batches": 0}
+    limits |= {"devices": 1, "strategy": "auto", "num_nodes": 1, "accumulate_grad_batches": 1}
+    limits["default_root_dir"] = spec.folder
+    parts.trainer.pop("logger", None)  # they would make files
+    for callback in as_list(parts.trainer.get("callbacks")):
+        if isinstance(callback, ModelCheckpoint):
+            callback.dirpath = str(folder / "theirs")  # nothing is left of a rehearsal
+    trainer = build_trainer(spec, parts, logger, [checkpoints.resume_point], [checkpoints], **limits)
+    logger.trainer = trainer
+    try:
+        trainer.fit(parts.module, datamodule=parts.datamodule)
+    except (RuntimeError, MisconfigurationException) as error:
+        conditioned = re.search(r"(\w+).*conditioned on metric `?([^`\s]+)`? which is not available", str(error))
+        if conditioned is None:
+            raise
+        wanted = conditioned.group(2)
+        raise ValueError(f"unknown metric {wanted}{nearest(wanted, trainer.callback_metrics)} (in: {error})") from error
+    if trainer.optimizers and checkpoints.last.exists():
+        found = loadable(str(checkpoints.last), extends=True)
+        if found.path is None:
+            raise ValueError(f"its checkpoints cannot be read back: {'; '.join(found.notices)}")
+    return trainer
+
+
+def _notes(parts: Parts, trainer: Trainer) -> list[str]:
+    """What the user should know before it starts."""
+    notes = []
+    why = why_no_test(parts.module, parts.datamodule)
+    if why is not None:
+        notes.append(f"no test: {why}")
+    if not trainer.enable_validation:
+        notes.append("no validation: the module or the data have none")
+    if not knows_its_position(trainer):
+        notes.append("the training data are a stream: an interrupted trial goes on from its last whole epoch")
+    return notes
+
+
+def _packed(sections: dict[str, Any], parts: Parts, seed: int, trainer: Trainer, pack: int) -> dict[str, Any]:
+    if parts.datamodule is None or not trainer.optimizers:
+        return {"why_not": "a packed trial needs a datamodule and an optimizer"}
+    resolved = {**sections, "model": with_sizes(sections["model"], parts.sizes)}
+    return packed(resolved, parts.datamodule, trainer.optimizers[0], pack)
 
 
 def packed(
     experiment: dict[str, Any],
     datamodule: LightningDataModule,
-    sizes: dict[str, Any],
     like: torch.optim.Optimizer,
     count: int,
 ) -> dict[str, Any]:
@@ -172,7 +215,7 @@ def packed(
     if not getattr(loader, "owns_randomness", False):
         return {"why_not": f"{type(loader).__name__} may draw from random states that the trials would share"}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    modules: list[Any] = [build_module(experiment["model"], sizes).to(device) for _ in range(count)]
+    modules: list[Any] = [parse_section("model", experiment["model"]).instantiated().to(device) for _ in range(count)]
     why = why_not(modules)
     if why is not None:
         return {"why_not": why}

@@ -12,7 +12,7 @@ from typing import Any
 
 from studies.nearest import nearest
 
-SECTIONS = ("model", "data", "trainer")
+SECTIONS = ("model", "data", "trainer", "optimizer", "lr_scheduler")
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,23 @@ def parse_space(mapping: Any) -> Space:
     """
     if not isinstance(mapping, Mapping) or not mapping:
         raise ValueError(f"space must map parameters to ranges or lists, but got space={mapping!r}")
-    return {name: _parameter(name, value) for name, value in mapping.items()}
+    space = {canonical_name(str(name)): _parameter(name, value) for name, value in mapping.items()}
+    if len(space) < len(mapping):
+        raise ValueError("space: a parameter is given twice, once with init_args and once without")
+    return space
+
+
+def canonical_name(name: str) -> str:
+    """A parameter's name as MLflow and Optuna have it: model.init_args.rate is model.rate."""
+    section, _, way = name.partition(".")
+    return f"{section}.{way.removeprefix('init_args.')}" if section != "trainer" else name
 
 
 def _parameter(name: Any, value: Any) -> Range | Choice:
     section, _, parameter = str(name).partition(".")
     if section not in SECTIONS or not parameter:
-        raise ValueError(f"space: {name!r} must start with model., data. or trainer.{nearest(section, SECTIONS)}")
+        sections = ", ".join(f"{item}." for item in SECTIONS)
+        raise ValueError(f"space: {name!r} must start with one of {sections}{nearest(section, SECTIONS)}")
     if isinstance(value, list):
         if len(value) < 1 or any(value.count(item) > 1 for item in value):
             raise ValueError(f"space: {name} must list different values, at least one, but got {value!r}")

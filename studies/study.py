@@ -70,7 +70,7 @@ class Study:
         searched = list(self.plan.space) if isinstance(self.plan.space, dict) else []
         sections, seed = self.experiment.sections, self.experiment.seed
         run_id, folder = session.start_run(
-            self.experiment_id, f"study {self.name}", sections, seed, tags, searched, found
+            self.experiment_id, f"study {self.name}", sections, seed, tags, {}, searched, found
         )
         search = {
             "metric": self.plan.metric,
@@ -155,13 +155,13 @@ class StudySource:
                 tags["harness.retry_of"] = str(row.retry_of)
             sections, seed = self.experiment.with_params(row.params), self._seed(row)
             run_id, _ = session.start_run(
-                self.study.experiment_id, f"trial {row.number}", sections, seed, tags, adopted=run_id
+                self.study.experiment_id, f"trial {row.number}", sections, seed, tags, row.params, adopted=run_id
             )
             self.search.bind(row.number, run_id)
         else:
             session.tracking.put("reopen", run_id)
             session.tracking.put("delete_tag", run_id, "harness.outcome")
-            session.put_parameters(run_id, self.experiment.with_params(row.params), self._seed(row))
+            session.put_parameters(run_id, row.params, self._seed(row))
         return self._spec_of(row, run_id)
 
     def _seed(self, row: TrialRow) -> int:
@@ -180,7 +180,7 @@ class StudySource:
             metric=self.study.plan.metric,
             direction=self.study.plan.direction,
             pruning=self.study.plan.pruner != "none",
-            search_path=[str(self.experiment.path.parent), str(Path.cwd())],
+            search_path=self.experiment.search_path,
         )
 
     def report(self, spec: TrialSpec, count: int, value: float) -> bool:

@@ -30,40 +30,79 @@ import psutil
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint, ModelSummary, ProgressBar, StochasticWeightAveraging
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
+from studies import search_path
 from studies.allocator import keep_freed_memory
 from studies.callbacks import EventLogger, ResourceSampler, Verdicts
 from studies.checkpoints import Checkpoints, loadable
-from studies.components import build_datamodule, build_module, instantiate, sizes_of
+from studies.components import Parts, build
 from studies.event_log import NAME, EventReader, EventWriter
 from studies.fast_loop import Together, speed_up
 from studies.link import DRIVER_FD, Link
 from studies.memory import explain, is_out_of_memory
-from studies.messages import Artifact, Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
+from studies.messages import (
+    Artifact,
+    Event,
+    Failed,
+    Finished,
+    Metrics,
+    Notice,
+    Resources,
+    Started,
+    Stopped,
+    TrialSpec,
+)
 from studies.trouble import DISK_FULL, disk_is_full
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no tips in every trial's log
 
 
 def build_trainer(
-    spec: TrialSpec, logger: EventLogger | bool, ours: list[Callback], together: Together | None = None, **limits: Any
+    spec: TrialSpec,
+    parts: Parts,
+    logger: EventLogger | bool,
+    first: list[Callback],
+    last: list[Callback],
+    together: Together | None = None,
+    **limits: Any,
 ) -> Trainer:
-    """The Trainer of an experiment's trainer section, quiet, with our logger and callbacks beside the user's."""
-    arguments = {name: instantiate(value) for name, value in spec.experiment["trainer"].items()}
-    arguments.update(limits)
-    theirs = arguments.pop("callbacks", None) or []
-    arguments.setdefault("num_sanity_val_steps", 0)  # the rehearsal before the study has done that
-    trainer = Trainer(
-        **arguments,
-        logger=logger,
-        callbacks=[*theirs, *ours],
-        default_root_dir=spec.folder,
-        enable_checkpointing=False,  # Checkpoints does it
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    """The Trainer of an experiment's trainer section, quiet, with our logger and callbacks beside the user's.
+
+    Args:
+        first, last: our callbacks before and after the user's.
+        limits: Trainer arguments that replace the experiment's.
+    """
+    arguments = {**parts.trainer, **limits}
+    theirs = as_list(arguments.pop("callbacks", None))
+    callbacks = [*first, *theirs, *last]
+    if not any(isinstance(callback, Checkpoint) for callback in callbacks):
+        arguments["enable_checkpointing"] = False  # Lightning would add one of its own
+    elif (
+        any(isinstance(callback, Checkpoint) for callback in theirs) and arguments.get("enable_checkpointing") is False
+    ):
+        raise ValueError("trainer.enable_checkpointing is false, but trainer.callbacks has a checkpoint callback")
+    else:
+        arguments["enable_checkpointing"] = True
+    if not any(isinstance(callback, ProgressBar) for callback in theirs):
+        arguments["enable_progress_bar"] = False
+    if not any(isinstance(callback, ModelSummary) for callback in theirs):
+        # A summary runs the module on its example, which may make lazy layers; without one it changes nothing.
+        has_example = getattr(parts.module, "example_input_array", None) is not None
+        arguments["enable_model_summary"] = has_example and arguments.get("enable_model_summary") is not False
+    arguments.setdefault("default_root_dir", spec.folder)
+    loggers = [item for item in as_list(arguments.pop("logger", None)) if not isinstance(item, bool)]
+    ours = [logger] if isinstance(logger, EventLogger) else []
+    trainer = Trainer(**arguments, logger=[*loggers, *ours] if logger else False, callbacks=callbacks)
     speed_up(trainer, together)
     return trainer
+
+
+def as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def forget_absent_gpus() -> None:
@@ -97,7 +136,7 @@ def run(spec: TrialSpec, link: Link, together: Together | None = None) -> int:
         The exit status of its process: 0, or DISK_FULL where the ending could not be said: the trial has not
         ended then, and goes on from its last checkpoint once there is space.
     """
-    resources = ResourceSampler(link)
+    resources = ResourceSampler(link, first=_samples(spec))
     resources.start()
     ending: Event
     try:
@@ -122,23 +161,38 @@ def run(spec: TrialSpec, link: Link, together: Together | None = None) -> int:
     return 0
 
 
+def _samples(spec: TrialSpec) -> int:
+    """How many samples of its resources a trial that goes on has said already."""
+    if spec.resume is None:
+        return 0
+    return sum(isinstance(event, Resources) for event in EventReader(Path(spec.folder) / NAME).read())
+
+
 def _run(spec: TrialSpec, link: Link, together: Together | None) -> Finished | Stopped:
     keep_freed_memory()
     forget_absent_gpus()
+    search_path.use(spec.search_path)
     seed_and_threads(spec)
-    datamodule = build_datamodule(spec.experiment["data"], spec.seed)
-    module = build_module(spec.experiment["model"], sizes_of(datamodule))
+    parts = build(spec.experiment, spec.seed)
+    module, datamodule = parts.module, parts.datamodule
     logger = EventLogger(link)
     checkpoints = Checkpoints(link, Path(spec.folder) / "checkpoints", spec.metric, spec.direction)
     checkpoints.folder.mkdir(parents=True, exist_ok=True)
-    # In this order: where Verdicts stops a fit, Checkpoints saves it.
-    trainer = build_trainer(spec, logger, [Verdicts(link, spec.metric, spec.pruning), checkpoints], together)
+    verdicts = Verdicts(link, spec.metric, spec.pruning, checkpoints)
+    # In this order: trainer.checkpoint_callback is the first that is one.
+    trainer = build_trainer(spec, parts, logger, [checkpoints.resume_point], [checkpoints, verdicts], together)
     logger.trainer = trainer
+    found = loadable(spec.resume, spec.extends)
     link.say(_started(spec, trainer))
+    for notice in found.notices:
+        link.say(Notice(notice))
 
     began = time.perf_counter()
-    trainer.fit(module, datamodule=datamodule, ckpt_path=loadable(spec.resume), weights_only=True)
+    with checkpoints.resume_point.noting_loaders():
+        # Read from the trial's own folder, where only its own process writes: objects of the user's are read back too.
+        trainer.fit(module, datamodule=datamodule, ckpt_path=found.path, weights_only=found.weights_only)
     summary: dict[str, float] = {"fit_seconds": time.perf_counter() - began}
+    averaged = _keep_averaged_weights(spec, link, trainer, parts, checkpoints)
     if checkpoints.best_value is not None:
         summary[f"best/{spec.metric}"] = checkpoints.best_value
     if checkpoints.best_step is not None and checkpoints.best_epoch is not None:
@@ -146,40 +200,92 @@ def _run(spec: TrialSpec, link: Link, together: Together | None) -> Finished | S
     if link.stop_reason == "interrupted":
         return Stopped(link.stop_reason, summary)
 
-    if checkpoints.best.exists():
+    if checkpoints.best.exists() and not averaged:
         load_weights(module, checkpoints.best)
     if trainer.is_global_zero:
         draw_pictures(spec, link, module, datamodule)
     if link.stop_reason is not None:
         return Stopped(link.stop_reason, summary)
-    if spec.test:
+    if spec.test and why_no_test(module, datamodule) is None:
         for results in trainer.test(module, datamodule=datamodule, verbose=False):
             summary |= {name: float(value) for name, value in results.items()}
-    return Finished(summary)
+    return Finished(summary, checkpoints.best_value if averaged else None)
 
 
-def prepare_trained(spec: TrialSpec, folder: Path) -> tuple[LightningModule, LightningDataModule, Trainer]:
+def _keep_averaged_weights(
+    spec: TrialSpec, link: Link, trainer: Trainer, parts: Parts, checkpoints: Checkpoints
+) -> bool:
+    """Makes the average that StochasticWeightAveraging leaves in the module the weights that are kept, if it does.
+
+    They are validated once more, because nobody has, and that value is the trial's.
+    """
+    swa = [item for item in trainer.callbacks if isinstance(item, StochasticWeightAveraging)]  # type: ignore[attr-defined]
+    if link.stop_reason is not None or not swa or trainer.current_epoch - 1 < swa[0].swa_start:
+        return False
+    if spec.metric is not None and trainer.enable_validation:
+        results = trainer.validate(parts.module, datamodule=parts.datamodule, verbose=False)
+        values = {name: value for of_one in results for name, value in of_one.items()}
+        if spec.metric in values:
+            checkpoints.best_value = float(values[spec.metric])
+    checkpoints.best_step, checkpoints.best_epoch = trainer.global_step, trainer.current_epoch - 1
+    checkpoints.save(trainer, checkpoints.best, None, checkpoints.best_value)
+    return True
+
+
+def why_no_test(module: LightningModule, datamodule: LightningDataModule | None) -> str | None:
+    """Why a module cannot be tested; None if it can."""
+    if not is_overridden("test_step", module):
+        return f"{type(module).__name__} has no test_step"
+    loaders = [module] if datamodule is None else [module, datamodule]
+    if not any(
+        is_overridden("test_dataloader", item, LightningModule if item is module else LightningDataModule)
+        for item in loaders
+    ):
+        return "there is no test_dataloader"
+    return None
+
+
+def prepare_trained(spec: TrialSpec, folder: Path) -> tuple[LightningModule, LightningDataModule | None, Trainer]:
     """Module with the best weights of an ended trial, its datamodule, and a Trainer to test or predict with.
 
     Args:
         folder: the ended trial's; `spec.folder` is where this Trainer may write.
     """
+    search_path.use(spec.search_path)
     seed_and_threads(spec)
-    datamodule = build_datamodule(spec.experiment["data"], spec.seed)
-    module = build_module(spec.experiment["model"], sizes_of(datamodule))
-    load_weights(module, folder / "checkpoints" / "best.ckpt")
-    trainer = build_trainer(spec, False, [], devices=1, strategy="auto", num_nodes=1, callbacks=[])
-    return module, datamodule, trainer
+    parts = build(spec.experiment, spec.seed)
+    trainer = build_trainer(spec, parts, False, [], [], devices=1, strategy="auto", num_nodes=1, callbacks=[])
+    restore_weights(parts, folder / "checkpoints" / "best.ckpt", trainer)
+    return parts.module, parts.datamodule, trainer
+
+
+def restore_weights(parts: Parts, checkpoint: Path, trainer: Trainer | None = None) -> None:
+    """Loads a checkpoint's weights into a module that was just built.
+
+    A module may make its layers in setup() or configure_model(), when Lightning calls those: where the weights do not
+    fit it as it is, they are called as for a fit of no epochs.
+    """
+    try:
+        load_weights(parts.module, checkpoint)
+    except RuntimeError:
+        if trainer is None:
+            trainer = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, devices=1)
+        trainer.num_sanity_val_steps = 0
+        trainer.fit_loop.max_epochs = 0
+        trainer.fit(parts.module, datamodule=parts.datamodule)
+        load_weights(parts.module, checkpoint)
 
 
 def load_weights(module: LightningModule, checkpoint: Path) -> None:
     """Loads a checkpoint's weights, and nothing else from it, into a module of the same shape."""
     # Mapped: the optimizer's states, twice as large as the weights, are not read.
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    module.load_state_dict(saved["state_dict"])
+    if is_overridden("on_load_checkpoint", module):
+        module.on_load_checkpoint(saved)
+    module.load_state_dict(saved["state_dict"], strict=module.strict_loading)
 
 
-def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodule: LightningDataModule) -> None:
+def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodule: LightningDataModule | None) -> None:
     """Draws what a module has to show (`pictures(dataloader)`) on the validation data, and its learning curves.
 
     A picture that fails is a warning in the log, not the loss of a trained model.
@@ -197,7 +303,7 @@ def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodu
         from studies import figures, pictures
 
         drawings: dict[str, Any] = {"learning_curves": {"series": series}} if series else {}
-        if hasattr(module, "pictures"):
+        if hasattr(module, "pictures") and datamodule is not None:
             drawings |= module.pictures(_validated(module.trainer, datamodule.val_dataloader()))  # type: ignore[operator]
         for name, arguments in drawings.items():
             figure = pictures.draw(name, **arguments) if isinstance(arguments, dict) else arguments
@@ -259,7 +365,6 @@ def main() -> int:
     """Runs the spec named on the command line; the events go to its folder, and to a driver if one started us."""
     flush_denormals()
     spec = TrialSpec.load(sys.argv[1])
-    sys.path.extend(folder for folder in spec.search_path if folder not in sys.path)
     if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0:
         return run(spec, Link(None))
     driver = os.environ.pop(DRIVER_FD, None)

@@ -8,7 +8,7 @@ from pytorch_lightning import Trainer
 from toy import Toy, ToyData
 
 from studies.callbacks import EventLogger, ResourceSampler, Verdicts
-from studies.checkpoints import PREVIOUS, Checkpoints, loadable, random_states, restore_random_states
+from studies.checkpoints import PREVIOUS, Checkpoints, Found, loadable, random_states, restore_random_states
 from studies.event_log import NAME, EventReader, EventWriter
 from studies.link import Link
 from studies.messages import CheckpointSaved, Event, Metrics, Report, Resources
@@ -22,11 +22,10 @@ def fit(folder: Path, link: Link, metric: str | None = "val/loss", epochs: int =
     trainer = Trainer(
         max_epochs=epochs,
         logger=logger,
-        callbacks=[checkpoints, Verdicts(link, metric, pruning=True)],
+        callbacks=[checkpoints.resume_point, checkpoints, Verdicts(link, metric, True, checkpoints)],
         log_every_n_steps=2,
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=False,
         default_root_dir=folder,
     )
     logger.trainer = trainer
@@ -53,7 +52,7 @@ def test_best_and_last_checkpoint(tmp_path: Path) -> None:
     assert checkpoints.best_value == min(reports.values()) == reports[checkpoints.best_step or 0]
     assert torch.load(checkpoints.last, weights_only=True)["global_step"] == 12
     best = torch.load(checkpoints.best, weights_only=True)
-    assert best["global_step"] == checkpoints.best_step and "random_states" in best and "optimizer_states" in best
+    assert best["global_step"] == checkpoints.best_step and "optimizer_states" in best, "the same file as last.ckpt was"
     assert {path.name for path in checkpoints.folder.iterdir()} == {"best.ckpt", "last.ckpt", PREVIOUS}, (
         "no temporary files"
     )
@@ -99,17 +98,19 @@ def test_a_broken_checkpoint_is_skipped_for_the_one_before(tmp_path: Path) -> No
     checkpoints = fit(tmp_path, Link(EventWriter(tmp_path / NAME)))
     last, previous = checkpoints.last, checkpoints.folder / PREVIOUS
     whole = last.read_bytes()
-    assert loadable(str(last)) == str(last)
+    assert loadable(str(last), extends=True) == Found(str(last))
+    assert loadable(str(last)) == Found(str(previous)), "what ends with the last epoch is done again"
     assert torch.load(previous, weights_only=True)["global_step"] == 8
     middle = len(whole) // 2
     for broken in (b"", whole[:100], whole[:middle], b"\x00" * len(whole)):
         last.write_bytes(broken)
-        with pytest.warns(UserWarning, match=r"last\.ckpt is broken"):
-            assert loadable(str(last)) == str(previous)
+        found = loadable(str(last))
+        assert found.path == str(previous) and "last.ckpt is broken" in found.notices[0]
     previous.write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"previous\.ckpt is broken"):
-        assert loadable(str(last)) is None
-    assert loadable(None) is None
+    found = loadable(str(last))
+    assert found.path is None and "previous.ckpt is broken" in found.notices[1]
+    assert "starts again" in found.notices[2]
+    assert loadable(None) == Found(None)
 
 
 def test_all_random_generators_come_back(tmp_path: Path) -> None:

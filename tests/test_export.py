@@ -8,9 +8,15 @@ from tiny_models import trained
 from torch import Tensor
 
 from lightning_modules import MLP
-from studies.components import build_datamodule, build_module, sizes_of
+from studies.components import build
+from studies.experiment import dump_yaml, load_yaml
 from studies.export import Differs, compared, export, how_to_build
 from studies.formats import Written
+
+
+def with_model(payload: dict[str, Any], class_path: str) -> str:
+    sections = load_yaml(payload["experiment"])
+    return dump_yaml({**sections, "model": {"class_path": class_path, "init_args": {}}})
 
 
 @pytest.fixture
@@ -37,13 +43,13 @@ def test_words_are_checked_at_each_length(words: dict[str, Any], path: str) -> N
 
 
 def test_a_model_that_cannot_be_restored_is_bad_input(table: dict[str, Any], path: str) -> None:
-    experiment = {**table["experiment"], "model": {"class_path": "lightning_modules.MPL", "init_args": {}}}
+    experiment = with_model(table, "lightning_modules.MPL")
     assert "has no MPL; did you mean" in export({**table, "experiment": experiment, "path": path})["error"]
 
 
 def test_a_module_of_ones_own_without_sizes_or_inputs(tmp_path: Path, path: str) -> None:
     sections = {"class_path": "toy.Toy", "init_args": {}}, {"class_path": "toy.ToyData", "init_args": {}}
-    module = build_module(sections[0], sizes_of(build_datamodule(sections[1], 0)))
+    module = build({"model": sections[0], "data": sections[1], "trainer": {}}, 0).module
     answer = export({**trained(tmp_path, "ee05", module, *sections), "format": "pt2", "path": path})
     assert answer["inputs"][0]["name"] == "x" and answer["outputs"][0]["shape"] == ["batch", 1]
 
@@ -61,7 +67,7 @@ class Branches(LightningModule):
 
 def test_a_module_that_cannot_be_exported_is_one_line(table: dict[str, Any], path: str) -> None:
     torch.save({"state_dict": Branches([2]).state_dict()}, table["checkpoint"])
-    experiment = {**table["experiment"], "model": {"class_path": "test_export.Branches", "init_args": {}}}
+    experiment = with_model(table, "test_export.Branches")
     failed = export({**table, "experiment": experiment, "format": "pt2", "path": path})["failed"]
     assert "data-dependent" in failed and "\n" not in failed and len(failed) <= 500
 

@@ -12,7 +12,7 @@ from PIL import Image
 from datamodules import MNIST
 from lightning_modules import CNN, GRUSeq2Seq
 from studies import asking, report
-from studies.components import build_datamodule, build_module, sizes_of
+from studies.components import build
 from studies.home import Home
 from studies.prediction import predict
 from studies.trained import find
@@ -162,6 +162,6 @@ def test_answers_are_printed_one_a_line(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_module_or_datamodule_that_cannot_be_asked_says_so(tmp_path: Path) -> None:
     sections = {"class_path": "toy.Toy", "init_args": {}}, {"class_path": "toy.ToyData", "init_args": {}}
-    module = build_module(sections[0], sizes_of(build_datamodule(sections[1], 0)))
+    module = build({"model": sections[0], "data": sections[1], "trainer": {}}, 0).module
     payload = tiny_models.trained(tmp_path, "dd04", module, *sections)
     assert predict({**payload, "items": ["a"]})["error"] == "ToyData has no method inputs, which predicting needs"

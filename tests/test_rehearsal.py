@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from studies.arguments import help_of, typed, typed_trainer
+from studies.arguments import help_of, parse_section
+from studies.experiment import dump_yaml, load_yaml
 from studies.rehearsal import rehearse
 
 
@@ -27,17 +28,25 @@ def payload(**changes: Any) -> dict[str, Any]:
             experiment["trainer"][parameter] = value
         else:
             experiment[section]["init_args"][parameter] = value
-    return result
+    return {**result, "experiment": dump_yaml(experiment)}
 
 
 def test_a_sound_experiment_comes_back_complete_and_typed() -> None:
     report = rehearse(payload(model__learning_rate=1, trainer__callbacks=[]))
     assert report["metrics"] == ["train/loss", "val/loss"]
-    model = report["experiment"]["model"]["init_args"]
-    assert model == {"learning_rate": 1.0, "width": 1, "trouble": "none", "once": False, "seconds": 0.0}
-    assert isinstance(model["learning_rate"], float), "whole numbers become what the signature says"
-    assert report["experiment"]["data"]["init_args"] == {"batch_size": 8, "points": 32}
-    assert report["experiment"]["trainer"] == {"max_epochs": 2, "callbacks": []}
+    parameters = report["parameters"]
+    model = {"learning_rate": 1.0, "width": 1, "trouble": "none", "once": False, "seconds": 0.0}
+    assert parameters == {
+        "model": "toy.Toy",
+        **{f"model.{name}": value for name, value in model.items()},
+        "data": "toy.ToyData",
+        "data.batch_size": 8,
+        "data.points": 32,
+        "trainer.max_epochs": 2,
+        "trainer.callbacks": [],
+    }
+    assert isinstance(parameters["model.learning_rate"], float), "whole numbers become what the signature says"
+    assert report["notes"] == []
 
 
 @pytest.mark.parametrize(
@@ -46,7 +55,8 @@ def test_a_sound_experiment_comes_back_complete_and_typed() -> None:
         ({"model__lerning_rate": 0.1}, "unknown parameter model.lerning_rate; did you mean model.learning_rate?"),
         ({"data__bach_size": 1}, "did you mean data.batch_size?"),
         ({"trainer__max_epoch": 1}, "did you mean trainer.max_epochs?"),
-        ({"trainer__logger": True}, "trainer.logger is decided by the harness"),
+        ({"trainer__fast_dev_run": True}, "trainer.fast_dev_run cannot be set: it would leave no checkpoint"),
+        ({"trainer__accelerator": "gpu"}, "No supported gpu backend found"),
         ({"model__learning_rate": "fast"}, "model.learning_rate must be float, but got 'fast'"),
         ({"model__learning_rate": -1.0}, "learning_rate must be above 0, but got learning_rate=-1.0"),
         ({"model__trouble": "rase"}, "did you mean raise?"),
@@ -66,7 +76,7 @@ def test_a_sound_experiment_comes_back_complete_and_typed() -> None:
         ({"extremes": {"data.batch_size": [8, 64]}}, "space: data.batch_size=64: batch_size must be"),
         ({"extremes": {"model.width": ["wide"]}}, "space: model.width='wide': model.width must be int"),
         ({"extremes": {"trainer.max_epochs": ["x"]}}, "space: trainer.max_epochs='x'"),
-        ({"extremes": {"model.num_features": [1]}}, "space: unknown parameter model.num_features"),
+        ({"extremes": {"model.num_features": [1]}}, "space: model.num_features=1: model.num_features comes from"),
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_it(changes: dict[str, Any], said: str) -> None:
@@ -81,22 +91,20 @@ def test_what_the_users_code_raises_keeps_its_traceback() -> None:
 
 
 def test_shipped_optimizers_are_checked_with_the_nearest_name() -> None:
-    from lightning_modules import MLP
-
     with pytest.raises(ValueError, match=r"model\.optimizer must be .*did you mean adamw\?"):
-        typed(MLP, "model", {"optimizer": "admw"})
+        parse_section("model", {"class_path": "lightning_modules.MLP", "init_args": {"optimizer": "admw"}})
 
 
 def test_trainer_defaults_stay_lightnings() -> None:
-    assert typed_trainer({"max_epochs": 3, "gradient_clip_val": 1}) == {"max_epochs": 3, "gradient_clip_val": 1}
+    given = {"max_epochs": 3, "gradient_clip_val": 1}
+    assert parse_section("trainer", given).instantiated().as_dict() == given
 
 
 def test_help_shows_parameters_docstrings_and_the_files_values() -> None:
-    experiment = payload(model__learning_rate=0.25)["experiment"]
-    text = help_of(experiment)
+    text = help_of(load_yaml(payload(model__learning_rate=0.25)["experiment"]))
     assert "--model.learning_rate" in text and "step size of SGD, above 0" in text and "0.25" in text
     assert "--data.batch_size" in text and "--trainer.max_epochs" in text
-    assert "--trainer.logger" not in text
+    assert "--trainer.fast_dev_run" not in text
 
 
 def images(**arguments: Any) -> dict[str, Any]:

@@ -81,7 +81,9 @@ def test_going_on_from_an_epochs_end_gives_the_same_bits(tmp_path: Path) -> None
     longer = {**TOY, "trainer": {**TOY["trainer"], "max_epochs": 4}}
     whole = events_of(tmp_path / "whole", longer)
     events_of(tmp_path / "parts", {**TOY, "trainer": {**TOY["trainer"], "max_epochs": 2}})
-    resumed = events_of(tmp_path / "rest", longer, resume=str(tmp_path / "parts" / "checkpoints" / "last.ckpt"))
+    resumed = events_of(
+        tmp_path / "rest", longer, resume=str(tmp_path / "parts" / "checkpoints" / "last.ckpt"), extends=True
+    )
     assert series(resumed) == series(whole)[len(series(whole)) // 2 :]
     a, b = weights(tmp_path / "whole"), weights(tmp_path / "rest")
     assert all(torch.equal(a[name], b[name]) for name in a)

@@ -7,6 +7,7 @@ import torch
 
 from datamodules import MNIST, Tabular, WordReversal
 from lightning_modules import CNN, MLP, GRUSeq2Seq
+from studies.experiment import dump_yaml
 from studies.messages import TrialSpec
 
 WORDS = "the cat sat on mat turkey yekrut bird house mouse stone water light green plant table chair"
@@ -19,7 +20,7 @@ def trained(folder: Path, run_id: str, module: Any, model: dict[str, Any], data:
     (path / "checkpoints").mkdir(parents=True)
     torch.save({"state_dict": module.state_dict()}, path / "checkpoints" / "best.ckpt")
     TrialSpec(run_id=run_id, experiment=experiment, seed=0, folder=str(path)).save()
-    return {"experiment": experiment, "seed": 0, "checkpoint": str(path / "checkpoints" / "best.ckpt")}
+    return {"experiment": dump_yaml(experiment), "seed": 0, "checkpoint": str(path / "checkpoints" / "best.ckpt")}
 
 
 def words(folder: Path, run_id: str = "aa01") -> dict[str, Any]:

@@ -103,6 +103,8 @@ class ToyData(LightningDataModule):
         points: how many.
     """
 
+    harness_links = ("sizes",)
+
     def __init__(self, batch_size: int = 8, points: int = 32) -> None:
         super().__init__()
         if not 1 <= batch_size <= points:
@@ -131,6 +133,8 @@ class ToyImages(LightningDataModule):
         batch_size: images per batch.
         seed: of their order.
     """
+
+    harness_links = ("seed", "sizes")
 
     def __init__(self, batch_size: int = 8, seed: int = 0) -> None:
         super().__init__()
@@ -259,3 +263,18 @@ class Killer(Callback):
         if trainer.fit_loop.total_batch_idx + 1 == self.batch and not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class OwnSeed(ToyData):
+    """A datamodule with a seed and sizes of its own, which are nobody else's business."""
+
+    harness_links = ()
+
+    def __init__(self, seed: int = 42) -> None:
+        super().__init__()
+        self.seed = seed
+        self.was_set_up = False
+
+    def setup(self, stage: str) -> None:
+        self.was_set_up = True
+        super().setup(stage)
