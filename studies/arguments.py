@@ -20,7 +20,6 @@ from studies.nearest import nearest
 
 # What the harness decides itself; everything else of the Trainer is the user's.
 OURS = {
-    "logger",
     "default_root_dir",
     "enable_checkpointing",
     "enable_progress_bar",

@@ -21,6 +21,7 @@ from studies.allocator import keep_freed_memory
 from studies.arguments import typed, typed_trainer
 from studies.components import build_datamodule, build_module, import_class, parameters_of, sizes_of
 from studies.fast_step import backward, stepper
+from studies.logger import EventLogger, stand_ins
 from studies.messages import TrialSpec
 from studies.nearest import nearest
 from studies.replay import ReplayedModule, is_replayable
@@ -142,7 +143,8 @@ def _first_batches(
         limits: dict[str, Any] = {"limit_train_batches": 1, "limit_val_batches": 1, "log_every_n_steps": 1}
         limits |= {"max_epochs": 1, "max_steps": -1, "val_check_interval": None, "check_val_every_n_epoch": 1}
         limits |= {"devices": 1, "strategy": "auto", "num_nodes": 1, "accumulate_grad_batches": 1, "callbacks": []}
-        trainer = build_trainer(spec, False, [], **limits)
+        limits["logger"] = stand_ins(resolved["trainer"].get("logger"), folder)  # code that logs is met here, too
+        trainer = build_trainer(spec, EventLogger(None, folder, spec.run_id), [], **limits)
         trainer.fit(module, datamodule=datamodule)
         return sorted(trainer.callback_metrics), trainer.optimizers[0]
 

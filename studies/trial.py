@@ -32,12 +32,13 @@ import torch
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
 from studies.allocator import keep_freed_memory
-from studies.callbacks import EventLogger, ResourceSampler, Verdicts
+from studies.callbacks import ResourceSampler, ValidationSteps, Verdicts
 from studies.checkpoints import Checkpoints, loadable
 from studies.components import build_datamodule, build_module, instantiate, sizes_of
 from studies.event_log import NAME, EventReader, EventWriter
 from studies.fast_loop import Together, speed_up
 from studies.link import DRIVER_FD, Link
+from studies.logger import EventLogger, loggers_beside, stand_ins
 from studies.memory import explain, is_out_of_memory
 from studies.messages import Artifact, Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
 from studies.trouble import DISK_FULL, disk_is_full
@@ -46,22 +47,33 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no tips in e
 
 
 def build_trainer(
-    spec: TrialSpec, logger: EventLogger | bool, ours: list[Callback], together: Together | None = None, **limits: Any
+    spec: TrialSpec,
+    logger: EventLogger,
+    ours: list[Callback],
+    together: Together | None = None,
+    /,
+    **limits: Any,
 ) -> Trainer:
-    """The Trainer of an experiment's trainer section, quiet, with our logger and callbacks beside the user's."""
-    arguments = {name: instantiate(value) for name, value in spec.experiment["trainer"].items()}
-    arguments.update(limits)
+    """The Trainer of an experiment's trainer section, quiet, with our logger and callbacks beside the user's.
+
+    Args:
+        limits: arguments that replace the experiment's; `logger` are those beside ours.
+    """
+    section = spec.experiment["trainer"]
+    arguments = {name: instantiate(value) for name, value in section.items() if name not in limits} | limits
     theirs = arguments.pop("callbacks", None) or []
+    loggers = loggers_beside(arguments.pop("logger", None), logger)
     arguments.setdefault("num_sanity_val_steps", 0)  # the rehearsal before the study has done that
     trainer = Trainer(
         **arguments,
-        logger=logger,
+        logger=loggers,
         callbacks=[*theirs, *ours],
         default_root_dir=spec.folder,
         enable_checkpointing=False,  # Checkpoints does it
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    logger.trainer = trainer
     speed_up(trainer, together)
     return trainer
 
@@ -128,12 +140,12 @@ def _run(spec: TrialSpec, link: Link, together: Together | None) -> Finished | S
     seed_and_threads(spec)
     datamodule = build_datamodule(spec.experiment["data"], spec.seed)
     module = build_module(spec.experiment["model"], sizes_of(datamodule))
-    logger = EventLogger(link)
+    logger = EventLogger(link, spec.folder, spec.run_id)
     checkpoints = Checkpoints(link, Path(spec.folder) / "checkpoints", spec.metric, spec.direction)
     checkpoints.folder.mkdir(parents=True, exist_ok=True)
     # In this order: where Verdicts stops a fit, Checkpoints saves it.
-    trainer = build_trainer(spec, logger, [Verdicts(link, spec.metric, spec.pruning), checkpoints], together)
-    logger.trainer = trainer
+    ours = [ValidationSteps(), Verdicts(link, spec.metric, spec.pruning), checkpoints]
+    trainer = build_trainer(spec, logger, ours, together)
     link.say(_started(spec, trainer))
 
     began = time.perf_counter()
@@ -168,7 +180,10 @@ def prepare_trained(spec: TrialSpec, folder: Path) -> tuple[LightningModule, Lig
     datamodule = build_datamodule(spec.experiment["data"], spec.seed)
     module = build_module(spec.experiment["model"], sizes_of(datamodule))
     load_weights(module, folder / "checkpoints" / "best.ckpt")
-    trainer = build_trainer(spec, False, [], devices=1, strategy="auto", num_nodes=1, callbacks=[])
+    # Code that logs in a test or a prediction finds what it knows.
+    logger = EventLogger(None, spec.folder, spec.run_id)
+    others = stand_ins(spec.experiment["trainer"].get("logger"), spec.folder)
+    trainer = build_trainer(spec, logger, [], devices=1, strategy="auto", num_nodes=1, callbacks=[], logger=others)
     return module, datamodule, trainer
 
 
@@ -190,6 +205,8 @@ def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodu
     for event in EventReader(Path(spec.folder) / NAME).read():
         if isinstance(event, Metrics):
             for name, value in event.values.items():
+                if name == "epoch":
+                    continue
                 steps, values = series.setdefault(name, ([], []))
                 steps.append(event.step)
                 values.append(value)

@@ -46,7 +46,7 @@ def test_a_sound_experiment_comes_back_complete_and_typed() -> None:
         ({"model__lerning_rate": 0.1}, "unknown parameter model.lerning_rate; did you mean model.learning_rate?"),
         ({"data__bach_size": 1}, "did you mean data.batch_size?"),
         ({"trainer__max_epoch": 1}, "did you mean trainer.max_epochs?"),
-        ({"trainer__logger": True}, "trainer.logger is decided by the harness"),
+        ({"trainer__default_root_dir": "x"}, "trainer.default_root_dir is decided by the harness"),
         ({"model__learning_rate": "fast"}, "model.learning_rate must be float, but got 'fast'"),
         ({"model__learning_rate": -1.0}, "learning_rate must be above 0, but got learning_rate=-1.0"),
         ({"model__trouble": "rase"}, "did you mean raise?"),
@@ -96,7 +96,7 @@ def test_help_shows_parameters_docstrings_and_the_files_values() -> None:
     text = help_of(experiment)
     assert "--model.learning_rate" in text and "step size of SGD, above 0" in text and "0.25" in text
     assert "--data.batch_size" in text and "--trainer.max_epochs" in text
-    assert "--trainer.logger" not in text
+    assert "--trainer.default_root_dir" not in text and "--trainer.logger" in text
 
 
 def images(**arguments: Any) -> dict[str, Any]:
