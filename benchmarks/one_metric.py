@@ -17,9 +17,9 @@ def ours(folder: str) -> float:
     from multiprocessing import Pipe, Process
     from types import SimpleNamespace
 
-    from studies.callbacks import EventLogger
     from studies.event_log import EventWriter
     from studies.link import Link
+    from studies.logger import EventLogger
 
     here, there = Pipe()
 
@@ -29,13 +29,15 @@ def ours(folder: str) -> float:
 
     listener = Process(target=hear, daemon=True)
     listener.start()
-    logger = EventLogger(Link(EventWriter(Path(folder) / "events.jsonl"), here, orphaned=lambda: None))
-    logger.trainer = SimpleNamespace(global_step=7, current_epoch=1, max_epochs=3)  # type: ignore[assignment]
+    link = Link(EventWriter(Path(folder) / "events.jsonl"), here, orphaned=lambda: None)
+    logger = EventLogger(link, folder, "run")
+    loop = SimpleNamespace(total_batch_idx=6)
+    logger.trainer = SimpleNamespace(global_step=7, current_epoch=1, max_epochs=3, fit_loop=loop)  # type: ignore[assignment]
     values = {"train/loss": 0.123456789, "train/accuracy": 0.97, "train/learning_rate": 3e-3, "epoch": 1.0}
     calls = 5000
     began = time.perf_counter()
     for _ in range(calls):
-        logger.log_metrics(values)
+        logger.log_metrics(values, 6)
     seconds = time.perf_counter() - began
     listener.kill()
     return seconds / calls / COUNT * 1e6

@@ -1,56 +1,19 @@
-"""Small Lightning callbacks, and one logger, that turn Lightning's hooks into events for the driver."""
+"""Small Lightning callbacks that turn Lightning's hooks into events for the driver, and its word into stops."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from typing import Any
 
 import psutil
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.loggers.logger import Logger
 
 from studies.checkpoints import Checkpoints, can_leave, metric_value
 from studies.link import Link
-from studies.messages import Metrics, Report, Resources
-
-
-class EventLogger(Logger):
-    """Lightning's logger: whatever a module self.log()s becomes a Metrics event at the optimizer step done.
-
-    Lightning calls it once per logging interval (`log_every_n_steps`) and once per validation, so the cost
-    of an event, some 20 µs, is never paid per step.
-    """
-
-    def __init__(self, link: Link) -> None:
-        super().__init__()
-        self.link = link
-        self.trainer: Trainer | None = None  # set once the Trainer exists; Lightning's own `step` counts batches
-        self.muted = False  # Lightning also logs where it is stopped: a point that no uninterrupted run has
-
-    @property
-    def name(self) -> str:
-        return "events"
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Parameters are in the TrialSpec; the driver has them already."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        assert self.trainer is not None
-        if self.muted:
-            return
-        values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
-        if values:
-            epoch, epochs = self.trainer.current_epoch, self.trainer.max_epochs
-            if epochs is not None and epochs > 0:
-                epoch = min(epoch, epochs - 1)  # after the fit, in the test, Lightning counts one more
-            self.link.say(Metrics(self.trainer.global_step, epoch, values))
+from studies.logger import EventLogger
+from studies.messages import Report, Resources
 
 
 class Verdicts(Checkpoint):
@@ -150,6 +113,24 @@ def _is_over(trainer: Trainer) -> bool:
     return (epochs not in (None, -1) and trainer.current_epoch + 1 >= epochs) or (  # type: ignore[operator]
         steps != -1 and trainer.global_step >= steps
     )
+
+
+class ValidationSteps(Callback):
+    """Numbers validation batches on where a trial goes on: at that number Lightning logs values of each batch."""
+
+    def __init__(self) -> None:
+        self._done: dict[int, int] | None = None
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["validation_steps"] = dict(trainer.fit_loop.epoch_loop.val_loop._seen_batches_per_dataloader)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._done = checkpoint.get("validation_steps")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._done is not None and trainer.state.fn == "fit" and not trainer.sanity_checking:
+            trainer.fit_loop.epoch_loop.val_loop._seen_batches_per_dataloader.update(self._done)  # set up just now
+            self._done = None
 
 
 class ResourceSampler(threading.Thread):

@@ -64,6 +64,7 @@ def _publish(
         if why_no_test(module, datamodule) is None:
             for results in trainer.test(module, datamodule=datamodule, verbose=False):
                 test |= {name: float(number) for name, number in results.items()}
+            tracking.log_files(trial.run_id, Path(folder) / "artifacts")  # what the module's test_step logged
         best_step = int(tracking.run(trial.run_id).metrics.get("best/step", 0))
         for run_id, step in ((trial.run_id, best_step), (parent, trial.number)):
             if not test.items() <= tracking.run(run_id).metrics.items():  # one who died here may have logged them

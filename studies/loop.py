@@ -223,7 +223,9 @@ class TrialLoop:
             if not isinstance(event, Resources):  # those come from a thread, which lives on where training hangs
                 live.heard = time.monotonic()
             if isinstance(event, Metrics):
-                self.display.trial_progress(number, event.epoch, record.epochs, event.step, record.steps, record.newest)
+                self.display.trial_progress(
+                    number, event.epoch, record.epochs, event.progress, record.steps, record.newest
+                )
             elif isinstance(event, Notice):
                 self.display.say(f"trial {number}: {event.text}")
             elif isinstance(event, Report):

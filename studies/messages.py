@@ -117,12 +117,49 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class Metrics(Event):
-    """Values at an optimizer step. `step` counts optimizer steps done, `epoch` the epoch they lie in, from 0."""
+    """Values that the trial's logger was given, by Lightning or by the user's code.
+
+    Attributes:
+        step: the step that the logger was given with them. Lightning's counts training steps from 0.
+        epoch: the epoch in which they were said, from 0.
+        values: "epoch" among them where Lightning logs it.
+        done: optimizer steps done when they were said, or None in logs of earlier versions, where `step` was that
+            and `values` had no epoch.
+        batch: training batches begun by then. It never goes back while a trial runs, which `step` may do.
+    """
 
     kind = "metrics"
     step: int
     epoch: int
     values: dict[str, float]
+    done: int | None = None
+    batch: int | None = None
+
+    @property
+    def progress(self) -> int:
+        """Optimizer steps done."""
+        return self.step if self.done is None else self.done
+
+    @property
+    def position(self) -> int:
+        """How far the trial was: what a trial that goes on repeats is recognised by it."""
+        return self.step if self.batch is None else self.batch
+
+
+@dataclass(frozen=True)
+class Params(Event):
+    """Parameters that the user's code logged, as text; the experiment's own are in the TrialSpec."""
+
+    kind = "params"
+    values: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Tags(Event):
+    """Tags that the user's code set on its run."""
+
+    kind = "tags"
+    values: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -204,7 +241,10 @@ class Failed(Event):
 
 EVENTS: dict[str, type[Event]] = {
     cls.kind: cls
-    for cls in (Started, Metrics, Report, CheckpointSaved, Notice, Artifact, Resources, Stopped, Finished, Failed)
+    for cls in (
+        *(Started, Metrics, Params, Tags, Report, CheckpointSaved, Notice, Artifact, Resources),
+        *(Stopped, Finished, Failed),
+    )
 }
 
 

@@ -19,10 +19,12 @@ from studies.messages import (
     Failed,
     Finished,
     Metrics,
+    Params,
     Report,
     Resources,
     Started,
     Stopped,
+    Tags,
     TrialSpec,
     better,
 )
@@ -74,8 +76,11 @@ class TrialRecord:
         self.epochs: int | None = None
         self.steps: int | None = None
         self._reader = EventReader(Path(spec.folder) / NAME)
-        self._logged: dict[str, int] = {}  # metric -> the last step that was logged
-        self._floor: dict[str, int] = {}  # the same when the trial went on: up to there it repeats itself
+        # metric -> how far the trial was when it was last logged, and how often it has been logged there
+        self._logged: dict[str, tuple[int, int]] = {}
+        self._floor: dict[str, tuple[int, int]] = {}  # the same when the trial went on: up to there it repeats itself
+        self._again: dict[str, int] = {}  # metric -> how often it has been repeated at its floor
+        self._sampled = self._samples_before = 0  # samples of resources, and of those before the trial went on
         self._reported = -1
 
     def read(self) -> list[Event]:
@@ -89,9 +94,8 @@ class TrialRecord:
 
     def _take(self, event: Event) -> Event | None:
         if isinstance(event, Metrics):
-            self.newest |= event.values
-            new = {name: value for name, value in event.values.items() if event.step > self._floor.get(name, -1)}
-            self._logged |= dict.fromkeys(new, event.step)
+            self.newest |= {name: value for name, value in event.values.items() if name != "epoch"}
+            new = {name: value for name, value in event.values.items() if self._is_new(name, event.position)}
             if not new:
                 return None
             event = replace(event, values=new)
@@ -103,16 +107,34 @@ class TrialRecord:
             self._reported, self.reports = event.step, self.reports + 1
         elif isinstance(event, Started):
             self.epochs, self.steps, self.ending = event.epochs, event.steps, None
-            self._floor = dict(self._logged)
+            self._floor, self._again = dict(self._logged), {}
+            self._samples_before = self._sampled
         elif isinstance(event, CheckpointSaved):
             self.saved = max(self.saved, event.step)
         elif isinstance(event, Resources):
             self.megabytes = event.values.get("system/process_memory_megabytes", self.megabytes)
+            event = replace(event, step=event.step + self._samples_before)  # each process counts its own from 0
+            self._sampled = event.step + 1
         elif isinstance(event, Finished | Stopped | Failed):
             self.ending = event  # it is logged when the process is gone, with the files
-        if self.tracking is not None and isinstance(event, Metrics | Started | Resources):
+        if self.tracking is not None and isinstance(event, Metrics | Params | Tags | Started | Resources):
             self.tracking.put("log", self.spec.run_id, event)
         return event
+
+    def _is_new(self, name: str, position: int) -> bool:
+        """Whether a metric that is said here was not said before the trial went on.
+
+        It goes by how far the trial is and not by the metric's step, which user code may count as it likes, and by
+        the number of times where a metric is logged several times at one batch, as in each batch of a validation.
+        """
+        floor, times = self._floor.get(name, (-1, 0))
+        if position == floor:
+            self._again[name] = self._again.get(name, 0) + 1
+        if position < floor or (position == floor and self._again[name] <= times):
+            return False
+        last, count = self._logged.get(name, (-1, 0))
+        self._logged[name] = (position, count + 1 if position == last else 1)
+        return True
 
     def fail(self, error: str) -> None:
         """Writes a failure into the log of a trial that died and could not say it itself."""

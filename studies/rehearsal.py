@@ -23,18 +23,18 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from studies.allocator import keep_freed_memory
 from studies.arguments import dumped, parse_section
-from studies.callbacks import EventLogger
 from studies.checkpoint_files import FOLDER
 from studies.checkpoints import Checkpoints, knows_its_position, loadable
 from studies.components import Parts, build, links_of, parameters_of, with_sizes
 from studies.experiment import load_yaml, set_parameter
 from studies.fast_step import backward, stepper
 from studies.link import Link
+from studies.logger import EventLogger, stand_ins
 from studies.messages import TrialSpec
 from studies.nearest import nearest
 from studies.replay import ReplayedModule, is_replayable
 from studies.search_path import use
-from studies.trial import as_list, build_trainer, seed_and_threads, why_no_test
+from studies.trial import as_list, build_trainer, seed_and_threads, why_no_test, without_loggers
 
 STEPS = 8  # in a row, of each of the models that packing is tried on
 FEWEST, MOST, ENOUGH = 3, 12, 2.0  # turns that they take, and seconds after which the fewest are enough
@@ -89,7 +89,8 @@ def _rehearse(
             threads=threads,
         )
         seed_and_threads(spec)
-        parts = build(sections, seed)
+        parse_section("trainer", sections["trainer"])
+        parts = build(without_loggers(sections), seed)
         _check_space(sections, parts, seed, extremes)
         trainer = _first_batches(spec, parts)
         metrics = sorted(trainer.callback_metrics)
@@ -144,18 +145,17 @@ def _first_batches(spec: TrialSpec, parts: Parts) -> Trainer:
     link, folder = Link(None), Path(spec.folder)
     checkpoints = Checkpoints(link, folder / FOLDER, None, spec.direction)
     checkpoints.folder.mkdir()
-    logger = EventLogger(link)
+    logger = EventLogger(None, folder, spec.run_id)
     limits: dict[str, Any] = {"limit_train_batches": 1, "limit_val_batches": 1, "log_every_n_steps": 1}
     limits |= {"max_epochs": 1, "max_steps": -1, "min_epochs": None, "min_steps": None, "max_time": None}
     limits |= {"val_check_interval": None, "check_val_every_n_epoch": 1, "overfit_batches": 0}
     limits |= {"devices": 1, "strategy": "auto", "num_nodes": 1, "accumulate_grad_batches": 1}
     limits["default_root_dir"] = spec.folder
-    parts.trainer.pop("logger", None)  # they would make files
+    limits["logger"] = stand_ins(spec.experiment["trainer"].get("logger"), folder)  # code that logs is met here, too
     for callback in as_list(parts.trainer.get("callbacks")):
         if isinstance(callback, ModelCheckpoint):
             callback.dirpath = str(folder / "theirs")  # nothing is left of a rehearsal
     trainer = build_trainer(spec, parts, logger, [checkpoints.resume_point], [checkpoints], **limits)
-    logger.trainer = trainer
     try:
         trainer.fit(parts.module, datamodule=parts.datamodule)
     except (RuntimeError, MisconfigurationException) as error:

@@ -34,7 +34,7 @@ from mlflow.tracking._tracking_service.utils import _get_store
 from studies.artifact_files import local_folder, place
 from studies.databases import made_whole, sqlite_path
 from studies.journals import keep_journals
-from studies.messages import Event, Failed, Finished, Metrics, Resources, Started, Stopped
+from studies.messages import Event, Failed, Finished, Metrics, Params, Resources, Started, Stopped, Tags
 from studies.nearest import nearest
 from studies.one_transaction import one_transaction
 from studies.trouble import StorageFailed, patiently
@@ -45,6 +45,9 @@ logging.getLogger("alembic").setLevel(logging.ERROR)
 
 BATCH = 1000  # MLflow's limit of metrics per call
 PARAM_LENGTH = 6000  # MLflow's limit of a parameter's value
+KEY_LENGTH = 250  # MLflow's limit of a parameter's or tag's name
+TAG_LENGTH = 5000  # and of a tag's value
+LOGGED = "logged."  # before a name that the user's code chose and that is taken
 TOKEN = "harness.token"  # tag: which call opened a run
 RANK = "harness.rank"  # tag: a trial's place in its study, from 1
 TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens the experiment as model training
@@ -192,7 +195,13 @@ class Tracking:
     def log(self, run_id: str, event: Event) -> None:
         """Takes one event of a run; its metrics and its start wait for the next flush."""
         if isinstance(event, Metrics):
-            self._add(run_id, {**event.values, "epoch": event.epoch}, event.time, event.step)
+            # Lightning says the epoch itself, where it does; logs of earlier versions have it apart.
+            values = event.values if event.done is not None else {**event.values, "epoch": event.epoch}
+            self._add(run_id, values, event.time, event.step)
+        elif isinstance(event, Params):
+            self._log_more_params(run_id, event.values)
+        elif isinstance(event, Tags):
+            self.set_tags(run_id, _free_tags(event.values))
         elif isinstance(event, Resources):
             self._add(run_id, event.values, event.time, event.step)
         elif isinstance(event, Started):
@@ -205,6 +214,19 @@ class Tracking:
         elif isinstance(event, Failed):
             self.set_tags(run_id, {"harness.error": event.error[:4000]})
             self._client.log_text(run_id, event.traceback, "traceback.txt")
+
+    def _log_more_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        """Adds parameters to a run that has some. MLflow keeps the first value and refuses another one."""
+        known = self._client.get_run(run_id).data.params
+        rows: dict[str, str] = {}
+        for key, value in params.items():
+            name, text = metric_name(key)[:KEY_LENGTH], param_text(value)
+            if known.get(name, text) != text:  # the experiment's own, or one that was logged with another value
+                name = f"{LOGGED}{name}"[:KEY_LENGTH]
+            if name not in known:
+                rows[name] = text
+        if rows:
+            _log_params(self._client, run_id, rows)
 
     def _add(self, run_id: str, values: Mapping[str, float], stamp: float, step: int) -> None:
         rows = self._pending.setdefault(run_id, [])
@@ -490,6 +512,17 @@ def _log_params(client: Any, run_id: str, params: Mapping[str, Any]) -> None:
 
 def _tags(tags: Mapping[str, Any]) -> list[RunTag]:
     return [RunTag(key, str(value)) for key, value in tags.items()]
+
+
+def _free_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags that the user's code set, under names that mean nothing to the harness or to MLflow's hierarchy of runs."""
+    free: dict[str, str] = {}
+    for key, value in tags.items():
+        name = metric_name(key)
+        if name.startswith(("harness.", "mlflow.")) and name not in ("mlflow.note.content", "mlflow.runName"):
+            name = LOGGED + name
+        free[name[:KEY_LENGTH]] = value[:TAG_LENGTH]
+    return free
 
 
 def metric_name(name: str) -> str:

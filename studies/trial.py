@@ -35,12 +35,13 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from studies import search_path
 from studies.allocator import keep_freed_memory
-from studies.callbacks import EventLogger, ResourceSampler, Verdicts
+from studies.callbacks import ResourceSampler, ValidationSteps, Verdicts
 from studies.checkpoints import Checkpoints, loadable
 from studies.components import Parts, build
 from studies.event_log import NAME, EventReader, EventWriter
 from studies.fast_loop import Together, speed_up
 from studies.link import DRIVER_FD, Link
+from studies.logger import EventLogger, loggers_beside, stand_ins
 from studies.memory import explain, is_out_of_memory
 from studies.messages import (
     Artifact,
@@ -62,17 +63,18 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no tips in e
 def build_trainer(
     spec: TrialSpec,
     parts: Parts,
-    logger: EventLogger | bool,
+    logger: EventLogger,
     first: list[Callback],
     last: list[Callback],
     together: Together | None = None,
+    /,
     **limits: Any,
 ) -> Trainer:
     """The Trainer of an experiment's trainer section, quiet, with our logger and callbacks beside the user's.
 
     Args:
         first, last: our callbacks before and after the user's.
-        limits: Trainer arguments that replace the experiment's.
+        limits: Trainer arguments that replace the experiment's; `logger` are those beside ours.
     """
     arguments = {**parts.trainer, **limits}
     theirs = as_list(arguments.pop("callbacks", None))
@@ -92,11 +94,16 @@ def build_trainer(
         has_example = getattr(parts.module, "example_input_array", None) is not None
         arguments["enable_model_summary"] = has_example and arguments.get("enable_model_summary") is not False
     arguments.setdefault("default_root_dir", spec.folder)
-    loggers = [item for item in as_list(arguments.pop("logger", None)) if not isinstance(item, bool)]
-    ours = [logger] if isinstance(logger, EventLogger) else []
-    trainer = Trainer(**arguments, logger=[*loggers, *ours] if logger else False, callbacks=callbacks)
+    loggers = loggers_beside(arguments.pop("logger", None), logger)
+    trainer = Trainer(**arguments, logger=loggers, callbacks=callbacks)
+    logger.trainer = trainer
     speed_up(trainer, together)
     return trainer
+
+
+def without_loggers(sections: dict[str, Any]) -> dict[str, Any]:
+    """An experiment's sections without the user's loggers, which would make files."""
+    return {**sections, "trainer": {name: value for name, value in sections["trainer"].items() if name != "logger"}}
 
 
 def as_list(value: Any) -> list[Any]:
@@ -175,13 +182,13 @@ def _run(spec: TrialSpec, link: Link, together: Together | None) -> Finished | S
     seed_and_threads(spec)
     parts = build(spec.experiment, spec.seed)
     module, datamodule = parts.module, parts.datamodule
-    logger = EventLogger(link)
+    logger = EventLogger(link, spec.folder, spec.run_id)
     checkpoints = Checkpoints(link, Path(spec.folder) / "checkpoints", spec.metric, spec.direction)
     checkpoints.folder.mkdir(parents=True, exist_ok=True)
     verdicts = Verdicts(link, spec.metric, spec.pruning, checkpoints)
     # In this order: trainer.checkpoint_callback is the first that is one.
-    trainer = build_trainer(spec, parts, logger, [checkpoints.resume_point], [checkpoints, verdicts], together)
-    logger.trainer = trainer
+    first = [checkpoints.resume_point, ValidationSteps()]
+    trainer = build_trainer(spec, parts, logger, first, [checkpoints, verdicts], together)
     found = loadable(spec.resume, spec.extends)
     link.say(_started(spec, trainer))
     for notice in found.notices:
@@ -253,8 +260,12 @@ def prepare_trained(spec: TrialSpec, folder: Path) -> tuple[LightningModule, Lig
     """
     search_path.use(spec.search_path)
     seed_and_threads(spec)
-    parts = build(spec.experiment, spec.seed)
-    trainer = build_trainer(spec, parts, False, [], [], devices=1, strategy="auto", num_nodes=1, callbacks=[])
+    parts = build(without_loggers(spec.experiment), spec.seed)
+    # Code that logs in a test or a prediction finds what it knows.
+    logger = EventLogger(None, spec.folder, spec.run_id)
+    others = stand_ins(spec.experiment["trainer"].get("logger"), spec.folder)
+    limits = {"devices": 1, "strategy": "auto", "num_nodes": 1, "callbacks": [], "logger": others}
+    trainer = build_trainer(spec, parts, logger, [], [], **limits)
     restore_weights(parts, folder / "checkpoints" / "best.ckpt", trainer)
     return parts.module, parts.datamodule, trainer
 
@@ -296,6 +307,8 @@ def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodu
     for event in EventReader(Path(spec.folder) / NAME).read():
         if isinstance(event, Metrics):
             for name, value in event.values.items():
+                if name == "epoch":
+                    continue
                 steps, values = series.setdefault(name, ([], []))
                 steps.append(event.step)
                 values.append(value)

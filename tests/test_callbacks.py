@@ -7,15 +7,16 @@ import torch
 from pytorch_lightning import Trainer
 from toy import Toy, ToyData
 
-from studies.callbacks import EventLogger, ResourceSampler, Verdicts
+from studies.callbacks import ResourceSampler, Verdicts
 from studies.checkpoints import PREVIOUS, Checkpoints, Found, loadable, random_states, restore_random_states
 from studies.event_log import NAME, EventReader, EventWriter
 from studies.link import Link
+from studies.logger import EventLogger
 from studies.messages import CheckpointSaved, Event, Metrics, Report, Resources
 
 
 def fit(folder: Path, link: Link, metric: str | None = "val/loss", epochs: int = 3) -> Checkpoints:
-    logger = EventLogger(link)
+    logger = EventLogger(link, folder, "r")
     checkpoints = Checkpoints(link, folder / "checkpoints", metric, "minimize")
     checkpoints.folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
@@ -37,13 +38,14 @@ def events(folder: Path, kind: type[Event]) -> list[Event]:
     return [event for event in EventReader(folder / NAME).read() if isinstance(event, kind)]
 
 
-def test_metrics_come_at_the_optimizer_step_done_and_its_epoch(tmp_path: Path) -> None:
+def test_metrics_come_at_the_step_that_lightning_gives_them(tmp_path: Path) -> None:
     fit(tmp_path, Link(EventWriter(tmp_path / NAME)))
     train = [(e.step, e.epoch) for e in events(tmp_path, Metrics) if "train/loss" in e.values]  # type: ignore[attr-defined]
     val = [(e.step, e.epoch) for e in events(tmp_path, Metrics) if "val/loss" in e.values]  # type: ignore[attr-defined]
-    assert train == [(2, 0), (4, 0), (6, 1), (8, 1), (10, 2), (12, 2)]
-    assert val == [(4, 0), (8, 1), (12, 2)]
-    assert [(e.step, e.epoch) for e in events(tmp_path, Report)] == val  # type: ignore[attr-defined]
+    assert train == [(1, 0), (3, 0), (5, 1), (7, 1), (9, 2), (11, 2)]
+    assert val == [(3, 0), (7, 1), (11, 2)]
+    done = [(e.done, e.epoch) for e in events(tmp_path, Metrics) if "val/loss" in e.values]  # type: ignore[attr-defined]
+    assert [(e.step, e.epoch) for e in events(tmp_path, Report)] == done == [(4, 0), (8, 1), (12, 2)]  # type: ignore[attr-defined]
 
 
 def test_best_and_last_checkpoint(tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ class Pruning(Link):
 def test_a_verdict_ends_the_fit_at_that_report(tmp_path: Path) -> None:
     fit(tmp_path, Pruning(EventWriter(tmp_path / NAME)), epochs=9)
     assert [e.epoch for e in events(tmp_path, Report)] == [0, 1]  # type: ignore[attr-defined]
-    assert max(e.step for e in events(tmp_path, Metrics)) == 8  # type: ignore[attr-defined]
+    assert max(e.done for e in events(tmp_path, Metrics)) == 8  # type: ignore[attr-defined]
 
 
 def test_a_broken_checkpoint_is_skipped_for_the_one_before(tmp_path: Path) -> None:

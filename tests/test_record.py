@@ -2,7 +2,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from studies.messages import Finished, TrialSpec
+from studies.event_log import NAME, EventWriter
+from studies.messages import Finished, Resources, Started, TrialSpec
 from studies.record import TrialRecord
 
 
@@ -26,3 +27,14 @@ def test_what_a_killed_process_left_half_written_goes_when_the_trial_ends(tmp_pa
     ending = TrialRecord(TrialSpec("run", {}, 0, str(tmp_path)), calls).end(Finished({}))
     assert ending.state == "COMPLETE" and calls.made[-1] == ("end", "run", "FINISHED", None)
     assert {path.name for path in checkpoints.iterdir()} == {living.name, "last.ckpt"}
+
+
+def test_resources_are_numbered_on_where_a_trial_goes_on(tmp_path: Path) -> None:
+    log = EventWriter(tmp_path / NAME)
+    for samples in (3, 0, 2, 1):
+        log.append(Started(1, "host", "cpu", {}))
+        for step in range(samples):
+            log.append(Resources(step, {"system/cpu": 1.0}))
+    calls: Any = Calls()
+    TrialRecord(TrialSpec("run", {}, 0, str(tmp_path)), calls).read()
+    assert [event.step for _, _, event in calls.made if isinstance(event, Resources)] == list(range(6))

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import FileInfo
 
 from lightning_modules import GRUSeq2Seq
-from studies.messages import Failed, Finished, Metrics, Resources, Started
+from studies.messages import Failed, Finished, Metrics, Params, Resources, Started, Tags
 from studies.tracking import PARAM_LENGTH, Tracking, _global_uri, param_text
 
 
@@ -43,6 +43,28 @@ def test_a_run_from_start_to_end(tracking: Tracking) -> None:
     assert run.data.tags["harness.host"] == "host" and run.data.tags["harness.version.torch"] == "2"
     assert "test/loss" not in run.data.metrics, "it came as a metric of its own step"
     assert tracking.running(experiment, "s") == []
+
+
+def test_what_user_code_logs_never_replaces_what_the_harness_did(tracking: Tracking) -> None:
+    run_id = tracking.start(tracking.experiment("mine"), "run", {"seed": 3}, {"harness.kind": "trial"})
+    tags = {"mine": "x" * 9000, "harness.kind": "y", "mlflow.parentRunId": "z", "mlflow.note.content": "note"}
+    for event in (Params({"seed": "4", "bad?name": "5"}), Params({"seed": "5", "same": "6"}), Tags(tags)):
+        for _ in range(2):  # a driver that takes over reads the log again
+            tracking.log(run_id, event)
+    data = client(tracking).get_run(run_id).data
+    assert data.params == {"seed": "3", "logged.seed": "4", "bad_name": "5", "same": "6"}
+    assert data.tags["harness.kind"] == "trial" and data.tags["logged.harness.kind"] == "y"
+    assert "mlflow.parentRunId" not in data.tags and data.tags["logged.mlflow.parentRunId"] == "z"
+    assert data.tags["mlflow.note.content"] == "note" and len(data.tags["mine"]) == 5000
+
+
+def test_the_epoch_is_lightnings_and_is_added_only_to_logs_of_earlier_versions(tracking: Tracking) -> None:
+    run_id = tracking.start(tracking.experiment("mine"), "run", {}, {})
+    tracking.log(run_id, Metrics(1, 0, {"a": 1.0}))
+    tracking.log(run_id, Metrics(2, 1, {"a": 1.0, "epoch": 2.0}, done=3, batch=3))
+    tracking.log(run_id, Metrics(7, 1, {"mine": 1.0}, done=3, batch=3))
+    tracking.flush()
+    assert [(m.step, m.value) for m in client(tracking).get_metric_history(run_id, "epoch")] == [(1, 0), (2, 2)]
 
 
 def test_an_event_sent_again_is_stored_once(tracking: Tracking) -> None:

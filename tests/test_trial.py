@@ -100,7 +100,7 @@ class StopAfter(Link):
 
     def say(self, event: Event, *, durable: bool = False) -> None:
         super().say(event, durable=durable)
-        if isinstance(event, Metrics) and event.step >= self.step:
+        if isinstance(event, Metrics) and event.progress >= self.step:
             self.stop_reason = "interrupted"
 
 
