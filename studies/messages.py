@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from studies.moved import moved_with
 from studies.temporary import left_over, write_whole
 
 
@@ -67,7 +68,9 @@ class TrialSpec:
 
     @classmethod
     def load(cls, path: str | Path) -> TrialSpec:
-        return cls(**json.loads(Path(path).read_text()))
+        """Reads a spec.json. Where it lies is the trial's folder, wherever it was written."""
+        fields = json.loads(Path(path).read_text(encoding="utf-8"))
+        return cls(**moved_with(fields, Path(path).absolute().parent))
 
 
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode  # it is called by the thread that trains

@@ -9,7 +9,7 @@ from mlflow.entities import FileInfo
 
 from lightning_modules import GRUSeq2Seq
 from studies.messages import Failed, Finished, Metrics, Resources, Started
-from studies.tracking import PARAM_LENGTH, Tracking, _global_uri, param_text
+from studies.tracking import Tracking, _global_uri
 
 
 @pytest.fixture
@@ -126,13 +126,6 @@ def test_a_database_of_another_version_is_one_line(home: Path) -> None:
     with pytest.raises(ValueError, match="cannot be used") as caught:
         Tracking(f"sqlite:///{home}/mlflow.db", home / "artifacts")
     assert "\n" not in str(caught.value)
-
-
-def test_param_text() -> None:
-    assert param_text("adam") == "adam"
-    assert param_text([1, 2]) == "[1, 2]"
-    assert param_text(1e-3) == "0.001"
-    assert len(param_text("x" * 9000)) == PARAM_LENGTH
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:contextlib")  # of torch's own cells
