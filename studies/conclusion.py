@@ -10,6 +10,7 @@ from typing import Any
 from studies import study_plots
 from studies.figures import save
 from studies.loop import TrialLoop
+from studies.metric_names import registered_name
 from studies.search import FANOVA_TRIALS, TrialRow, best_of, load_importances
 from studies.space import Choice, Range
 from studies.study import Study
@@ -130,7 +131,7 @@ def _champion(study: Study, best: TrialRow) -> dict[str, float]:
         "spec": str(session.home.trial_folder(best.run_id) / "spec.json"),
         "tracking_uri": session.home.tracking_uri,
         "parent": study.parent,
-        "model_name": study.experiment.name,
+        "model_name": registered_name(study.experiment.name),
         "study": study.name,
         "value": best.value,
         "metric": study.plan.metric,

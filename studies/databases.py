@@ -27,9 +27,8 @@ def sqlite_url(path: Path) -> str:
     MLflow makes the folder that it takes a `sqlite:///` URL for, escapes and all; so where there are any, the URL
     names the driver too, which says the same and is not looked at so.
     """
-    quoted = re.sub(
-        "[%?]", lambda found: quote(found.group(), safe=""), str(path)
-    )  # SQLAlchemy takes all else as it is
+    # SQLAlchemy takes all other letters as they are
+    quoted = re.sub("[%?]", lambda found: quote(found.group(), safe=""), str(path))
     return f"sqlite:///{quoted}" if quoted == str(path) else f"sqlite+pysqlite:///{quoted}"
 
 

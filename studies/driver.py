@@ -73,6 +73,7 @@ class Session:
         self.executor = make_executor(options.executor, options.workers, options.threads)
         self.executor.warm()
         self.tracking = TrackingQueue()
+        self.tracking.tell = display.say
         self.provenance = Provenance.collect(options.argv, experiment.path)
         self._lease: Lease | None = None
 
@@ -167,7 +168,7 @@ class Session:
     def write_config(self, run_id: str, folder: Path, config: dict[str, Any]) -> None:
         """config.yaml and the provenance, as artifacts; not all of the folder, where the trial is soon at work."""
         self.provenance.write(folder / PROVENANCE)
-        (folder / "config.yaml").write_text(dump_yaml(config))
+        (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
         self.tracking.put("log_files", run_id, folder / PROVENANCE, PROVENANCE)
         self.tracking.put("log_files", run_id, folder / "config.yaml")
 

@@ -8,6 +8,7 @@ transaction; so a folder that was moved makes nothing at its old place, and a co
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -44,10 +45,29 @@ def relocate(uri: str) -> list[str]:
         with connection:
             connection.execute("BEGIN IMMEDIATE")
             counts = {former: _rewrite(connection, former, here, names) for former, names in moved.items()}
+        for former in moved:
+            _bring(connection, former, here)
     return [
         f"the state folder was moved or copied from {former}: {count} addresses of artifacts were brought to {here}"
         for former, count in counts.items()
     ]
+
+
+def _bring(connection: sqlite3.Connection, former: Path, here: Path) -> None:
+    """Copies what older versions wrote to the former place after the folder was moved from it."""
+    for table, column in COLUMNS:
+        if not _has(connection, table, column):
+            continue
+        for (address,) in connection.execute(f"SELECT {column} FROM {table}").fetchall():
+            place = _file_of(address)
+            if place is not None and place.is_relative_to(here / ARTIFACTS) and not place.exists():
+                there = former / place.relative_to(here)
+                if there.is_dir():
+                    shutil.copytree(there, place)
+
+
+def _has(connection: sqlite3.Connection, table: str, column: str) -> bool:
+    return column in {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
 
 
 def _former_places(connection: sqlite3.Connection, here: Path) -> dict[Path, list[str]]:
@@ -82,7 +102,7 @@ def _rewrite(connection: sqlite3.Connection, former: Path, here: Path, names: li
                 f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
                 f"WHERE {column} = ? OR substr({column}, 1, ?) = ?"
             )
-            if column in {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}:
+            if _has(connection, table, column):
                 cursor = connection.execute(statement, (new, len(old) + 1, old, len(old) + 1, f"{old}/"))
                 count += cursor.rowcount
     return count

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from studies.databases import sqlite_path
 from studies.home import Home
 from studies.nearest import nearest
+from studies.strict_json import json_line
 from studies.tables import leaderboard
 
 if TYPE_CHECKING:
@@ -249,19 +248,6 @@ def demo(model: str | None, host: str, port: int | None, open_browser: bool, as_
         print(json_line({"url": url, "run_ids": run_ids}) if as_json else url, flush=True)
 
     return serve(model, host, port, open_browser, announce)
-
-
-def json_line(answer: Any) -> str:
-    """An answer as one line of strict JSON: NaN and infinities, which JSON does not have, are null."""
-    return json.dumps(_strict(answer), allow_nan=False, default=str)
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key if isinstance(key, str) else str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print_json(answer: dict[str, Any]) -> None:
