@@ -51,6 +51,7 @@ def test_modules_and_datamodules_can_be_lifted_into_a_notebook(folder: str) -> N
 
 GROUND = ["messages", "event_log", "link", "locks", "nearest", "space", "views", "home", "temporary", "trouble"]
 GROUND += ["databases", "checkpoint_files", "allocator", "artifact_files", "metric_names", "moved", "relocation"]
+GROUND += ["strict_json", "provenance", "sources"]
 
 
 @pytest.mark.parametrize("name", GROUND)
@@ -102,7 +103,7 @@ ALLOWED = {
     "search.tpe": {"search.density"},
     "search.rows": set(),
     "search.storage": {"databases", "journals", "search.rows", "trouble"},
-    "search.search": {"nearest", "search.samplers", "search.storage", "space"},
+    "search.search": {"nearest", "search.samplers", "search.storage", "sources", "space"},
     "artifact_files": {"temporary"},
     "journals": set(),
     "one_transaction": set(),
