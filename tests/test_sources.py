@@ -54,7 +54,7 @@ def test_code_that_changes_is_said_once(tmp_path: Path) -> None:
 def test_another_folder_with_other_code_is_refused(tmp_path: Path) -> None:
     state = tmp_path / "state"
     opened(state, write(tmp_path / "a"))
-    with pytest.raises(ValueError, match="with another parts/blocks.py than that of .*/b/exp.yaml; give another"):
+    with pytest.raises(ValueError, match=r"with another parts/blocks.py than that of .*/b/exp.yaml; give another"):
         opened(state, write(tmp_path / "b", constant=2))
     assert opened(state, write(tmp_path / "same")) is None
 
