@@ -22,7 +22,7 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LRSchedulerTypeTuple
 from torch.optim import Optimizer
 
-from studies.components import import_class
+from studies.class_paths import import_class
 from studies.experiment import flat_parameters
 from studies.nearest import nearest
 

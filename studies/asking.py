@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from studies.display import Display
-from studies.experiment import dump_yaml
 from studies.home import Home
 from studies.trained import find
+from studies.yaml_io import dump_yaml
 
 IMAGES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg"}
 LARGEST = 100_000_000  # bytes from stdin

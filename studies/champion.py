@@ -15,6 +15,7 @@ import torch
 
 from studies.examples import example_of, validation_inputs, variable_dimensions
 from studies.messages import TrialSpec, better
+from studies.metric_names import metric_name
 from studies.tracking import Tracking
 from studies.trial import prepare_trained, why_no_test
 from studies.trouble import StorageFailed
@@ -67,7 +68,8 @@ def _publish(
             tracking.log_files(trial.run_id, Path(folder) / "artifacts")  # what the module's test_step logged
         best_step = int(tracking.run(trial.run_id).metrics.get("best/step", 0))
         for run_id, step in ((trial.run_id, best_step), (parent, trial.number)):
-            if not test.items() <= tracking.run(run_id).metrics.items():  # one who died here may have logged them
+            stored = {metric_name(name): number for name, number in test.items()}
+            if not stored.items() <= tracking.run(run_id).metrics.items():  # one who died here may have logged them
                 tracking.log_metrics(run_id, test, step)
 
         module = module.cpu().eval()

@@ -1,8 +1,8 @@
 """The command `harness`: calls what was asked for and exits. What is heavy is imported inside the command that
 needs it.
 
-Exit status: 0 done, 1 the work failed, 2 bad input, 130 or 143 interrupted. With --json the last line of
-stdout is one JSON object; everything else goes to stderr.
+Exit status: 0 done, 1 the work failed, 2 bad input, 130 or 143 interrupted, 141 nobody reads the output any more. With
+--json the last line of stdout is one JSON object; everything else goes to stderr.
 """
 
 from __future__ import annotations
@@ -10,21 +10,47 @@ from __future__ import annotations
 import argparse
 import atexit
 import gc
-import json
+import os
 import re
+import select
+import signal
 import sys
-from typing import Any
+import warnings
+from typing import Any, TextIO
 
-from studies.experiment import PRUNERS, SAMPLERS, Experiment, load, one_of, override, shipped
-from studies.parsing import BadInput, build_parser, parse
-from studies.search_path import use
+try:
+    from studies.experiment import PRUNERS, SAMPLERS, Experiment, load, one_of, override, shipped
+    from studies.parsing import BadInput, build_parser, parse
+    from studies.search_path import use
+    from studies.strict_json import json_line
+    from studies.trouble import chain
+except KeyboardInterrupt:  # nobody is there yet to say it better
+    raise SystemExit(130) from None
+
+# Python's own, of what is of no use to users.
+UNSEEN_WARNINGS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
-    argv = sys.argv[1:] if argv is None else argv
-    as_json = "--json" in argv
+    if argv is None:
+        _let_libraries_warn()
+    _prepare_streams()
     atexit.register(_leave)
+    try:
+        status = _answer(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except OSError:  # not even what is wrong can be printed
+        status = 1
+    if any([_let_go_of(stream) for stream in (sys.stdout, sys.stderr)]):
+        status = 128 + signal.SIGPIPE
+    if status == 130 and argv is None:  # once more ends what is left of it at once, and without a word
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return status
+
+
+def _answer(argv: list[str]) -> int:
+    as_json = "--json" in argv
     try:
         if argv[:1] in (["train"], ["study"]) and {"--help", "-h"} & set(argv) and len(argv) > 2:
             return _help(argv)
@@ -38,11 +64,60 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130, as_json)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and (_is_deserted(sys.stdout) or _is_deserted(sys.stderr)):
+            raise
         return _fail(f"{type(error).__name__}: {error}", 1, as_json)
     except Exception as error:
+        if any(isinstance(cause, KeyboardInterrupt) for cause in chain(error)):  # an import that it broke off
+            return _fail("interrupted", 130, as_json)
         if type(error).__name__ in ("WorkFailed", "StorageFailed"):
             return _fail(str(error), 1, as_json)
         raise
+
+
+def _let_libraries_warn() -> None:
+    """Where all warnings shall be errors, that is for the user's code, which runs in other processes."""
+    if any(option.startswith("error") for option in sys.warnoptions):
+        warnings.resetwarnings()
+        for category in UNSEEN_WARNINGS:
+            warnings.simplefilter("ignore", category)
+
+
+def _prepare_streams() -> None:
+    """Whatever is to be printed can be: a stream that is closed takes it, and so does one of ASCII."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _let_go_of(stream: TextIO) -> bool:
+    """Turns a stream that cannot be written to where all goes, for Python writes what is left of it at its end.
+
+    Returns:
+        Whether it is a pipe that nobody reads any more.
+    """
+    try:
+        stream.flush()
+        deserted = _is_deserted(stream)
+    except OSError as error:
+        deserted = isinstance(error, BrokenPipeError)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    return deserted
+
+
+def _is_deserted(stream: TextIO) -> bool:
+    """Whether a stream is a pipe that nobody reads any more."""
+    poll = select.poll()
+    try:
+        poll.register(stream.fileno(), select.POLLOUT)
+    except (OSError, ValueError):  # a stream of Python's alone, or closed
+        return False
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _leave() -> None:
@@ -56,7 +131,7 @@ def _fail(message: str, status: int, as_json: bool) -> int:
     line = " ".join(message.split())
     print(f"harness: {line}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"error": error, "hint": f"did you mean {hint}" if hint else ""}))
+        print(json_line({"error": error, "hint": f"did you mean {hint}" if hint else ""}))
     return status
 
 
@@ -88,7 +163,7 @@ def _at_least(name: str, value: float, low: float = 1) -> None:
 def _list(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
     experiments = [load(name) for name in shipped()]
     if options.json:
-        print(json.dumps({"experiments": [_listed(item) for item in experiments]}))
+        print(json_line({"experiments": [_listed(item) for item in experiments]}))
         return 0
     for item in experiments:
         print(f"{item.name}\n    {item.description}")

@@ -7,8 +7,6 @@ vocabulary, image shape), for which the data are prepared and set up first. Noth
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from dataclasses import dataclass, field
 from functools import partial, update_wrapper
 from types import MethodType
@@ -16,47 +14,8 @@ from typing import Any
 
 from pytorch_lightning import LightningDataModule, LightningModule
 
-from studies.nearest import nearest
-
-
-def import_class(class_path: str) -> type:
-    """The class behind a dotted path such as "lightning_modules.MLP".
-
-    Raises:
-        ValueError: if it does not import; the message says which part, and why.
-    """
-    module_name, _, name = class_path.rpartition(".")
-    if not module_name:
-        raise ValueError(f"class_path must be a dotted path such as lightning_modules.MLP, but got {class_path=!r}")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        outer = None if error.name != module_name else _nested(module_name, name)  # a class inside a class
-        if outer is not None:
-            return outer
-        raise ValueError(f"class_path={class_path!r} does not import: {type(error).__name__}: {error}") from error
-    except Exception as error:  # the user's module may raise anything at all
-        raise ValueError(f"class_path={class_path!r} does not import: {type(error).__name__}: {error}") from error
-    try:
-        return getattr(module, name)
-    except AttributeError:
-        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-        hint = nearest(name, classes, f"{module_name}.")
-        file = f" ({module.__file__})" if getattr(module, "__file__", None) else ""
-        raise ValueError(f"class_path={class_path!r}: {module_name}{file} has no {name}{hint}") from None
-
-
-def _nested(path: str, name: str) -> type | None:
-    module_name, _, outer = path.rpartition(".")
-    try:
-        return getattr(getattr(importlib.import_module(module_name), outer), name)  # type: ignore[no-any-return]
-    except (ImportError, AttributeError, ValueError):
-        return None
-
-
-def parameters_of(cls: type) -> set[str]:
-    """Names of the parameters of a class's constructor."""
-    return set(inspect.signature(cls).parameters)
+from studies.arguments import parse_section
+from studies.class_paths import import_class, parameters_of
 
 
 @dataclass
@@ -84,8 +43,6 @@ def build(sections: dict[str, Any], seed: int, trainer: bool = True) -> Parts:
     Raises:
         ValueError: in one line, naming the parameter.
     """
-    from studies.arguments import parse_section
-
     linked = links_of(sections)
     datamodule = _datamodule(sections, seed, linked) if linked else None
     sizes = _sizes(datamodule) if datamodule is not None and "sizes" in linked else {}
@@ -105,8 +62,6 @@ def links_of(sections: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _datamodule(sections: dict[str, Any], seed: int, linked: tuple[str, ...]) -> LightningDataModule | None:
-    from studies.arguments import parse_section
-
     section = sections.get("data")
     if section is None:
         return None
@@ -123,8 +78,6 @@ def _sizes(datamodule: LightningDataModule) -> dict[str, Any]:
 
 
 def _module(sections: dict[str, Any], sizes: dict[str, Any]) -> LightningModule:
-    from studies.arguments import parse_section
-
     return _made("model", parse_section("model", with_sizes(sections["model"], sizes)))
 
 
@@ -157,8 +110,6 @@ def _made(section: str, parsed: Any) -> Any:
 def _configure_optimizers(module: LightningModule, sections: dict[str, Any]) -> None:
     """Gives a module the optimizer and schedule of the sections of that name, as LightningCLI does."""
     from pytorch_lightning.cli import LightningCLI, instantiate_class
-
-    from studies.arguments import parse_section
 
     if sections.get("optimizer") is None:
         if sections.get("lr_scheduler") is not None:

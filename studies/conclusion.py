@@ -10,9 +10,11 @@ from typing import Any
 from studies import study_plots
 from studies.figures import save
 from studies.loop import TrialLoop
+from studies.metric_names import registered_name
 from studies.search import FANOVA_TRIALS, TrialRow, best_of, load_importances
 from studies.space import Choice, Range
 from studies.study import Study
+from studies.trouble import disk_is_full, in_one_line
 
 DRAWN_STATES = ("COMPLETE", "PRUNED")
 
@@ -34,7 +36,12 @@ def conclude(study: Study, loop: TrialLoop) -> dict[str, Any]:
     best = best_of(rows, plan.direction)
     session.display.phase("ranking, and drawing the study's pictures")
     _rank(study, rows)
-    _draw(study, rows)
+    try:
+        _draw(study, rows)
+    except Exception as error:  # results are there without pictures of them
+        if disk_is_full(error):
+            raise
+        session.display.say(f"the study's pictures could not be drawn: {type(error).__name__}: {in_one_line(error)}")
     test: dict[str, float] = {}
     if best is not None:
         session.tracking.put("log_metrics", study.parent, {f"best/{plan.metric}": best.value})
@@ -130,7 +137,7 @@ def _champion(study: Study, best: TrialRow) -> dict[str, float]:
         "spec": str(session.home.trial_folder(best.run_id) / "spec.json"),
         "tracking_uri": session.home.tracking_uri,
         "parent": study.parent,
-        "model_name": study.experiment.name,
+        "model_name": registered_name(study.experiment.name),
         "study": study.name,
         "value": best.value,
         "metric": study.plan.metric,

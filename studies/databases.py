@@ -8,20 +8,44 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from studies.locks import file_lock
 from studies.temporary import left_over, temporary_name
 
-PREFIX = "sqlite:///"
+_SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///([^?]+)")
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file, for MLflow and Optuna, whatever is in its name.
+
+    MLflow makes the folder that it takes a `sqlite:///` URL for, escapes and all; so where there are any, the URL
+    names the driver too, which says the same and is not looked at so.
+    """
+    # SQLAlchemy takes all other letters as they are
+    quoted = re.sub("[%?]", lambda found: quote(found.group(), safe=""), str(path))
+    return f"sqlite:///{quoted}" if quoted == str(path) else f"sqlite+pysqlite:///{quoted}"
 
 
 def sqlite_path(url: str) -> Path | None:
     """The file of a SQLite URL, or None for other databases and servers."""
-    return Path(url.removeprefix(PREFIX)) if url.startswith(PREFIX) else None
+    match = _SQLITE.match(url)
+    return Path(unquote(match.group(1), errors="surrogateescape")) if match else None
+
+
+@contextlib.contextmanager
+def looked_into(path: Path) -> Iterator[sqlite3.Connection]:
+    """A database that is there, to read from; it is not made.
+
+    Not read-only: a database whose writer was killed is rolled back by whoever opens it next.
+    """
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=60)) as connection:
+        yield connection
 
 
 @contextlib.contextmanager
@@ -44,7 +68,7 @@ def made_whole(url: str, make: Callable[[str], None], template: Path | None = No
             temporary = temporary_name(path)
             try:
                 if template is None or not _copied(template, temporary):
-                    make(f"{PREFIX}{temporary}")
+                    make(sqlite_url(temporary))
                     if template is not None:
                         _keep(temporary, template)
                 temporary.replace(path)

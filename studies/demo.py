@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from studies.demo_server import DemoServer
 from studies.display import Display
-from studies.experiment import dump_yaml
 from studies.home import Home
 from studies.serving import Interrupted, choose_port, reachable, say, show, signals_raise
 from studies.trained import Trained, find, newest_first
+from studies.yaml_io import dump_yaml
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule

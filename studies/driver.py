@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from studies.display import Display
-from studies.experiment import Experiment, dump_yaml, flat_parameters
+from studies.experiment import Experiment, flat_parameters
 from studies.home import Home
 from studies.locks import Lease
 from studies.loop import TrialLoop
 from studies.messages import TrialSpec
+from studies.metric_names import cleaned_names, colliding_names
 from studies.provenance import Provenance
 from studies.record import Ending
 from studies.space import Choice, Range
 from studies.tracking_queue import TrackingQueue
 from studies.trouble import StorageFailed, WorkFailed, disk_is_full, in_one_line, passes
+from studies.yaml_io import dump_yaml
 
 # How much faster steps must be, taken together, for packed trials to be faster: the rest is done one by one. Where
 # steps were 1.7 times as fast, 16 whole trials were 1.4 times as fast; docs/benchmarks.md.
@@ -73,6 +75,7 @@ class Session:
         self.executor = make_executor(options.executor, options.workers, options.threads)
         self.executor.warm()
         self.tracking = TrackingQueue()
+        self.tracking.tell = display.say
         self.provenance = Provenance.collect(options.argv, experiment.path)
         self._parameters: dict[str, Any] = flat_parameters(experiment.sections)  # until it is rehearsed
         self._lease: Lease | None = None
@@ -106,6 +109,12 @@ class Session:
             raise ValueError(report["error"])
         for note in report["notes"]:
             self.display.say(note)
+        for name, stored in cleaned_names(report["metrics"]).items():
+            self.display.say(f"MLflow shows the metric {name!r} as {stored!r}")
+        for stored, names in colliding_names(report["metrics"]).items():
+            self.display.say(f"MLflow shows the metrics {', '.join(map(repr, names))} as one: {stored!r}")
+        if self.experiment.search is not None and report["metric"] is not None:
+            self.experiment.search.metric = report["metric"]
         self._parameters = report["parameters"]
         self.executor.gpus = report["gpus"]
         if self.options.pack > 1:
@@ -183,7 +192,7 @@ class Session:
     def write_config(self, run_id: str, folder: Path, config: dict[str, Any]) -> None:
         """config.yaml and the provenance, as artifacts; not all of the folder, where the trial is soon at work."""
         self.provenance.write(folder / PROVENANCE)
-        (folder / "config.yaml").write_text(dump_yaml(config))
+        (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
         self.tracking.put("log_files", run_id, folder / PROVENANCE, PROVENANCE)
         self.tracking.put("log_files", run_id, folder / "config.yaml")
 

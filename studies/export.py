@@ -12,11 +12,11 @@ from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from studies.components import import_class, parameters_of
+from studies.class_paths import import_class, parameters_of
 from studies.examples import example_of, validation_inputs
-from studies.experiment import load_yaml
 from studies.formats import WRITERS, Written, input_name, output_names
 from studies.prediction import restore
+from studies.yaml_io import load_yaml
 
 TOLERANCE = 1e-4  # of the largest output, or of 1 where that is less
 FEW = 7  # rows of a small batch

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from studies.display import Display
-from studies.experiment import dump_yaml, one_of
+from studies.experiment import one_of
 from studies.home import Home
 from studies.temporary import temporary_name
 from studies.trained import experiment_of, find
 from studies.trouble import WorkFailed
+from studies.yaml_io import dump_yaml
 
 LIBRARIES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": (), "safetensors": ("safetensors",)}
 

@@ -9,6 +9,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from studies.databases import looked_into, sqlite_url
+
 
 @dataclass(frozen=True)
 class Home:
@@ -27,8 +29,8 @@ class Home:
     @classmethod
     def find(cls, storage: str | None = None) -> Home:
         folder = Path(os.environ.get("HARNESS_HOME") or "mlruns").resolve()
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}/mlflow.db"
-        return cls(folder, uri, storage or f"sqlite:///{folder}/optuna.db")
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(folder / "mlflow.db")
+        return cls(folder, uri, storage or sqlite_url(folder / "optuna.db"))
 
     @property
     def artifacts(self) -> Path:
@@ -69,7 +71,7 @@ class Home:
             _check_database(self.folder / name, table)
         if self.is_remote:
             _check_server(self.tracking_uri)
-        elif not self.tracking_uri.startswith(("sqlite:", "postgresql", "mysql", "mssql")):
+        elif not self.tracking_uri.startswith(("sqlite:", "sqlite+", "postgresql", "mysql", "mssql")):
             raise ValueError(
                 "MLFLOW_TRACKING_URI must be http(s)://..., sqlite:///... or another database's URL, "
                 f"but got {self.tracking_uri}"
@@ -81,8 +83,7 @@ def _check_database(path: Path, table: str) -> None:
     if not path.exists() or path.stat().st_size == 0:
         return
     try:
-        # Not mode=ro: a database whose writer was killed is rolled back by whoever opens it next.
-        with sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=60) as connection:
+        with looked_into(path) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
     except sqlite3.DatabaseError as error:
         raise ValueError(f"{path} is not a database ({error}): move it away or restore it") from error

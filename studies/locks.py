@@ -79,11 +79,14 @@ def this_process() -> str:
 
 def may_live(process: str) -> bool:
     """Whether the process of such a name may be running: if it is on another machine, nobody here can say."""
-    host, pid, started = process.split()
-    return host != socket.gethostname() or _start_time(int(pid)) == started
+    try:
+        host, pid, started = process.split()
+    except ValueError:  # somebody edited it
+        return False
+    return host != socket.gethostname() or _start_time(pid) == started
 
 
-def _start_time(pid: int) -> str | None:
+def _start_time(pid: int | str) -> str | None:
     """When a process started, in clock ticks since the machine did; None if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat") as file:

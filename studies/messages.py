@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from studies.experiment import dump_yaml, load_yaml
+from studies.moved import moved_with
 from studies.temporary import left_over, write_whole
 
 
@@ -62,8 +62,7 @@ class TrialSpec:
         """Writes spec.json into the trial's folder and returns its path."""
         path = Path(self.folder) / "spec.json"
         fields = dataclasses.asdict(self)
-        if not _survives_json(self.experiment):  # keys that are numbers, nan
-            fields["experiment"] = dump_yaml(self.experiment)
+        fields["experiment"] = _as_json(self.experiment)
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in left_over(path.parent):  # of a process that died here
             left.unlink(missing_ok=True)
@@ -72,19 +71,32 @@ class TrialSpec:
 
     @classmethod
     def load(cls, path: str | Path) -> TrialSpec:
-        fields = json.loads(Path(path).read_text())
-        if isinstance(fields.get("experiment"), str):
-            fields["experiment"] = load_yaml(fields["experiment"])
-        return cls(**fields)
+        """Reads a spec.json. Where it lies is the trial's folder, wherever it was written."""
+        fields = json.loads(Path(path).read_text(encoding="utf-8"))
+        fields["experiment"] = _from_json(fields["experiment"])
+        return cls(**moved_with(fields, Path(path).absolute().parent))
 
 
-def _survives_json(value: Any) -> bool:
-    """Whether JSON gives a config back as it is: it turns keys into text, and YAML knows more types."""
+ITEMS = "\0items"  # key of what JSON has no mapping for
+
+
+def _as_json(value: Any) -> Any:
+    """A config as JSON gives it back: YAML's keys may be numbers, which JSON would turn into text."""
     if isinstance(value, dict):
-        return all(isinstance(key, str) for key in value) and all(map(_survives_json, value.values()))
-    if isinstance(value, list):
-        return all(map(_survives_json, value))
-    return value is None or isinstance(value, bool | int | float | str)
+        if all(isinstance(key, str) for key in value):
+            return {key: _as_json(item) for key, item in value.items()}
+        return {ITEMS: [[_as_json(key), _as_json(item)] for key, item in value.items()]}
+    if isinstance(value, list | tuple | set):
+        return [_as_json(item) for item in value]
+    return value
+
+
+def _from_json(value: Any) -> Any:
+    """Undoes _as_json."""
+    if isinstance(value, dict):
+        items = value[ITEMS] if ITEMS in value else value.items()
+        return {_from_json(key): _from_json(item) for key, item in items}
+    return [_from_json(item) for item in value] if isinstance(value, list) else value
 
 
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode  # it is called by the thread that trains

@@ -10,9 +10,9 @@ from typing import Any
 from pytorch_lightning import LightningDataModule, LightningModule
 
 from studies.components import build
-from studies.experiment import load_yaml
 from studies.search_path import use
 from studies.trial import restore_weights
+from studies.yaml_io import load_yaml
 
 
 def predict(payload: dict[str, Any]) -> dict[str, Any]:

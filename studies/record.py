@@ -28,11 +28,15 @@ from studies.messages import (
     TrialSpec,
     better,
 )
+from studies.metric_names import stored_text
 from studies.temporary import left_over
 from studies.tracking_queue import TrackingQueue
 
 STATUSES = {"COMPLETE": ("FINISHED", None), "PRUNED": ("KILLED", "pruned"), "FAIL": ("FAILED", "failed")}
 STATUSES["INTERRUPTED"] = ("KILLED", "interrupted")  # Optuna's RUNNING, while nobody runs it
+
+
+ERROR_LENGTH = 4000  # of an error as it is shown; log.txt has all of it
 
 
 @dataclass
@@ -178,4 +182,4 @@ class TrialRecord:
         if isinstance(event, Stopped):
             return Ending("PRUNED" if event.why == "pruned" else "INTERRUPTED", self.best, metrics, seconds)
         assert isinstance(event, Failed)
-        return Ending("FAIL", None, metrics, seconds, event.error)
+        return Ending("FAIL", None, metrics, seconds, stored_text(event.error, ERROR_LENGTH))

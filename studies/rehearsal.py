@@ -25,16 +25,19 @@ from studies.allocator import keep_freed_memory
 from studies.arguments import dumped, parse_section
 from studies.checkpoint_files import FOLDER
 from studies.checkpoints import Checkpoints, knows_its_position, loadable
-from studies.components import Parts, build, links_of, parameters_of, with_sizes
-from studies.experiment import load_yaml, set_parameter
+from studies.class_paths import parameters_of
+from studies.components import Parts, build, links_of, with_sizes
+from studies.experiment import set_parameter
 from studies.fast_step import backward, stepper
 from studies.link import Link
 from studies.logger import EventLogger, stand_ins
 from studies.messages import TrialSpec
+from studies.metric_names import metric_name
 from studies.nearest import nearest
 from studies.replay import ReplayedModule, is_replayable
 from studies.search_path import use
 from studies.trial import as_list, build_trainer, seed_and_threads, why_no_test, without_loggers
+from studies.yaml_io import load_yaml
 
 STEPS = 8  # in a row, of each of the models that packing is tried on
 FEWEST, MOST, ENOUGH = 3, 12, 2.0  # turns that they take, and seconds after which the fewest are enough
@@ -49,9 +52,10 @@ def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
             choices; `pack`: how many trials shall train as one model, 1 by default.
 
     Returns:
-        `parameters` (all of them under their dotted names, with defaults), `metrics` (names that are logged), `notes`
-        (lines for the user), `gpus` (how many are visible), and of packed trials `pack`: `over` and `gain`, or
-        `why_not`; see `packed`. Or `error` (one line), with `traceback` where the user's own code raised.
+        `parameters` (all of them under their dotted names, with defaults), `metrics` (names that are logged), `metric`
+        (as it is logged), `notes` (lines for the user), `gpus` (how many are visible), and of packed trials `pack`:
+        `over` and `gain`, or `why_not`; see `packed`. Or `error` (one line), with `traceback` where the user's own
+        code raised.
     """
     try:
         return _rehearse(**payload)
@@ -94,11 +98,14 @@ def _rehearse(
         _check_space(sections, parts, seed, extremes)
         trainer = _first_batches(spec, parts)
         metrics = sorted(trainer.callback_metrics)
+    if metric is not None and metric not in metrics:  # it may be given by the name that MLflow shows
+        metric = next((name for name in metrics if metric_name(name) == metric), metric)
     if metric is not None and metric not in metrics:
         raise ValueError(f"unknown metric {metric}{nearest(metric, metrics)}")
     report: dict[str, Any] = {
         "parameters": _parameters(sections, parts),
         "metrics": metrics,
+        "metric": metric,
         "notes": _notes(parts, trainer),
         "gpus": torch.cuda.device_count(),
     }

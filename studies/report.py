@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studies.databases import sqlite_path
 from studies.home import Home
 from studies.nearest import nearest
+from studies.strict_json import json_line
 from studies.tables import leaderboard
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def trained(result: Result, as_json: bool) -> int:
     """Prints what `harness train` came to; returns the exit status."""
     fields = result.fields
     if as_json:
-        answer = {"run_id": fields["run_id"], "status": result.status, "metrics": _finite(fields["metrics"])}
+        answer = {"run_id": fields["run_id"], "status": result.status, "metrics": fields["metrics"]}
         _print_json({**answer, "wall_seconds": round(result.wall_seconds, 3)})
     else:
         for name, value in fields["metrics"].items():
@@ -99,7 +99,7 @@ def studied(result: Result, as_json: bool) -> int:
     fields = result.fields
     if as_json:
         answer = {"study": fields["study"], "status": result.status, "trials": fields["trials"]}
-        answer |= {"best": fields["best"], "test": _finite(fields["test"])}
+        answer |= {"best": fields["best"], "test": fields["test"]}
         _print_json({**answer, "wall_seconds": round(result.wall_seconds, 3)})
         return _exit_status(result)
     rows = fields["trials"]
@@ -128,19 +128,23 @@ def open_tracking() -> Tracking:
     """
     home = Home.find()
     home.check()
-    database = home.tracking_uri.removeprefix("sqlite:///")
-    if database != home.tracking_uri and not Path(database).exists():
+    database = sqlite_path(home.tracking_uri)
+    if database is not None and not database.exists():
         raise ValueError(f"no runs yet in {home.folder}: `harness train NAME` makes one")
     from studies.tracking import Tracking
 
-    return Tracking(home.tracking_uri, None if home.is_remote else home.artifacts)
+    return Tracking(home.tracking_uri, None if home.is_remote else home.artifacts, notice=_notice)
+
+
+def _notice(line: str) -> None:
+    print(f"harness: {line}", file=sys.stderr)
 
 
 def runs(experiment: str | None, study: str | None, limit: int, as_json: bool) -> int:
     """`harness runs`."""
     found = open_tracking().runs(experiment, study, limit)
     if as_json:
-        _print_json({"runs": [_plain(run) for run in found]})
+        _print_json({"runs": [run.to_json() for run in found]})
         return 0
     print(f"{'run':12s} {'experiment':16s} {'name':24s} {'status':9s} best")
     for run in found:
@@ -156,7 +160,7 @@ def compare(prefixes: list[str], as_json: bool) -> int:
     tracking = open_tracking()
     chosen = [_find(tracking, prefix) for prefix in prefixes]
     if as_json:
-        _print_json({"runs": [_plain(run) for run in chosen]})
+        _print_json({"runs": [run.to_json() for run in chosen]})
         return 0
     width = 18
     print(f"{'':28s}" + "".join(f"{run.name[: width - 1]:>{width}s}" for run in chosen))
@@ -216,17 +220,14 @@ def ui(experiment: str | None, host: str, port: int | None, open_browser: bool, 
     from studies.ui import serve
 
     tracking = open_tracking()
-    names = tracking.experiment_names()
     if experiment is None:
         newest = tracking.runs(limit=1)
-        experiment = newest[0].experiment if newest else "Default"
-    if experiment not in names:
-        raise ValueError(f"unknown experiment {experiment}{nearest(experiment, names)}")
-    path = tracking.view(names[experiment])
+        experiment = newest[0].experiment if newest else None
+    path = tracking.view(tracking.experiment_id(experiment)) if experiment is not None else ""
     home = Home.find()
 
     def announce(url: str) -> None:
-        print(json.dumps({"url": url}) if as_json else url, flush=True)
+        print(json_line({"url": url}) if as_json else url, flush=True)
 
     return serve(
         home.tracking_uri,
@@ -244,22 +245,13 @@ def demo(model: str | None, host: str, port: int | None, open_browser: bool, as_
     from studies.demo import demo as serve
 
     def announce(url: str, run_ids: list[str]) -> None:
-        print(json.dumps({"url": url, "run_ids": run_ids}) if as_json else url, flush=True)
+        print(json_line({"url": url, "run_ids": run_ids}) if as_json else url, flush=True)
 
     return serve(model, host, port, open_browser, announce)
 
 
-def _plain(run: RunInfo) -> dict[str, Any]:
-    return {**run.to_json(), "metrics": _finite(run.metrics)}
-
-
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN and no infinity."""
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
 def _print_json(answer: dict[str, Any]) -> None:
-    print(json.dumps(answer, allow_nan=False), flush=True)
+    print(json_line(answer), flush=True)
 
 
 def _short(path: str) -> str:

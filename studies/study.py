@@ -13,6 +13,7 @@ from studies.experiment import SearchPlan
 from studies.messages import TrialSpec
 from studies.record import Ending
 from studies.search import Search, TrialRow, best_of, derive_seed
+from studies.sources import origin_of
 from studies.views import prepared_view
 
 if TYPE_CHECKING:
@@ -48,9 +49,18 @@ class Study:
         self.search = Search(
             session.home.storage, name, definition, plan.space, plan.sampler, plan.pruner, self._reports()
         )
+        self._know_origin(written)
         self.experiment_id = session.connect()
         self.parent, self.parent_folder = self._open_parent()
         self._tag_view()
+
+    def _know_origin(self, written: dict[str, Any]) -> None:
+        """Tells studies apart whose experiment files are the same to the letter, and their modules are not."""
+        path, state = self.experiment.path, self.session.home.folder
+        if path.is_file():  # an extended study has none
+            note = self.search.came_from(origin_of(path, written, [path.parent, Path.cwd()], state), state)
+            if note is not None:
+                self.session.display.say(note)
 
     def _reports(self) -> int | None:
         """How often a whole trial validates, as far as the trainer section says."""

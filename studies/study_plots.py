@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects
 
 # From light to dark in one hue: read right in grey and by colour-blind readers.
+LARGEST = 1e100  # of values that can be drawn: differences of larger ones may be infinite
 SHADES = LinearSegmentedColormap.from_list("shades", ["#D7E6F2", "#7FB3D9", BLUE, "#00304D"])
 
 
@@ -40,25 +41,25 @@ def study_history(
     values, states = _floats(value)[order], np.asarray(state, dtype=object)[order]
     if len(at) == 0:
         return message(f"{metric} of each trial", "there are no trials")
-    complete = (states == "COMPLETE") & np.isfinite(values)
+    complete = (states == "COMPLETE") & _can_be_drawn(values)
     figure, axes = new_figure(7.0, 3.4, left=0.85, bottom=0.65, right=0.3, top=0.85)
     low, high = _limits(values, direction)
     pad = 0.06 * (high - low)
     shown = np.clip(values, low, high)  # what is far out stands at the rim, as a triangle
     kinds = (
         ("complete", complete, "o", BLUE),
-        ("pruned", (states == "PRUNED") & np.isfinite(values), "s", GREY),
-        ("no value", ~np.isfinite(values), "x", ORANGE),
+        ("pruned", (states == "PRUNED") & _can_be_drawn(values), "s", GREY),
+        ("no value", ~_can_be_drawn(values), "x", ORANGE),
     )
     for name, chosen, marker, colour in kinds:
         if not chosen.any():
             continue
-        y = np.where(np.isfinite(values), shown, low - pad)[chosen]
+        y = np.where(_can_be_drawn(values), shown, low - pad)[chosen]
         axes.scatter(
             at[chosen], y, s=30, marker=marker, color=colour, clip_on=False, label=f"{name} ({chosen.sum()})", zorder=3
         )
     for outside, marker, rim in ((values > high, "^", high), (values < low, "v", low)):
-        outside &= np.isfinite(values)
+        outside &= _can_be_drawn(values)
         if outside.any():
             axes.scatter(
                 at[outside],
@@ -151,7 +152,7 @@ def parallel_coordinates(
         log: the parameters with a logarithmic axis.
     """
     values = _floats(value)
-    finite = np.isfinite(values)
+    finite = _can_be_drawn(values)
     if not finite.any() or not params:
         return message("Parameters and metric", "no trial has a value yet")
     low, high = _limits(values, direction)
@@ -219,7 +220,7 @@ def interactive_parallel_coordinates(
     go = load_interactive()
 
     values = _floats(value)
-    finite = np.flatnonzero(np.isfinite(values)).tolist()
+    finite = np.flatnonzero(_can_be_drawn(values)).tolist()
     dimensions = []
     for name, column in params.items() if len(finite) else ():
         scale = Scale([column[trial] for trial in finite], name in log)
@@ -300,7 +301,7 @@ def slices(
         direction: maximize or minimize; where known, hopeless trials are drawn at the rim, out of the others' way.
     """
     values = _floats(value)
-    kept = np.flatnonzero(np.isfinite(values)).tolist()
+    kept = np.flatnonzero(_can_be_drawn(values)).tolist()
     if len(kept) == 0 or not params:
         return message(f"{metric} by parameter", "no trial has a value yet")
     low, high = _limits(values, direction)
@@ -366,7 +367,12 @@ def category(value: Any) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and abs(float(value)) < LARGEST
+
+
+def _can_be_drawn(values: np.ndarray) -> np.ndarray:
+    """Which values have a place on an axis: neither NaN nor infinite, nor nearly."""
+    return np.abs(values) < LARGEST
 
 
 def _floats(values: Sequence[float | None]) -> np.ndarray:
@@ -374,7 +380,7 @@ def _floats(values: Sequence[float | None]) -> np.ndarray:
 
 
 def _best(values: np.ndarray, direction: str) -> int:
-    finite = np.where(np.isfinite(values), values, -np.inf if direction == "maximize" else np.inf)
+    finite = np.where(_can_be_drawn(values), values, -np.inf if direction == "maximize" else np.inf)
     return int(finite.argmax() if direction == "maximize" else finite.argmin())
 
 
@@ -383,7 +389,7 @@ def _limits(values: np.ndarray, direction: str | None) -> tuple[float, float]:
 
     An outlier is worse than the median by over 8 median absolute deviations, some 5 standard deviations.
     """
-    values = values[np.isfinite(values)]
+    values = values[_can_be_drawn(values)]
     if len(values) == 0:
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())

@@ -18,7 +18,7 @@ def write_whole(path: Path, text: str) -> None:
     """Writes a text file so that whoever reads it finds all of it or the one before."""
     temporary = temporary_name(path)
     try:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ class TrackingQueue:
     Attributes:
         trouble: what is being waited for, or None.
         meanwhile: called while `get` waits.
+        tell: hears, on the thread that asks, what was not as it was left in MLflow; see Tracking's `notice`.
     """
 
     def __init__(self) -> None:
@@ -35,6 +36,8 @@ class TrackingQueue:
         self._deadline: float | None = None
         self.trouble: str | None = None
         self.meanwhile: Callable[[], None] = lambda: None
+        self.tell: Callable[[str], None] = lambda line: None
+        self._notices: deque[str] = deque()
 
     def connect(self, uri: str, artifacts: Path | None) -> None:
         """Opens the database or server; it is made here if it is not there.
@@ -43,7 +46,8 @@ class TrackingQueue:
             ValueError: see Tracking.
         """
         if self._tracking is None:
-            self._tracking = self._result(self._pool.submit(_connect, uri, artifacts, self._patiently))
+            tell = self._notices.append
+            self._tracking = self._result(self._pool.submit(_connect, uri, artifacts, self._patiently, tell))
 
     def get(self, method: str, *arguments: Any) -> Any:
         """Calls a method of the Tracking, after all that was put before, and returns its result."""
@@ -61,7 +65,8 @@ class TrackingQueue:
         self._open.append(self._pool.submit(self._call, method, arguments))
 
     def check(self) -> None:
-        """Raises what a call that was put has raised, if any has."""
+        """Raises what a call that was put has raised, if any has; tells what is to be told."""
+        self._tell()
         while self._open and self._open[0].done():
             self._open.pop(0).result()
 
@@ -74,10 +79,16 @@ class TrackingQueue:
         while self._open:
             self._result(self._open.pop(0))
         self._pool.shutdown(wait=True)
+        self._tell()
+
+    def _tell(self) -> None:
+        while self._notices:
+            self.tell(self._notices.popleft())
 
     def _result(self, future: Future[Any]) -> Any:
         while not wait([future], 0.25).done:
             self.meanwhile()
+        self._tell()
         return future.result()
 
     def _call_urgent(self) -> None:
@@ -116,7 +127,7 @@ def _import() -> None:
     import studies.tracking  # noqa: F401
 
 
-def _connect(uri: str, artifacts: Path | None, patient: Any) -> Any:
+def _connect(uri: str, artifacts: Path | None, patient: Any, notice: Callable[[str], None]) -> Any:
     from studies.tracking import Tracking
 
-    return Tracking(uri, artifacts, patient)
+    return Tracking(uri, artifacts, patient, notice)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from studies.checkpoint_files import BEST, FOLDER
 from studies.home import Home
 from studies.messages import TrialSpec
+from studies.yaml_io import load_yaml
 
 REGISTERED = re.compile(r"models:/([^/@]+)(?:@([\w.-]+)|/(\d+))$")
 
@@ -91,7 +90,7 @@ def _of_run(run_id: str, home: Home, scratch: Path) -> Trained:
     if f"{FOLDER}/{BEST}" not in tracking.files(run_id, FOLDER):
         raise ValueError(f"run {run_id} ({run.kind or 'of another program'}, {run.status}) has no trained model")
     checkpoint = tracking.fetch(run_id, f"{FOLDER}/{BEST}", scratch)
-    config = yaml.safe_load(tracking.fetch(run_id, "config.yaml", scratch).read_text())
+    config = load_yaml(tracking.fetch(run_id, "config.yaml", scratch).read_text(encoding="utf-8"))
     return Trained(config, config["seed"], checkpoint, run_id, [str(Path.cwd())])
 
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from studies.metric_names import EXPERIMENT_TAG_LENGTH, metric_name, param_key
+
 KEY = "harness"  # one view for each experiment, written anew in its place, so that its address stays
 NAME = "studies, best first"
 STUDY_TAG = "harness.study"
@@ -45,13 +47,24 @@ def prepared_view(experiment_id: str, metric: str | None, direction: str, parame
         experiment_id: MLflow's id of the experiment.
         metric: MLflow metric to sort by, like best/val/accuracy. None: newest first, children under their parents.
         direction: maximize or minimize the metric.
-        parameters: dotted names of the parameters to show as columns, like model.learning_rate.
+        parameters: dotted names of the parameters to show as columns, like model.learning_rate; of very many, the
+            first.
 
     Raises:
         ValueError: for another direction.
     """
     if direction not in ("maximize", "minimize"):
         raise ValueError(f"direction must be maximize or minimize, but got direction={direction}")
+    metric = None if metric is None else metric_name(metric)
+    parameters = [param_key(name) for name in parameters]
+    view = _view(experiment_id, metric, direction, parameters)
+    while len(view.tag_value) > EXPERIMENT_TAG_LENGTH and parameters:
+        parameters = parameters[: len(parameters) // 2]
+        view = _view(experiment_id, metric, direction, parameters)
+    return view
+
+
+def _view(experiment_id: str, metric: str | None, direction: str, parameters: Sequence[str]) -> View:
     columns = [_column("params", name) for name in parameters]
     state: dict[str, Any] = {"searchFilter": "", "startTime": "ALL", "lifecycleFilter": "Active"}
     if metric is None:

@@ -5,7 +5,8 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
 from studies.arguments import parse_section
-from studies.components import build, import_class, with_sizes
+from studies.class_paths import import_class
+from studies.components import build, with_sizes
 
 TOY: dict[str, Any] = {
     "model": {"class_path": "toy.Toy", "init_args": {"learning_rate": 0.1}},

@@ -198,6 +198,20 @@ def half_made_optuna(patient: Patient) -> None:
     patient.sql("optuna.db", "CREATE TABLE studies (study_id INTEGER)")
 
 
+def deleted_trial(patient: Patient) -> None:
+    patient.client.delete_run(patient.trials[1]["run_id"])
+
+
+def deleted_parent(patient: Patient) -> None:
+    experiment = patient.client.get_experiment_by_name("toy").experiment_id
+    (parent,) = patient.client.search_runs([experiment], "tags.`harness.kind` = 'study'")
+    patient.client.delete_run(parent.info.run_id)
+
+
+def deleted_experiment(patient: Patient) -> None:
+    patient.client.delete_experiment(patient.client.get_experiment_by_name("toy").experiment_id)
+
+
 ILLNESSES: list[tuple[Callable[[Patient], None], str]] = [
     (killed_driver, "states-disagree"),
     (killed_driver_at_once, "states-disagree"),
@@ -214,6 +228,9 @@ ILLNESSES: list[tuple[Callable[[Patient], None], str]] = [
     (nowhere, "artifact-missing"),
     (left_over, "temporary-file"),
     (no_mlflow, "run-missing"),
+    (deleted_trial, "run-deleted"),
+    (deleted_parent, "run-deleted"),
+    (deleted_experiment, "run-deleted"),
     (half_migrated, "database"),
     (torn_database, "database"),
 ]
@@ -261,3 +278,12 @@ def test_a_half_made_optuna_database_is_moved_aside_and_its_runs_are_kept(
     assert study_names(f"sqlite:///{patient.home}/optuna.db") == []
     experiment = patient.client.get_experiment_by_name("toy").experiment_id
     assert len(patient.client.search_runs([experiment])) == 5
+
+
+def test_tags_that_somebody_edited_and_single_runs_that_stay_deleted(
+    patient: Patient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key in ("harness.lost", "harness.driver"):
+        patient.client.set_tag(patient.trials[0]["run_id"], key, "edited by hand")
+    patient.client.delete_run(patient.single)
+    assert run(capsys, "doctor", "--fix") == (0, {"sound": True, "findings": []})

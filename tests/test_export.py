@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lightning_modules import MLP
 from studies.components import build
-from studies.experiment import dump_yaml, load_yaml
 from studies.export import Differs, compared, export, how_to_build
 from studies.formats import Written
+from studies.yaml_io import dump_yaml, load_yaml
 
 
 def with_model(payload: dict[str, Any], class_path: str) -> str:

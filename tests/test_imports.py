@@ -50,24 +50,38 @@ def test_modules_and_datamodules_can_be_lifted_into_a_notebook(folder: str) -> N
 
 
 GROUND = ["messages", "event_log", "link", "locks", "nearest", "space", "views", "home", "temporary", "trouble"]
-GROUND += ["databases", "checkpoint_files", "allocator", "artifact_files"]
+GROUND += ["databases", "checkpoint_files", "allocator", "artifact_files", "metric_names", "moved", "relocation"]
+GROUND += ["search_path", "strict_json", "provenance", "sources"]
 
 
 @pytest.mark.parametrize("name", GROUND)
 def test_the_ground_floor_is_standard_library(name: str) -> None:
     path = ROOT / "studies" / f"{name}.py"
     assert tops(path) <= {*sys.stdlib_module_names, "studies"}
-    assert ours(path) <= {"messages", "event_log", "nearest", "locks", "temporary"}
+    assert ours(path) <= {
+        "messages",
+        "event_log",
+        "nearest",
+        "locks",
+        "temporary",
+        "moved",
+        "databases",
+        "metric_names",
+    }
 
 
 ALLOWED = {
     "memory": set(),
     "checkpoints": {"checkpoint_files", "link", "messages", "temporary"},
     "callbacks": {"checkpoints", "link", "logger", "messages"},
-    "logger": {"components", "link", "logged", "logged_images", "nearest"},
+    "class_paths": {"nearest"},
+    "arguments": {"class_paths", "experiment", "nearest"},
+    "experiment": {"nearest", "space", "yaml_io"},
+    "yaml_io": set(),
+    "logger": {"arguments", "link", "logged", "logged_images", "nearest"},
     "logged": {"figures", "link", "logged_images", "messages", "temporary"},
     "logged_images": set(),
-    "components": {"nearest"},
+    "components": {"arguments", "class_paths"},
     "fast_loop": {"fast_step", "replay"},
     "replay": {"fast_step", "program"},
     "program": set(),
@@ -90,25 +104,28 @@ ALLOWED = {
             "memory",
             "messages",
         ),
-        *("pictures", "trouble"),
+        *("pictures", "search_path", "trouble"),
     },
     "search.samplers": {"search.tpe", "space"},
     "search.density": set(),
     "search.tpe": {"search.density"},
     "search.rows": set(),
     "search.storage": {"databases", "journals", "search.rows", "trouble"},
-    "search.search": {"nearest", "search.samplers", "search.storage", "space"},
+    "search.search": {"nearest", "search.samplers", "search.storage", "sources", "space"},
     "artifact_files": {"temporary"},
     "journals": set(),
     "one_transaction": set(),
-    "tracking": {"artifact_files", "databases", "journals", "messages", "nearest", "one_transaction", "trouble"},
+    "tracking": {
+        *("artifact_files", "databases", "journals", "messages", "metric_names", "nearest", "one_transaction"),
+        *("relocation", "trouble"),
+    },
     "tracking_queue": {"tracking", "trouble"},
     "executors.packs": {"messages"},
     "executors.local": {"executors.packs", "executors.processes", "link", "messages"},
     "executors.processes": {"event_log", "executors.slate", "link", "messages", "pack", "trial"},
     "executors.slate": {"allocator", "link", "messages"},
     "executors.inline": {"event_log", "executors.local", "link", "messages", "trial"},
-    "record": {"checkpoint_files", "event_log", "messages", "temporary", "tracking_queue"},
+    "record": {"checkpoint_files", "event_log", "messages", "metric_names", "temporary", "tracking_queue"},
     "loop": {"checkpoint_files", "executors.local", "memory", "messages", "record", "tracking_queue", "trouble"},
     "palette": set(),
     "panels": set(),
@@ -118,17 +135,17 @@ ALLOWED = {
     "canvas_plots": {"figures", "palette"},
     "pictures": {"canvas_plots", "nearest", "plots", "task_plots"},
     "study_plots": {"figures", "palette"},
-    "trained": {"checkpoint_files", "home", "messages", "tracking"},
-    "asking": {"display", "executors.local", "home", "trained"},
-    "prediction": {"components", "trial"},
-    "exporting": {"display", "executors.local", "experiment", "home", "temporary", "trained", "trouble"},
-    "export": {"components", "examples", "formats", "prediction"},
-    "formats": {"components", "examples"},
-    "examples": {"components"},
+    "trained": {"checkpoint_files", "home", "messages", "tracking", "yaml_io"},
+    "asking": {"display", "executors.local", "home", "trained", "yaml_io"},
+    "prediction": {"components", "search_path", "trial", "yaml_io"},
+    "exporting": {"display", "executors.local", "experiment", "home", "temporary", "trained", "trouble", "yaml_io"},
+    "export": {"class_paths", "examples", "formats", "prediction", "yaml_io"},
+    "formats": {"arguments", "examples"},
+    "examples": set(),
     "serving": set(),
     "ui": {"serving"},
     "demo_server": {"serving"},
-    "demo": {"demo_server", "display", "home", "prediction", "serving", "trained"},
+    "demo": {"demo_server", "display", "home", "prediction", "serving", "trained", "yaml_io"},
     "tables": set(),
     "display": {"tables"},
 }

@@ -25,7 +25,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from test_cli import client, run  # noqa: F401
 from test_trial import TOY, StopAfter, events_of
 
-from studies.components import build_datamodule, build_module
+from studies.components import build
 from studies.event_log import NAME, EventReader, EventWriter
 from studies.link import Link
 from studies.logged import artifact_path, safe_path
@@ -416,8 +416,8 @@ class Recorder(Logger):
 def plain(experiment: dict[str, Any], folder: Path) -> list[tuple[str, int | None, float]]:
     """What a logger is given where Lightning alone fits and tests an experiment."""
     pl.seed_everything(1, workers=True, verbose=False)
-    datamodule = build_datamodule(experiment["data"], 1)
-    module = build_module(experiment["model"], datamodule.sizes)  # type: ignore[attr-defined]
+    parts = build(experiment, 1)
+    module, datamodule = parts.module, parts.datamodule
     arguments = {**experiment["trainer"], "callbacks": [LearningRateMonitor()]}
     recorder = Recorder()
     trainer = Trainer(

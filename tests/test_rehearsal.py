@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from studies.arguments import help_of, parse_section
-from studies.experiment import dump_yaml, load_yaml
 from studies.rehearsal import rehearse
+from studies.yaml_io import dump_yaml, load_yaml
 
 
 def payload(**changes: Any) -> dict[str, Any]:

@@ -59,7 +59,11 @@ HABITS: dict[str, dict[str, Any]] = {
     "torchmetrics": experiment("Torchmetrics"),
     "sums over epochs": experiment("SumsOverEpochs"),
 }
-STOPS = [5, 9, 17]  # within the first epoch, the second, the third
+# Within the first, second and third epoch, and at the end of the first, the third and the last.
+LEAVES: list[Any] = [{"step": 9}, {"epoch": 2}]
+LEAVES += [
+    pytest.param(leave, marks=pytest.mark.slow) for leave in ({"step": 5}, {"step": 17}, {"epoch": 0}, {"epoch": 4})
+]
 
 
 class Leaves(Link):
@@ -144,9 +148,7 @@ def alone(name: str, known: dict[str, Any], factory: pytest.TempPathFactory) -> 
     return known[name]
 
 
-@pytest.mark.parametrize(
-    "leave", [*({"step": step} for step in STOPS), {"epoch": 0}, {"epoch": 2}, {"epoch": 4}], ids=str
-)
+@pytest.mark.parametrize("leave", LEAVES, ids=str)
 @pytest.mark.parametrize("name", HABITS)
 def test_left_and_taken_up_is_left_alone(
     tmp_path: Path,
@@ -166,7 +168,7 @@ def test_left_and_taken_up_is_left_alone(
     if (
         name == "SWA"
     ):  # Lightning's callback does not take its schedule up in the epoch for batch norm, which takes no step
-        ends = [{**end, "optimizer_states": [], "lr_schedulers": []} for end in ends]
+        ends = [{**end, "optimizer_states": [], "lr_schedulers": [], "callbacks": {}} for end in ends]
     assert_same(*ends)
     best = [torch.load(path / "checkpoints" / "best.ckpt", weights_only=True) for path in (folder, tmp_path)]
     assert_same(best[0]["state_dict"], best[1]["state_dict"])

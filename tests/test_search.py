@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +218,36 @@ def test_importance_is_worked_out_of_as_many_trials_as_can_be_waited_for(
     assert looked_at == [20]
     assert max(importances, key=lambda name: importances[name]) == "data.b"
     assert len(search.trials()) == 40
+
+
+VALUES = {
+    "some": [1.0, math.inf, 2.0, 0.5],
+    "both": [math.inf, -math.inf, 1.0],
+    "all": [math.inf],
+    "none": [-math.inf],
+    "huge": [1e308, -1e308, 5e-324],
+}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pruner"),
+    [*((name, "none") for name in ("tpe", "cmaes", "random")), *(("random", name) for name in ("median", "asha"))],
+)
+@pytest.mark.parametrize("values", VALUES)
+def test_an_objective_may_be_infinite(tmp_path: Path, sampler: str, pruner: str, values: str) -> None:
+    space = {"model.a": {"low": 1e-3, "high": 0.5, "log": True}, "model.b": [4, 8]}
+    definition = {"experiment": {}, "space": space, "metric": "m", "direction": "minimize", "seed": 1}
+    storage = f"sqlite:///{tmp_path}/optuna.db"
+    search = Search(storage, "s", definition, parse_space(space), sampler, pruner, 3)
+    cycle = VALUES[values]
+    for number in range(12):
+        row = search.ask()
+        value = cycle[number % len(cycle)]
+        pruned = any(search.report(row.number, step, value) for step in (1, 2, 3))
+        search.tell(row.number, "PRUNED" if pruned else "COMPLETE", None if pruned else value)
+    again = Search.existing(storage, "s")
+    rows = again.trials()
+    assert [row.value for row in rows if row.state == "COMPLETE"]
+    best = best_of(rows, "minimize")
+    assert best is not None and best.value == min(row.value for row in rows if row.state == "COMPLETE")
+    assert all(math.isfinite(share) for share in again.importances().values())

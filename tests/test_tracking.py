@@ -9,7 +9,8 @@ from mlflow.entities import FileInfo
 
 from lightning_modules import GRUSeq2Seq
 from studies.messages import Failed, Finished, Metrics, Params, Resources, Started, Tags
-from studies.tracking import PARAM_LENGTH, Tracking, _global_uri, param_text
+from studies.metric_names import TAG_LENGTH
+from studies.tracking import Tracking, _global_uri
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_what_user_code_logs_never_replaces_what_the_harness_did(tracking: Track
     assert data.params == {"seed": "3", "logged.seed": "4", "bad_name": "5", "same": "6"}
     assert data.tags["harness.kind"] == "trial" and data.tags["logged.harness.kind"] == "y"
     assert "mlflow.parentRunId" not in data.tags and data.tags["logged.mlflow.parentRunId"] == "z"
-    assert data.tags["mlflow.note.content"] == "note" and len(data.tags["mine"]) == 5000
+    assert data.tags["mlflow.note.content"] == "note" and len(data.tags["mine"]) == TAG_LENGTH
 
 
 def test_the_epoch_is_lightnings_and_is_added_only_to_logs_of_earlier_versions(tracking: Tracking) -> None:
@@ -148,13 +149,6 @@ def test_a_database_of_another_version_is_one_line(home: Path) -> None:
     with pytest.raises(ValueError, match="cannot be used") as caught:
         Tracking(f"sqlite:///{home}/mlflow.db", home / "artifacts")
     assert "\n" not in str(caught.value)
-
-
-def test_param_text() -> None:
-    assert param_text("adam") == "adam"
-    assert param_text([1, 2]) == "[1, 2]"
-    assert param_text(1e-3) == "0.001"
-    assert len(param_text("x" * 9000)) == PARAM_LENGTH
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:contextlib")  # of torch's own cells

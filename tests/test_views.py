@@ -72,3 +72,12 @@ def test_the_same_view_is_the_same_tag() -> None:
 def test_an_unknown_direction_is_refused() -> None:
     with pytest.raises(ValueError, match="direction must be maximize or minimize, but got direction=up"):
         prepared_view("7", "best/val/accuracy", "up", [])
+
+
+def test_odd_names_and_very_many_parameters() -> None:
+    view = prepared_view("1", "best/val//a`b", "minimize", [f"model.parameter_{number}" for number in range(3000)])
+    assert len(view.tag_value) <= 20_000
+    state = json.loads(json.loads(view.tag_value)["state"])
+    assert (
+        state["orderByKey"] == "metrics.`best/val/_/a_b`" and "params.`model.parameter_0`" in state["selectedColumns"]
+    )

@@ -7,8 +7,8 @@ import torch
 
 from datamodules import MNIST, Tabular, WordReversal
 from lightning_modules import CNN, MLP, GRUSeq2Seq
-from studies.experiment import dump_yaml
 from studies.messages import TrialSpec
+from studies.yaml_io import dump_yaml
 
 WORDS = "the cat sat on mat turkey yekrut bird house mouse stone water light green plant table chair"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studies import search, tracking
-from studies.databases import sqlite_path
+from studies.databases import looked_into, sqlite_path
 from studies.doctor.finding import Finding, aside
 from studies.home import Home
 from studies.trouble import in_one_line, passes
@@ -58,7 +58,7 @@ def _examine(database: _Database) -> Finding | None:
 def _problem(database: _Database) -> str | None:
     """What is wrong with a database: as a file, or for the library it belongs to."""
     try:
-        with sqlite3.connect(f"file:{database.path}?mode=rw", uri=True, timeout=60) as connection:
+        with looked_into(database.path) as connection:
             (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if answer != "ok":
             return str(answer)
@@ -72,7 +72,7 @@ def _problem(database: _Database) -> str | None:
 
 def _count(path: Path, table: str) -> int:
     try:
-        with sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=60) as connection:
+        with looked_into(path) as connection:
             return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
     except sqlite3.DatabaseError:
         return 0

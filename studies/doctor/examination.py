@@ -25,7 +25,7 @@ def visit(home: Home, fix: bool, display: Display) -> tuple[list[Finding], list[
     if left:
         return found, left  # nothing can be read out of them
     tracking = TrackingQueue()
-    tracking.meanwhile = display.refresh
+    tracking.meanwhile, tracking.tell = display.refresh, display.say
     try:
         tracking.connect(home.tracking_uri, None if home.is_remote else home.artifacts)
         for _ in range(ROUNDS if fix else 1):

@@ -12,8 +12,8 @@ class Finding:
     """Something that is not as it should be.
 
     Attributes:
-        kind: database | temporary-file | checkpoint | no-process | states-disagree | run-missing | no-study |
-            artifact-missing.
+        kind: database | temporary-file | checkpoint | no-process | states-disagree | run-missing | run-deleted |
+            no-study | artifact-missing.
         where: the file, run or trial.
         fix: what --fix does about it; nothing that it does deletes a result.
         mend: does it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -47,6 +48,7 @@ class Examination:
         self.studies = {name: Search.existing(home.storage, name) for name in names}
         self.rows = {name: search.trials() for name, search in self.studies.items()}
         self.runs: dict[str, RunInfo] = {run.run_id: run for run in tracking.get("runs", None, None, 1_000_000)}
+        self.deleted: dict[str, RunInfo] = {run.run_id: run for run in tracking.get("deleted_runs")}
         for name in set(names) - self.busy:
             self.rows[name] = [self._with_its_run(name, row) for row in self.rows[name]]
         self.bound = {row.run_id for rows in self.rows.values() for row in rows}
@@ -64,6 +66,7 @@ class Examination:
         for name in sorted(set(self.studies) - self.busy):
             for row in self.rows[name]:
                 self._trial(name, row)
+        self._deleted()
         for path in sorted(self.home.folder.glob("trials/*/spec.json")):
             self._folder(path.parent)
         for run in self.runs.values():
@@ -130,6 +133,16 @@ class Examination:
 
     # -- a run ---------------------------------------------------------------------------------------------
 
+    def _deleted(self) -> None:
+        """Runs that somebody deleted in MLflow's UI although a study has them. A single run may stay deleted."""
+        parents = {run.study for run in self.runs.values() if run.kind == "study"}
+        for run in self.deleted.values():
+            is_parent = run.kind == "study" and run.study not in parents
+            if run.study in set(self.studies) - self.busy and (run.run_id in self.bound or is_parent):
+                where = f"run {run.run_id} ({run.name}) of study {run.study} is deleted in MLflow"
+                mend = partial(self.tracking.put, "restore", run.run_id)
+                self._find("run-deleted", where, "restore it", mend)
+
     def _run(self, run: RunInfo) -> None:
         if run.kind == "trial" and run.run_id not in self.bound:
             if run.tags.get("harness.outcome") != ORPHANED or run.status == "RUNNING":
@@ -162,7 +175,7 @@ class Examination:
         }
         checkpoint = f"{CHECKPOINTS}/{BEST}"
         wanted |= {"log.txt": folder / "log.txt", checkpoint: folder / CHECKPOINTS / BEST}
-        lost = json.loads(run.tags.get(LOST, "[]"))
+        lost = _lost(run)
         for name, path in wanted.items():
             where = f"run {run.run_id}: {name}"
             if path.exists() and there.get(name) != path.stat().st_size:
@@ -189,7 +202,7 @@ class Examination:
 
     def _folder(self, folder: Path) -> None:
         """A trial whose run MLflow does not know (any more): its folder knows enough to make it anew."""
-        if folder.name in self.runs or is_being_written(folder / NAME):
+        if folder.name in self.runs or folder.name in self.deleted or is_being_written(folder / NAME):
             return
         try:
             spec = TrialSpec.load(folder / "spec.json")
@@ -234,10 +247,19 @@ class Examination:
         return found
 
 
+def _lost(run: RunInfo) -> list[str]:
+    """The files that the tag says are nowhere any more; anybody may have edited it."""
+    try:
+        lost = json.loads(run.tags.get(LOST, "[]"))
+    except ValueError:
+        return []
+    return lost if isinstance(lost, list) else []
+
+
 def _experiment_of(folder: Path) -> str:
     """The name of a single run's experiment, from the command that is kept with it."""
     try:
-        words = (folder / "artifacts" / "provenance" / "command.txt").read_text().split()
-    except OSError:
+        words = shlex.split((folder / "artifacts" / "provenance" / "command.txt").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         words = []
     return Path(words[2]).stem if len(words) > 2 else "recovered"

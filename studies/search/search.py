@@ -10,17 +10,21 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState
 
 from studies.nearest import nearest
 from studies.search.samplers import derive_seed, distribution_of, make_pruner, make_sampler
 from studies.search.storage import OneWriter, open_study, study_attributes, study_names
+from studies.sources import changed_since, is_elsewhere
 from studies.space import Choice, Space, decode_choice, encode_choice, grid_of, parse_space
 
 DEFINITION = "harness.definition"  # study attribute: what may not change while a study goes on
+ORIGIN = "harness.origin"  # study attribute: where its experiment file lies, and digests of the user's code
 RUN = "harness.run_id"  # trial attribute: the MLflow run
 REBOUND = "harness.run_id."  # study attribute, and a closed trial's number: its MLflow run since it was made anew
 RETRY_OF = "harness.retry_of"  # trial attribute: the failed trial that this one runs again
@@ -28,6 +32,7 @@ RETRY_OF = "harness.retry_of"  # trial attribute: the failed trial that this one
 # does not depend on the sampler's seed; worked out anew for each trial it would be most of the work of the 10,000th.
 KNOWLEDGE = ("_search_space", "_intersection_search_space", "memory")
 EXTENDED = "harness.extended."  # study attribute, and the trial's number: how it went on after its end
+LARGEST = 1e100  # of values whose variance can be worked out
 FANOVA_TRIALS = 1000  # its time grows with their square: ten seconds for these, over six minutes for 10,000
 STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAIL": TrialState.FAIL}
 
@@ -134,6 +139,29 @@ class Search:
                     f"{_short(wanted[key])}; give another --study-name"
                 )
 
+    def came_from(self, origin: dict[str, Any], state: Path) -> str | None:
+        """Notes where the study's experiment lies and of which code it is; see sources.origin_of.
+
+        Returns:
+            A line for the user, if the code has changed since the study's last start.
+
+        Raises:
+            ValueError: the study is another folder's, whose experiment is the same to the letter and its code another.
+        """
+        before = self._study.user_attrs.get(ORIGIN)
+        changed = changed_since(before, origin) if before else []
+        other = is_elsewhere(before, origin, state) if before and changed else None
+        if other is not None:
+            raise ValueError(
+                f"study {self.name} is of {other}, with another {', '.join(changed)} than that of {origin['file']}; "
+                "give another --study-name"
+            )
+        if before != origin:
+            self._study.set_user_attr(ORIGIN, origin)
+        if changed:
+            return f"study {self.name} goes on with changed code: {', '.join(changed)}"
+        return None
+
     @property
     def points(self) -> int | None:
         """How many different trials there can be: the size of the grid, else None for endlessly many."""
@@ -212,7 +240,8 @@ class Search:
         if step not in self._reported[number]:
             trial.report(value, step)
             self._reported[number].add(step)
-        return trial.should_prune()
+        with np.errstate(all="ignore"):  # a percentile between infinities
+            return trial.should_prune()
 
     def write(self) -> None:
         """Writes what waits to be written of trials that run: their runs and reports."""
@@ -249,16 +278,23 @@ class Search:
     def importances(self) -> dict[str, float]:
         """How much of the metric's variance each parameter explains (fANOVA), or {} with under 4 complete trials.
 
-        Of more than FANOVA_TRIALS complete trials as many are looked at, drawn at random.
+        Of more than FANOVA_TRIALS complete trials as many are looked at, drawn at random. Values that are
+        infinite, or nearly, have no variance and are left out.
         """
         complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if len(complete) < 4 or len({trial.value for trial in complete}) < 2:
+        looked_at = [trial for trial in complete if trial.value is not None and abs(trial.value) < LARGEST]
+        if len(looked_at) < 4 or len({trial.value for trial in looked_at}) < 2:
             return {}
         study = self._study
-        if len(complete) > FANOVA_TRIALS:
+        if len(looked_at) > FANOVA_TRIALS:
+            looked_at = random.Random(0).sample(looked_at, FANOVA_TRIALS)
+        if len(looked_at) < len(complete):
             study = optuna.create_study(direction=self._study.direction)  # in memory
-            study.add_trials(random.Random(0).sample(complete, FANOVA_TRIALS))
-        return optuna.importance.get_param_importances(study, evaluator=load_importances()(seed=0))
+            study.add_trials(looked_at)
+        try:
+            return optuna.importance.get_param_importances(study, evaluator=load_importances()(seed=0))
+        except RuntimeError:  # each tree has seen equal values only
+            return {}
 
 
 def load_importances() -> Any:
