@@ -48,6 +48,8 @@ class MNISTCanvas(pl.LightningDataModule):
         ValueError: an argument is outside its range.
     """
 
+    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+
     def __init__(
         self,
         target: Target = "masks",

@@ -41,6 +41,8 @@ class MNIST(pl.LightningDataModule):
         ValueError: an argument is outside its range.
     """
 
+    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+
     def __init__(
         self,
         batch_size: int = 128,

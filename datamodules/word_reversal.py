@@ -137,6 +137,8 @@ class WordReversal(pl.LightningDataModule):
         ValueError: an argument is outside its range, or there are too few words for the split.
     """
 
+    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+
     def __init__(
         self,
         batch_size: int = 256,

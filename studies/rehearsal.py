@@ -21,7 +21,7 @@ from studies.allocator import keep_freed_memory
 from studies.arguments import typed, typed_trainer
 from studies.components import build_datamodule, build_module, import_class, parameters_of, sizes_of
 from studies.fast_step import backward, stepper
-from studies.messages import TrialSpec
+from studies.messages import TRACEBACK_LIMIT, TrialSpec, clean_text, error_text
 from studies.nearest import nearest
 from studies.replay import ReplayedModule, is_replayable
 from studies.trial import build_trainer, seed_and_threads
@@ -47,11 +47,11 @@ def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
         return _rehearse(**payload)
     except (ValueError, OSError) as error:
         return {"error": " ".join(str(error).split())}
-    except Exception as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         return {
-            "error": f"{type(error).__name__}: {' '.join(str(error).split())}",
+            "error": " ".join(error_text(error).split()),
             "bad_input": type(error).__name__ == "DataUnavailable",
-            "traceback": traceback.format_exc(),
+            "traceback": clean_text(traceback.format_exc(), TRACEBACK_LIMIT),
         }
 
 

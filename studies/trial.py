@@ -9,6 +9,7 @@ a champion all come through `run`. By hand, or under torchrun:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import itertools
@@ -31,15 +32,28 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
+from studies import lightning_alias
 from studies.allocator import keep_freed_memory
 from studies.callbacks import EventLogger, ResourceSampler, Verdicts
 from studies.checkpoints import Checkpoints, loadable
 from studies.components import build_datamodule, build_module, instantiate, sizes_of
 from studies.event_log import NAME, EventReader, EventWriter
 from studies.fast_loop import Together, speed_up
-from studies.link import DRIVER_FD, Link
+from studies.link import DRIVER_FD, Link, end_in_time
 from studies.memory import explain, is_out_of_memory
-from studies.messages import Artifact, Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
+from studies.messages import (
+    TRACEBACK_LIMIT,
+    Artifact,
+    Event,
+    Failed,
+    Finished,
+    Metrics,
+    Started,
+    Stopped,
+    TrialSpec,
+    clean_text,
+    error_text,
+)
 from studies.trouble import DISK_FULL, disk_is_full
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no tips in every trial's log
@@ -103,14 +117,14 @@ def run(spec: TrialSpec, link: Link, together: Together | None = None) -> int:
     try:
         ending = _run(spec, link, together)
     except BaseException as error:  # Lightning turns signals into SystemExit: no ending goes unsaid
-        traceback.print_exc()
+        _print_traceback()
         if disk_is_full(error):
             return DISK_FULL
-        text = f"{type(error).__name__}: {error}"
+        text = error_text(error)
         if is_out_of_memory(error):
             used = psutil.Process().memory_info().rss / 1e6
             text = f"{explain(spec.experiment, used)} ({text})"
-        ending = Failed(text, traceback.format_exc())
+        ending = Failed(text, clean_text(traceback.format_exc(), TRACEBACK_LIMIT))
     resources.stop()
     resources.join()  # nothing is said after the ending
     try:
@@ -120,6 +134,15 @@ def run(spec: TrialSpec, link: Link, together: Together | None = None) -> int:
             return DISK_FULL
         raise
     return 0
+
+
+def _print_traceback() -> None:
+    """Into log.txt, even where the user's code has closed or replaced what is written to."""
+    try:
+        traceback.print_exc()
+    except Exception:
+        with contextlib.suppress(OSError):
+            os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
 
 
 def _run(spec: TrialSpec, link: Link, together: Together | None) -> Finished | Stopped:
@@ -206,8 +229,9 @@ def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodu
     except Exception as error:
         if disk_is_full(error):
             raise
-        warnings.warn(f"pictures are missing: {type(error).__name__}: {error}", stacklevel=1)
-        traceback.print_exc()
+        with contextlib.suppress(Exception):  # the user's code may have made warnings errors, or closed stderr
+            warnings.warn(f"pictures are missing: {error_text(error)}", stacklevel=1)
+        _print_traceback()
 
 
 def _validated(trainer: Trainer, dataloader: Any) -> Any:
@@ -258,13 +282,19 @@ def _device_name(trainer: Trainer) -> str:
 def main() -> int:
     """Runs the spec named on the command line; the events go to its folder, and to a driver if one started us."""
     flush_denormals()
+    lightning_alias.install()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     spec = TrialSpec.load(sys.argv[1])
     sys.path.extend(folder for folder in spec.search_path if folder not in sys.path)
     if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0:
         return run(spec, Link(None))
     driver = os.environ.pop(DRIVER_FD, None)
     connection = Connection(int(driver)) if driver else None
-    return run(spec, Link(EventWriter(Path(spec.folder) / NAME), connection))
+    status = run(spec, Link(EventWriter(Path(spec.folder) / NAME), connection))
+    if connection is not None:
+        end_in_time()
+    return status
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def test_modules_and_datamodules_can_be_lifted_into_a_notebook(folder: str) -> N
 
 
 GROUND = ["messages", "event_log", "link", "locks", "nearest", "space", "views", "home", "temporary", "trouble"]
-GROUND += ["databases", "checkpoint_files", "allocator", "artifact_files"]
+GROUND += ["databases", "checkpoint_files", "allocator", "artifact_files", "lightning_alias", "executors/orphans"]
 
 
 @pytest.mark.parametrize("name", GROUND)
@@ -61,7 +61,7 @@ def test_the_ground_floor_is_standard_library(name: str) -> None:
 
 
 ALLOWED = {
-    "memory": set(),
+    "memory": {"messages"},
     "checkpoints": {"checkpoint_files", "link", "messages", "temporary"},
     "callbacks": {"checkpoints", "link", "messages"},
     "components": {"nearest"},
@@ -82,6 +82,7 @@ ALLOWED = {
             "event_log",
             "fast_loop",
             "figures",
+            "lightning_alias",
             "link",
             "memory",
             "messages",
@@ -100,10 +101,19 @@ ALLOWED = {
     "tracking": {"artifact_files", "databases", "journals", "messages", "nearest", "one_transaction", "trouble"},
     "tracking_queue": {"tracking", "trouble"},
     "executors.packs": {"messages"},
-    "executors.local": {"executors.packs", "executors.processes", "link", "messages"},
-    "executors.processes": {"event_log", "executors.slate", "link", "messages", "pack", "trial"},
+    "executors.local": {"executors", "executors.orphans", "executors.packs", "executors.processes", "link", "messages"},
+    "executors.processes": {
+        "event_log",
+        "executors",
+        "executors.orphans",
+        "executors.slate",
+        "link",
+        "messages",
+        "pack",
+        "trial",
+    },
     "executors.slate": {"allocator", "link", "messages"},
-    "executors.inline": {"event_log", "executors.local", "link", "messages", "trial"},
+    "executors.inline": {"event_log", "executors.local", "lightning_alias", "link", "messages", "trial"},
     "record": {"checkpoint_files", "event_log", "messages", "temporary", "tracking_queue"},
     "loop": {"checkpoint_files", "executors.local", "memory", "messages", "record", "tracking_queue", "trouble"},
     "palette": set(),
