@@ -71,7 +71,7 @@ class TrialSpec:
 
 
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode  # it is called by the thread that trains
-ERROR_LIMIT, TRACEBACK_LIMIT = 4_000, 20_000  # characters of them in an event; log.txt has all
+ERROR_LIMIT, TRACEBACK_LIMIT = 2_000, 20_000  # characters of them in an event; log.txt has all
 
 
 def clean_text(text: str, limit: int | None = None) -> str:

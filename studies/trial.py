@@ -138,11 +138,13 @@ def run(spec: TrialSpec, link: Link, together: Together | None = None) -> int:
 
 def _print_traceback() -> None:
     """Into log.txt, even where the user's code has closed or replaced what is written to."""
+    text = traceback.format_exc()
     try:
-        traceback.print_exc()
+        sys.stderr.write(text)
+        sys.stderr.flush()
     except Exception:
-        with contextlib.suppress(OSError):
-            os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
+        with contextlib.suppress(OSError), open(2, "wb", closefd=False) as output:
+            output.write(text.encode("utf-8", "backslashreplace"))
 
 
 def _run(spec: TrialSpec, link: Link, together: Together | None) -> Finished | Stopped:

@@ -39,6 +39,7 @@ from studies.messages import TrialSpec
 ATTEMPTS = 3  # to start a process, and to do a call whose process somebody killed
 UNKNOWN = 255  # multiprocessing's exit status of a process whose server was killed
 LOOK_SECONDS = 0.25  # between two looks at whether processes are there
+PRELOAD = ["studies.executors.preload"]  # what the warm server imports
 SAFE_PATH = "PYTHONSAFEPATH"
 SAFE = "of the harness"  # its value where the user has not set it: the warm server takes it back (preload.py)
 
@@ -82,7 +83,7 @@ class LocalExecutor:
         self._ensure_server()
 
     def _ensure_server(self) -> None:
-        self._context.set_forkserver_preload(["studies.executors.preload"])
+        self._context.set_forkserver_preload(PRELOAD)
         orphans.watch()
         resource_tracker.ensure_running()  # it removes what killed processes leave, so it must outlive them
         with _server_environment():
