@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
 from pathlib import Path
 
@@ -110,18 +110,30 @@ def test_what_a_call_started_ends_with_it(executor: LocalExecutor, tmp_path: Pat
     assert_gone(started(tmp_path / "children"))
 
 
-def drive(file: Path, then: str) -> subprocess.Popen[bytes]:
-    root = str(TOY.parents[1])
-    path = os.pathsep.join([root, str(TOY)])
-    script = file.with_name("driver.py")
+@pytest.fixture
+def drive(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    """Starts a driver that does so in the end, and ends it with the test."""
+    script = tmp_path / "driver.py"
     script.write_text(DRIVER)
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.Popen([sys.executable, str(script), str(file), then], env=environment, stderr=subprocess.PIPE)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TOY.parents[1]), str(TOY)])}
+    drivers = []
+
+    def start(then: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(script), str(tmp_path / "children"), then]
+        drivers.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE))
+        return drivers[-1]
+
+    yield start
+    for driver in drivers:
+        driver.kill()
+        driver.communicate()
 
 
 @pytest.mark.parametrize("victims", ["driver", "driver and trial", "driver and server and trial"])
-def test_all_ends_with_the_driver(tmp_path: Path, victims: str) -> None:
-    driver = drive(tmp_path / "children", "stay")
+def test_all_ends_with_the_driver(
+    tmp_path: Path, drive: Callable[[str], subprocess.Popen[bytes]], victims: str
+) -> None:
+    driver = drive("stay")
     pids = started(tmp_path / "children")
     server = psutil.Process(pids[0]).ppid()
     driver.kill()
@@ -129,12 +141,13 @@ def test_all_ends_with_the_driver(tmp_path: Path, victims: str) -> None:
         os.kill(server, signal.SIGKILL)
     if "trial" in victims:
         os.kill(pids[0], signal.SIGKILL)
-    driver.communicate()
     assert_gone([*pids, server])
 
 
-def test_a_driver_that_breaks_ends_at_once_with_all_it_started(tmp_path: Path) -> None:
-    driver = drive(tmp_path / "children", "raise")
+def test_a_driver_that_breaks_ends_at_once_with_all_it_started(
+    tmp_path: Path, drive: Callable[[str], subprocess.Popen[bytes]]
+) -> None:
+    driver = drive("raise")
     pids = started(tmp_path / "children")
     _, said = driver.communicate(timeout=60)
     assert driver.returncode == 1 and b"it broke" in said
