@@ -40,6 +40,7 @@ class Tabular(pl.LightningDataModule):
     """
 
     harness_links = ("seed", "sizes")  # what studies/components.py fills in
+    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
 
     def __init__(
         self,

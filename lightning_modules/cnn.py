@@ -38,6 +38,7 @@ class CNN(Supervised):
         ValueError: an argument is outside its range, or the images are too small for the depth.
     """
 
+    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
     packs_over = (*ARGUMENTS, "dropout")
 
     def __init__(

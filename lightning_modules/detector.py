@@ -50,6 +50,8 @@ class Detector(SummedMetrics):
         ValueError: an argument is outside its range.
     """
 
+    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+
     def __init__(
         self,
         width: int = 32,

@@ -55,6 +55,7 @@ class MLP(Supervised):
         ValueError: an argument is outside its range.
     """
 
+    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
     packs_over = (*ARGUMENTS, "dropout")
 
     def __init__(

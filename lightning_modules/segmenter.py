@@ -39,6 +39,8 @@ class Segmenter(SummedMetrics):
         ValueError: an argument is outside its range.
     """
 
+    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+
     def __init__(
         self,
         width: int = 16,

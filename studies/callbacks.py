@@ -138,20 +138,18 @@ class ResourceSampler(threading.Thread):
 
     Args:
         seconds: between two samples; the first comes after one second.
-        first: number of the first sample: those of a trial that goes on are counted on.
     """
 
-    def __init__(self, link: Link, seconds: float = 10.0, first: int = 0) -> None:
+    def __init__(self, link: Link, seconds: float = 10.0) -> None:
         super().__init__(daemon=True, name="resources")
         self._link = link
-        self._first = first
         self._seconds = seconds
         self._ended = threading.Event()
 
     def run(self) -> None:
         process = psutil.Process()
         process.cpu_percent()
-        step, wait = self._first, 1.0
+        step, wait = 0, 1.0
         while not self._ended.wait(wait):
             self._link.say(Resources(step, self._sample(process)))
             step, wait = step + 1, self._seconds

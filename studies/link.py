@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -26,6 +27,21 @@ STOP = b"stop:"  # driver -> trial: stop at the next step; the reason follows
 DRIVER_FD = "HARNESS_DRIVER_FD"  # an inherited connection to the driver, for trials started as scripts
 LISTENER = "driver-link"  # name of the thread that hears the driver
 ORPHANED = 3  # exit status of a trial whose driver is gone
+GRACE = 5.0  # seconds after a trial's end in which threads and processes that it started may end by themselves
+
+
+def end_at_once() -> None:
+    """Ends this process, and its whole group if it leads one: DataLoader workers and all that the trial started."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(ORPHANED)
+
+
+def end_in_time() -> None:
+    """Lets this process, which has nothing more to do, end as any other, but not wait for ever for what it started."""
+    timer = threading.Timer(GRACE, end_at_once)
+    timer.daemon = True
+    timer.start()
 
 
 class Link:
@@ -42,7 +58,7 @@ class Link:
         self,
         log: EventWriter | None,
         connection: Connection | None = None,
-        orphaned: Callable[[], None] = lambda: os._exit(ORPHANED),
+        orphaned: Callable[[], None] = end_at_once,
     ) -> None:
         self._orphaned = orphaned
         self.stop_reason: str | None = None

@@ -7,6 +7,8 @@ from typing import Any
 
 import psutil
 
+from studies.messages import error_text
+
 
 def kills() -> int:
     """How many processes of this process's own control group the kernel has killed for want of memory.
@@ -27,7 +29,7 @@ def kills() -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is Python's, PyTorch's on the CPU or CUDA's way of saying so."""
-    text = str(error)
+    text = error_text(error)
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"

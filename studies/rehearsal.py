@@ -31,7 +31,7 @@ from studies.experiment import set_parameter
 from studies.fast_step import backward, stepper
 from studies.link import Link
 from studies.logger import EventLogger, stand_ins
-from studies.messages import TrialSpec
+from studies.messages import TRACEBACK_LIMIT, TrialSpec, clean_text, error_text
 from studies.metric_names import metric_name
 from studies.nearest import nearest
 from studies.replay import ReplayedModule, is_replayable
@@ -61,11 +61,11 @@ def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
         return _rehearse(**payload)
     except (ValueError, OSError, MisconfigurationException) as error:
         return {"error": " ".join(str(error).split())}
-    except Exception as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         return {
-            "error": f"{type(error).__name__}: {' '.join(str(error).split())}",
+            "error": " ".join(error_text(error).split()),
             "bad_input": type(error).__name__ == "DataUnavailable",
-            "traceback": traceback.format_exc(),
+            "traceback": clean_text(traceback.format_exc(), TRACEBACK_LIMIT),
         }
 
 

@@ -9,6 +9,7 @@ a champion all come through `run`. By hand, or under torchrun:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import itertools
@@ -33,27 +34,29 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule, Tr
 from pytorch_lightning.callbacks import Checkpoint, ModelSummary, ProgressBar, StochasticWeightAveraging
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from studies import search_path
+from studies import lightning_alias, search_path
 from studies.allocator import keep_freed_memory
 from studies.callbacks import ResourceSampler, ValidationSteps, Verdicts
 from studies.checkpoints import Checkpoints, loadable
 from studies.components import Parts, build
 from studies.event_log import NAME, EventReader, EventWriter
 from studies.fast_loop import Together, speed_up
-from studies.link import DRIVER_FD, Link
+from studies.link import DRIVER_FD, Link, end_in_time
 from studies.logger import EventLogger, loggers_beside, stand_ins
 from studies.memory import explain, is_out_of_memory
 from studies.messages import (
+    TRACEBACK_LIMIT,
     Artifact,
     Event,
     Failed,
     Finished,
     Metrics,
     Notice,
-    Resources,
     Started,
     Stopped,
     TrialSpec,
+    clean_text,
+    error_text,
 )
 from studies.trouble import DISK_FULL, disk_is_full
 
@@ -143,20 +146,20 @@ def run(spec: TrialSpec, link: Link, together: Together | None = None) -> int:
         The exit status of its process: 0, or DISK_FULL where the ending could not be said: the trial has not
         ended then, and goes on from its last checkpoint once there is space.
     """
-    resources = ResourceSampler(link, first=_samples(spec))
+    resources = ResourceSampler(link)
     resources.start()
     ending: Event
     try:
         ending = _run(spec, link, together)
     except BaseException as error:  # Lightning turns signals into SystemExit: no ending goes unsaid
-        traceback.print_exc()
+        _print_traceback()
         if disk_is_full(error):
             return DISK_FULL
-        text = f"{type(error).__name__}: {error}"
+        text = error_text(error)
         if is_out_of_memory(error):
             used = psutil.Process().memory_info().rss / 1e6
             text = f"{explain(spec.experiment, used)} ({text})"
-        ending = Failed(text, traceback.format_exc())
+        ending = Failed(text, clean_text(traceback.format_exc(), TRACEBACK_LIMIT))
     resources.stop()
     resources.join()  # nothing is said after the ending
     try:
@@ -168,11 +171,15 @@ def run(spec: TrialSpec, link: Link, together: Together | None = None) -> int:
     return 0
 
 
-def _samples(spec: TrialSpec) -> int:
-    """How many samples of its resources a trial that goes on has said already."""
-    if spec.resume is None:
-        return 0
-    return sum(isinstance(event, Resources) for event in EventReader(Path(spec.folder) / NAME).read())
+def _print_traceback() -> None:
+    """Into log.txt, even where the user's code has closed or replaced what is written to."""
+    text = traceback.format_exc()
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except Exception:
+        with contextlib.suppress(OSError), open(2, "wb", closefd=False) as output:
+            output.write(text.encode("utf-8", "backslashreplace"))
 
 
 def _run(spec: TrialSpec, link: Link, together: Together | None) -> Finished | Stopped:
@@ -325,8 +332,9 @@ def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodu
     except Exception as error:
         if disk_is_full(error):
             raise
-        warnings.warn(f"pictures are missing: {type(error).__name__}: {error}", stacklevel=1)
-        traceback.print_exc()
+        with contextlib.suppress(Exception):  # the user's code may have made warnings errors, or closed stderr
+            warnings.warn(f"pictures are missing: {error_text(error)}", stacklevel=1)
+        _print_traceback()
 
 
 def _validated(trainer: Trainer, dataloader: Any) -> Any:
@@ -377,12 +385,18 @@ def _device_name(trainer: Trainer) -> str:
 def main() -> int:
     """Runs the spec named on the command line; the events go to its folder, and to a driver if one started us."""
     flush_denormals()
+    lightning_alias.install()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     spec = TrialSpec.load(sys.argv[1])
     if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0:
         return run(spec, Link(None))
     driver = os.environ.pop(DRIVER_FD, None)
     connection = Connection(int(driver)) if driver else None
-    return run(spec, Link(EventWriter(Path(spec.folder) / NAME), connection))
+    status = run(spec, Link(EventWriter(Path(spec.folder) / NAME), connection))
+    if connection is not None:
+        end_in_time()
+    return status
 
 
 if __name__ == "__main__":

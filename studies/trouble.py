@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from studies.messages import error_text
+
 DISK_FULL = 28  # exit status of a trial that could not write: ENOSPC's number
 PATIENCE = 3600.0  # seconds that a locked database or an absent server is waited for
 
@@ -50,7 +52,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 def disk_is_full(error: BaseException) -> bool:
     """Whether an error comes from a disk (or a quota) without space."""
     return any(
-        (isinstance(item, OSError) and item.errno in (errno.ENOSPC, errno.EDQUOT)) or _FULL.search(str(item))
+        (isinstance(item, OSError) and item.errno in (errno.ENOSPC, errno.EDQUOT)) or _FULL.search(error_text(item))
         for item in chain(error)
     )
 
@@ -59,7 +61,7 @@ def passes(error: BaseException) -> bool:
     """Whether an error is of the kind that passes by itself: a locked database, a server that is away."""
     if disk_is_full(error):
         return False
-    return any(isinstance(item, _GOES_AWAY) or _PASSING.search(str(item)) for item in chain(error))
+    return any(isinstance(item, _GOES_AWAY) or _PASSING.search(error_text(item)) for item in chain(error))
 
 
 def in_one_line(error: BaseException) -> str:

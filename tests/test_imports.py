@@ -51,7 +51,7 @@ def test_modules_and_datamodules_can_be_lifted_into_a_notebook(folder: str) -> N
 
 GROUND = ["messages", "event_log", "link", "locks", "nearest", "space", "views", "home", "temporary", "trouble"]
 GROUND += ["databases", "checkpoint_files", "allocator", "artifact_files", "metric_names", "moved", "relocation"]
-GROUND += ["search_path", "strict_json", "provenance", "sources"]
+GROUND += ["search_path", "strict_json", "provenance", "sources", "lightning_alias", "executors/orphans"]
 
 
 @pytest.mark.parametrize("name", GROUND)
@@ -71,7 +71,7 @@ def test_the_ground_floor_is_standard_library(name: str) -> None:
 
 
 ALLOWED = {
-    "memory": set(),
+    "memory": {"messages"},
     "checkpoints": {"checkpoint_files", "link", "messages", "temporary"},
     "callbacks": {"checkpoints", "link", "logger", "messages"},
     "class_paths": {"nearest"},
@@ -99,6 +99,7 @@ ALLOWED = {
             "event_log",
             "fast_loop",
             "figures",
+            "lightning_alias",
             "link",
             "logger",
             "memory",
@@ -121,10 +122,19 @@ ALLOWED = {
     },
     "tracking_queue": {"tracking", "trouble"},
     "executors.packs": {"messages"},
-    "executors.local": {"executors.packs", "executors.processes", "link", "messages"},
-    "executors.processes": {"event_log", "executors.slate", "link", "messages", "pack", "trial"},
+    "executors.local": {"executors", "executors.orphans", "executors.packs", "executors.processes", "link", "messages"},
+    "executors.processes": {
+        "event_log",
+        "executors",
+        "executors.orphans",
+        "executors.slate",
+        "link",
+        "messages",
+        "pack",
+        "trial",
+    },
     "executors.slate": {"allocator", "link", "messages"},
-    "executors.inline": {"event_log", "executors.local", "link", "messages", "trial"},
+    "executors.inline": {"event_log", "executors.local", "lightning_alias", "link", "messages", "trial"},
     "record": {"checkpoint_files", "event_log", "messages", "metric_names", "temporary", "tracking_queue"},
     "loop": {"checkpoint_files", "executors.local", "memory", "messages", "record", "tracking_queue", "trouble"},
     "palette": set(),

@@ -1,10 +1,25 @@
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studies.messages import EVENTS, Failed, Metrics, TrialSpec, better, parse_event
+from studies.memory import is_out_of_memory
+from studies.messages import (
+    EVENTS,
+    Failed,
+    Metrics,
+    TrialSpec,
+    better,
+    clean_json,
+    clean_text,
+    error_text,
+    parse_event,
+)
+from studies.trouble import disk_is_full
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 
 
 def test_spec_survives_its_file(tmp_path: Path) -> None:
@@ -15,7 +30,7 @@ def test_spec_survives_its_file(tmp_path: Path) -> None:
 
 @given(
     step=st.integers(0, 10**9),
-    values=st.dictionaries(st.text(max_size=20), st.floats(allow_nan=False), max_size=4),
+    values=st.dictionaries(NAMES, st.floats(allow_nan=False), max_size=4),
     stamp=st.floats(0, 2e9),
 )
 @settings(deadline=None, max_examples=50)
@@ -51,3 +66,39 @@ def test_every_kind_has_its_own_name() -> None:
 def test_better_knows_direction_and_nan() -> None:
     assert better(1.0, None, "maximize") and better(2.0, 1.0, "maximize") and not better(2.0, 1.0, "minimize")
     assert not better(float("nan"), None, "maximize") and not better(1.0, 1.0, "minimize")
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [("ordinary, naïve, 😀", "ordinary, naïve, 😀"), ("b\udce4r", r"b\udce4r"), ("a\0b", r"a\x00b")],
+)
+def test_a_clean_text_can_be_written_anywhere(text: str, clean: str) -> None:
+    assert clean_text(text) == clean
+    event = Metrics(1, 0, {text: 1.0})
+    assert parse_event(event.to_json()) == Metrics(1, 0, {clean: 1.0}, time=event.time)
+    assert json.loads(clean_json([{text: (text,)}])) == [{clean: [clean]}]
+
+
+def test_of_a_long_text_both_ends_are_kept() -> None:
+    text = "a" * 1000 + "b" * 1000
+    assert clean_text(text, 10) == "aaaaa [... 1990 characters are left out ...] bbbbb"
+    assert clean_text(text, 2000) == text
+
+
+class SpeechlessError(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("no"), "ValueError: no"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (SystemExit("b\udce4r"), r"the trial called sys.exit('b\udce4r')"),
+        (SpeechlessError(), "SpeechlessError: (its text cannot be had: __str__ raised ValueError)"),
+    ],
+)
+def test_every_error_has_a_text(error: BaseException, text: str) -> None:
+    assert error_text(error) == text
+    assert not disk_is_full(error) and not is_out_of_memory(error)

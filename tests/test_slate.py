@@ -1,7 +1,9 @@
 """What a trial may leave behind in its process, and that the next one there does as it would have done alone."""
 
 import gc
+import multiprocessing
 import os
+import subprocess
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -13,9 +15,11 @@ import torch
 from pytorch_lightning.core import module as lightning_module
 from test_executors import until_exit
 
+import datamodules  # noqa: F401
+import lightning_modules
 from studies.event_log import NAME, EventReader
 from studies.executors.local import LocalExecutor
-from studies.executors.slate import Slate, class_paths
+from studies.executors.slate import Slate, class_paths, keeps_no_state
 from studies.messages import Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
 
 KNOWN: dict[str, Any] = {
@@ -24,6 +28,12 @@ KNOWN: dict[str, Any] = {
     "trainer": {"max_epochs": 2, "log_every_n_steps": 3},
 }
 FINISHED = Finished({})
+
+
+@pytest.fixture(autouse=True)
+def childless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process may have a warm server, which a trial's has not."""
+    monkeypatch.setattr("studies.executors.slate._has_children", lambda: False)
 
 
 def spec(experiment: dict[str, Any] = KNOWN, folder: Path = Path("/nowhere"), **fields: Any) -> TrialSpec:
@@ -49,10 +59,48 @@ def test_what_did_not_end_well_may_have_left_anything(ending: Event | None) -> N
         ("trainer", {"callbacks": [{"class_path": "mine.Callback"}]}),
         ("model", {"class_path": "lightning_modules.MLP", "init_args": {"part": {"class_path": "mine.Part"}}}),
         ("model", {"class_path": "lightning_modules_of_mine.MLP"}),
+        ("model", {"class_path": "lightning_modules.mlp.Standardize"}),
+        ("model", {"class_path": "MLP"}),
     ],
 )
 def test_of_classes_of_others_nothing_is_known(section: str, value: dict[str, Any]) -> None:
     assert not Slate().is_clean(spec({**KNOWN, section: value}), FINISHED)
+
+
+def test_a_class_speaks_for_itself_and_not_for_what_inherits_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine(lightning_modules.MLP):
+        pass
+
+    class Promised(Mine):
+        keeps_no_state = True
+
+    for cls in (Mine, Promised):  # as if a user had put them into a package of that name
+        monkeypatch.setattr(lightning_modules, cls.__name__, cls, raising=False)
+    assert keeps_no_state("lightning_modules.MLP") and keeps_no_state("lightning_modules.Promised")
+    assert not keeps_no_state("lightning_modules.Mine")
+    assert keeps_no_state("pytorch_lightning.callbacks.EarlyStopping") and keeps_no_state("torch.optim.Adam")
+
+
+def test_nothing_is_reused_on_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_PLAIN", "1")
+    assert not Slate().is_clean(spec(), FINISHED)
+
+
+def leaves_a_process_behind() -> None:
+    slate = Slate()
+    assert slate.is_clean(spec(), FINISHED)
+    with subprocess.Popen(["sleep", "60"]) as left:
+        assert not slate.is_clean(spec(), FINISHED)
+        left.kill()
+    assert slate.is_clean(spec(), FINISHED)
+
+
+def test_a_trial_that_leaves_a_process_behind_is_the_last_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    process = multiprocessing.get_context("fork").Process(target=leaves_a_process_behind)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 def test_classes_are_found_wherever_they_are_named() -> None:

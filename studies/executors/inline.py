@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from studies import lightning_alias
 from studies.event_log import NAME, EventWriter
 from studies.executors.local import Message
 from studies.link import Link
-from studies.messages import Event, TrialSpec
+from studies.messages import Event, TrialSpec, clean_json
 
 
 class InlineExecutor:
@@ -27,6 +30,7 @@ class InlineExecutor:
         self.handler: Callable[[Message], None] = lambda message: None
         self._spec: TrialSpec | None = None
         self._link: _InlineLink | None = None
+        lightning_alias.install()
 
     def warm(self) -> None:
         """Nothing to warm: this process imports what it needs."""
@@ -44,8 +48,9 @@ class InlineExecutor:
 
     def call(self, function: str, payload: dict[str, Any], while_waiting: Callable[[], None] | None = None) -> Any:
         module, _, name = function.partition(":")
-        result = getattr(importlib.import_module(module), name)(json.loads(json.dumps(payload)))
-        return json.loads(json.dumps(result))
+        with _kept():
+            result = getattr(importlib.import_module(module), name)(json.loads(json.dumps(payload)))
+        return json.loads(clean_json(result))
 
     def submit(self, spec: TrialSpec) -> None:
         self._spec = dataclasses.replace(spec, threads=self.threads)
@@ -58,7 +63,8 @@ class InlineExecutor:
 
         spec, log = self._spec, EventWriter(Path(self._spec.folder) / NAME)
         self._link = _InlineLink(log, lambda kind: self.handler(Message(spec.run_id, kind)))  # type: ignore[arg-type]
-        status = trial.run(spec, self._link)
+        with _kept():
+            status = trial.run(spec, self._link)
         log.close()
         self._spec = self._link = None
         return [Message(spec.run_id, "exited", status)]
@@ -74,6 +80,17 @@ class InlineExecutor:
 
     def close(self) -> None:
         self._spec = None
+
+
+@contextlib.contextmanager
+def _kept() -> Iterator[None]:
+    """Gives back what the user's code may have changed and the driver, which is this process, needs."""
+    streams = sys.stdout, sys.stderr
+    try:
+        with contextlib.chdir("."):
+            yield
+    finally:
+        sys.stdout, sys.stderr = streams
 
 
 class _InlineLink(Link):

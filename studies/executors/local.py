@@ -3,10 +3,14 @@
 A fork from the server costs some 20 ms; importing costs seconds once, while the driver does other things. Nothing
 leaks from one trial into the next: a process runs another trial only where that is known (studies/executors/slate.py),
 and a crash is one trial's. The server is Python's own multiprocessing forkserver.
+
+Trial processes may have children, so they are not daemonic, and each leads a process group, which ends with it; see
+studies/executors/orphans.py.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import json
@@ -16,13 +20,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from multiprocessing import connection as mp_connection
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from studies.executors import orphans
 from studies.executors.packs import kind_of
 from studies.executors.processes import answer_call, run_pack, run_trials
 from studies.link import ASK, EXIT, GO, NEXT, STOP
@@ -30,6 +38,10 @@ from studies.messages import TrialSpec
 
 ATTEMPTS = 3  # to start a process, and to do a call whose process somebody killed
 UNKNOWN = 255  # multiprocessing's exit status of a process whose server was killed
+LOOK_SECONDS = 0.25  # between two looks at whether processes are there
+PRELOAD = ["studies.executors.preload"]  # what the warm server imports
+SAFE_PATH = "PYTHONSAFEPATH"
+SAFE = "of the harness"  # its value where the user has not set it: the warm server takes it back (preload.py)
 
 Kind = Literal["events", "verdict?", "exited"]
 
@@ -62,15 +74,20 @@ class LocalExecutor:
         self._context = multiprocessing.get_context("forkserver")
         self._trials: dict[str, _Trial] = {}
         self._idle: dict[int, _Trial] = {}  # slot -> the process there, whose trial has ended, and that waits for one
+        self._looked = time.monotonic()
+        _EXECUTORS.add(self)
 
     def warm(self) -> None:
         """Starts the server; it imports in the background and serves when it is ready."""
-        # -P: a folder of the user's that happens to be called studies/ or datamodules/ must not shadow ours.
-        os.environ["PYTHONSAFEPATH"] = "1"
-        self._context.set_forkserver_preload(["studies.executors.preload"])
-        from multiprocessing import forkserver
+        orphans.end_leftovers()
+        self._ensure_server()
 
-        forkserver.ensure_running()
+    def _ensure_server(self) -> None:
+        self._context.set_forkserver_preload(PRELOAD)
+        orphans.watch()
+        resource_tracker.ensure_running()  # it removes what killed processes leave, so it must outlive them
+        with _server_environment():
+            forkserver.ensure_running()
 
     @property
     def free(self) -> int:
@@ -108,26 +125,28 @@ class LocalExecutor:
             process = self._start(answer_call, function, json.dumps(payload), theirs, str(log))
             theirs.close()
             try:
-                while not ours.poll(0.25):
+                while not ours.poll(LOOK_SECONDS):
                     if while_waiting is not None:
                         while_waiting()
+                    # Children that it was forked into keep its connection open.
+                    if not orphans.is_running(process.pid or 0) and not ours.poll():
+                        raise EOFError
                 return json.loads(ours.recv_bytes())
             except EOFError:
-                process.join()
+                ended = _wait(process)
                 said = log.read_text(errors="replace").strip()[-2000:] if log.exists() else ""
-                ended = process.exitcode
                 text = f"{function} died (exit status {ended}) {said}"
                 raise (_Killed(text) if ended in (-signal.SIGKILL, UNKNOWN) else RuntimeError(text)) from None
             finally:
                 ours.close()
-                process.kill()
-                process.join()
+                _end(process)
 
     def _start(self, target: Callable[..., None], *arguments: Any) -> BaseProcess:
         """A process forked from the warm server; if that was killed, from a new one, which has to import first."""
         for attempt in range(ATTEMPTS):
-            process = self._context.Process(target=target, args=arguments, daemon=True)  # type: ignore[attr-defined]
+            process = self._context.Process(target=target, args=arguments, daemon=False)  # type: ignore[attr-defined]
             try:
+                self._ensure_server()
                 process.start()
             except (OSError, EOFError):
                 if attempt == ATTEMPTS - 1:
@@ -174,7 +193,7 @@ class LocalExecutor:
                 self._trials[specs[0].run_id] = idle
                 return
         if idle is not None:
-            _end(idle)
+            idle.end()
         pipes = [self._context.Pipe() for _ in specs]
         theirs = [pipe[1] for pipe in pipes]
         if len(specs) > 1:
@@ -210,7 +229,15 @@ class LocalExecutor:
                 messages.append(Message(run_id, "exited", int(said[len(EXIT) :])))
             else:
                 messages.append(Message(run_id, "verdict?" if said == ASK else "events"))
-        return messages
+        return messages or self._gone()
+
+    def _gone(self) -> list[Message]:
+        """Trials whose process is gone, though children that it was forked into keep its connection open."""
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return []
+        self._looked = time.monotonic()
+        gone = [run_id for run_id, trial in self._trials.items() if not orphans.is_running(trial.process.pid)]
+        return [Message(run_id, "exited", self._died(run_id)) for run_id in gone]
 
     def answer(self, run_id: str, stop: str | None) -> None:
         """Answers a trial that waits for a verdict: None lets it go on, else the reason to stop."""
@@ -227,14 +254,7 @@ class LocalExecutor:
         if not self.has_begun(run_id):
             self._drop(run_id)
             return
-        process = self._trials[run_id].process
-        if process.pid is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            if isinstance(process, subprocess.Popen):
-                os.killpg(process.pid, signal.SIGKILL)  # all ranks
-            else:
-                os.kill(process.pid, signal.SIGKILL)
+        orphans.end_group(self._trials[run_id].process.pid)
 
     def close(self) -> None:
         """Kills what still runs."""
@@ -243,7 +263,7 @@ class LocalExecutor:
             self.kill(run_id)
             self._reap(run_id)
         for idle in self._idle.values():
-            _end(idle)
+            idle.end()
         self._idle.clear()
 
     def _send(self, run_id: str, message: bytes) -> None:
@@ -269,10 +289,7 @@ class LocalExecutor:
         trial.connection.close()
         if any(other.process is trial.process for other in self._trials.values()):
             return None  # it has other trials to run
-        if isinstance(trial.process, subprocess.Popen):
-            return trial.process.wait()
-        trial.process.join()
-        return trial.process.exitcode
+        return _wait(trial.process)
 
 
 class _Killed(RuntimeError):
@@ -285,12 +302,61 @@ class _Trial(NamedTuple):
     process: Any
     packed: bool  # with others, in one process
 
+    def end(self) -> None:
+        """Ends a process that runs no trial."""
+        self.connection.close()
+        _end(self.process)
 
-def _end(idle: _Trial) -> None:
-    """Ends a process that runs no trial."""
-    idle.connection.close()
-    idle.process.kill()
-    idle.process.join()
+
+def _end(process: BaseProcess) -> None:
+    """Ends a process, if it has not ended, with all that it started."""
+    if process.exitcode is None and process.pid is not None:
+        orphans.end_group(process.pid)
+    _wait(process)
+
+
+def _wait(process: Any) -> int | None:
+    """Waits for a process that is ending, ends what it leaves behind, and returns its exit status."""
+    if isinstance(process, subprocess.Popen):
+        status: int | None = process.wait()
+    else:
+        process.join()
+        status = process.exitcode
+    if status == UNKNOWN:
+        orphans.end_group(process.pid)
+    else:
+        orphans.end_rest_of_group(process.pid)
+    orphans.a_trial_process_ended()
+    return status
+
+
+_EXECUTORS: weakref.WeakSet[LocalExecutor] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Ends trials whose executor was not closed: multiprocessing, whose turn is next, would wait for them."""
+    for executor in list(_EXECUTORS):
+        executor.close()
+
+
+@contextlib.contextmanager
+def _server_environment() -> Iterator[None]:
+    """What the warm server is to inherit, and nobody else."""
+    # A folder of the user's that happens to be called studies/ or datamodules/ must not shadow ours.
+    ours = {SAFE_PATH: os.environ.get(SAFE_PATH) or SAFE, orphans.DRIVER: orphans.this_driver()}
+    before = {name: os.environ.get(name) for name in ours}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C while it imports is not for it
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _spans_processes(spec: TrialSpec) -> bool:
@@ -310,6 +376,11 @@ def _start_script(spec: Path, connection: Connection) -> subprocess.Popen[bytes]
             stdout=log,
             stderr=log,
             pass_fds=[connection.fileno()],
-            env={**os.environ, DRIVER_FD: str(connection.fileno())},
+            env={
+                SAFE_PATH: SAFE,
+                **os.environ,
+                orphans.DRIVER: orphans.this_driver(),
+                DRIVER_FD: str(connection.fileno()),
+            },
             start_new_session=True,
         )

@@ -4,6 +4,7 @@ import atexit
 import functools
 import gc
 import io
+import os
 
 import torch
 from lightning_fabric.utilities import registry
@@ -15,7 +16,12 @@ import studies.cli  # a child imports its parent's main script, which imports th
 import studies.executors.slate
 import studies.rehearsal
 import studies.trial
-from studies import figures, pictures, plots  # noqa: F401
+from studies import figures, lightning_alias, pictures, plots  # noqa: F401
+from studies.executors.local import SAFE, SAFE_PATH
+
+if os.environ.get(SAFE_PATH) == SAFE:
+    del os.environ[SAFE_PATH]  # programs that the user's code starts find what lies beside them
+lightning_alias.install()
 
 # Fonts are found, shades mixed and caches filled at the first picture, and Pillow and PyTorch import at the first file
 # that is saved: do so once, for all trials.

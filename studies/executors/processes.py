@@ -1,18 +1,28 @@
-"""What the processes of LocalExecutor do: run trials, one after the other or several at once, or answer a call."""
+"""What the processes of LocalExecutor do: run trials, one after the other or several at once, or answer a call.
+
+Each is made to be what a user's own process is, for the user's code runs in it: it may have children of any kind and
+handles signals as Python does, its standard output takes any text, and what it registers with atexit is called.
+"""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
+import logging
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NoReturn
 
 from studies.event_log import NAME, EventWriter
-from studies.link import Link
-from studies.messages import TrialSpec
+from studies.executors import orphans
+from studies.link import Link, end_in_time
+from studies.messages import TrialSpec, clean_json
 
 
 def run_trials(spec: TrialSpec, connection: Connection) -> None:
@@ -20,7 +30,7 @@ def run_trials(spec: TrialSpec, connection: Connection) -> None:
     from studies import trial
     from studies.executors.slate import Slate
 
-    _leave_interrupts_to_the_driver()
+    _become_a_users_own()
     trial.flush_denormals()
     slate = Slate()
     while True:
@@ -28,18 +38,18 @@ def run_trials(spec: TrialSpec, connection: Connection) -> None:
         link = Link(EventWriter(Path(spec.folder) / NAME), connection)
         status = trial.run(spec, link)
         if status or not slate.is_clean(spec, link.ending):
-            sys.exit(status)
+            _end(status)
         link.leave(status)
         slate.wipe()
         path = link.next()
         if path is None:
-            sys.exit(0)
+            _end(0)
         spec = TrialSpec.load(path)
 
 
 def run_pack(specs: list[TrialSpec], connections: list[Connection]) -> None:
     """Runs several trials at once."""
-    _leave_interrupts_to_the_driver()
+    _become_a_users_own()
     _prepare(specs[0])
     from studies import trial
     from studies.pack import Pack
@@ -51,11 +61,37 @@ def run_pack(specs: list[TrialSpec], connections: list[Connection]) -> None:
     thread = threading.Thread(target=pack.run, name="pack")
     thread.start()
     thread.join()
+    _end(0)
 
 
-def _leave_interrupts_to_the_driver() -> None:
-    """Ctrl-C in the terminal is heard by all its processes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def answer_call(function: str, payload: str, connection: Connection, log: str) -> None:
+    """Calls `module:function` and sends what it returns; see LocalExecutor.call."""
+    _become_a_users_own()
+    _redirect_output(Path(log))
+    import importlib
+
+    module, _, name = function.partition(":")
+    result = getattr(importlib.import_module(module), name)(json.loads(payload))
+    connection.send_bytes(clean_json(result).encode())
+
+
+def _become_a_users_own() -> None:
+    """Undoes what multiprocessing and the warm server make different from a process that a user starts."""
+    os.setsid()  # Ctrl-C in the terminal is the driver's to hear, and all that is started here can be ended as one
+    os.environ[orphans.TRIAL] = str(os.getpid())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    multiprocessing.set_start_method(None, force=True)  # DataLoader workers are forked here, not from the warm server
+    multiprocessing.current_process().name = "MainProcess"
+    atexit._clear()  # the server's own
+    atexit.register(logging.shutdown)
+
+
+def _end(status: int) -> NoReturn:
+    """Ends this process as Python does, within a few seconds."""
+    end_in_time()
+    atexit._run_exitfuncs()  # multiprocessing leaves them out
+    sys.exit(status)
 
 
 def _prepare(spec: TrialSpec) -> None:
@@ -65,21 +101,16 @@ def _prepare(spec: TrialSpec) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[spec.gpu] if visible else str(spec.gpu)
 
 
-def answer_call(function: str, payload: str, connection: Connection, log: str) -> None:
-    """Calls `module:function` and sends what it returns; see LocalExecutor.call."""
-    _leave_interrupts_to_the_driver()
-    _redirect_output(Path(log))
-    import importlib
-
-    module, _, name = function.partition(":")
-    result = getattr(importlib.import_module(module), name)(json.loads(payload))
-    connection.send_bytes(json.dumps(result).encode())
-
-
 def _redirect_output(path: Path) -> None:
-    """Sends this process's output, that of C libraries too, to a file."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Sends this process's output, that of C libraries and children too, to a file."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):  # there is none, or it is closed
+            stream.flush()
     with open(path, "ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    # Whoever was here may have closed or replaced them. A name of a file, which is printed, may be no proper text.
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from children import start_children
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -278,3 +280,59 @@ class OwnSeed(ToyData):
     def setup(self, stage: str) -> None:
         self.was_set_up = True
         super().setup(stage)
+
+
+class WorkersData(ToyData):
+    """The same points, loaded by worker processes, in training and validation."""
+
+    def __init__(self, num_workers: int = 1, persistent: bool = False) -> None:
+        super().__init__()
+        self.options = {"num_workers": num_workers, "persistent_workers": persistent}
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.data, self.batch_size, shuffle=True, **self.options)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.data, self.batch_size, **self.options)
+
+
+class Starting(Toy):
+    """Starts processes at the beginning of a fit, and does not end them."""
+
+    def on_fit_start(self) -> None:
+        start_children(str(Path(self.trainer.default_root_dir) / "children"))
+
+
+class Unusual(Toy):
+    """Does to its process what users' code does."""
+
+    def __init__(self, habit: str = "none", num_features: int = 1) -> None:
+        super().__init__(num_features=num_features)
+        self.habit = habit
+
+    def on_train_epoch_start(self) -> None:
+        if self.habit == "moves":
+            Path("elsewhere").mkdir(exist_ok=True)
+            os.chdir("elsewhere")
+        if self.habit == "closes":
+            sys.stdout.close()
+            sys.stderr.close()
+            raise RuntimeError("a quiet death")
+        if self.habit == "drops":
+            sys.stdout = sys.stderr = None
+            raise RuntimeError("a quiet death")
+        if self.habit == "exits":
+            sys.exit(0)
+        if self.habit == "interrupts":
+            raise KeyboardInterrupt
+        if self.habit == "speechless":
+            raise SpeechlessError
+        if self.habit == "not quite text":
+            raise RuntimeError("cannot read b\udce4r.png")
+        if self.habit == "long":
+            raise RuntimeError("tensor of " + "9" * 1_000_000)
+
+
+class SpeechlessError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
