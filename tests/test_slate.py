@@ -18,6 +18,7 @@ from test_executors import until_exit
 import datamodules  # noqa: F401
 import lightning_modules
 from studies.event_log import NAME, EventReader
+from studies.executors import slate as slate_module
 from studies.executors.local import LocalExecutor
 from studies.executors.slate import Slate, class_paths, keeps_no_state
 from studies.messages import Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
@@ -30,10 +31,15 @@ KNOWN: dict[str, Any] = {
 FINISHED = Finished({})
 
 
+HAS_CHILDREN = slate_module._has_children
+
+
 @pytest.fixture(autouse=True)
-def childless(monkeypatch: pytest.MonkeyPatch) -> None:
+def childless() -> Iterator[None]:
     """This process may have a warm server, which a trial's has not."""
-    monkeypatch.setattr("studies.executors.slate._has_children", lambda: False)
+    with pytest.MonkeyPatch.context() as patch:  # a test may undo its own
+        patch.setattr(slate_module, "_has_children", lambda: False)
+        yield
 
 
 def spec(experiment: dict[str, Any] = KNOWN, folder: Path = Path("/nowhere"), **fields: Any) -> TrialSpec:
@@ -87,6 +93,7 @@ def test_nothing_is_reused_on_the_plain_path(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def leaves_a_process_behind() -> None:
+    slate_module._has_children = HAS_CHILDREN
     slate = Slate()
     assert slate.is_clean(spec(), FINISHED)
     with subprocess.Popen(["sleep", "60"]) as left:
@@ -95,8 +102,7 @@ def leaves_a_process_behind() -> None:
     assert slate.is_clean(spec(), FINISHED)
 
 
-def test_a_trial_that_leaves_a_process_behind_is_the_last_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+def test_a_trial_that_leaves_a_process_behind_is_the_last_of_its_own() -> None:
     process = multiprocessing.get_context("fork").Process(target=leaves_a_process_behind)
     process.start()
     process.join()
