@@ -39,6 +39,8 @@ class CNN(Supervised):
     """
 
     packs_over = (*ARGUMENTS, "dropout")
+    pure_loss = True
+    flush_denormals = True
 
     def __init__(
         self,

@@ -50,6 +50,8 @@ class Detector(SummedMetrics):
         ValueError: an argument is outside its range.
     """
 
+    flush_denormals = True
+
     def __init__(
         self,
         width: int = 32,

@@ -52,6 +52,8 @@ class GRUSeq2Seq(SummedMetrics):
     """
 
     packs_over = (*ARGUMENTS, "dropout")
+    pure_loss = True
+    flush_denormals = True
 
     def __init__(
         self,

@@ -56,6 +56,8 @@ class MLP(Supervised):
     """
 
     packs_over = (*ARGUMENTS, "dropout")
+    pure_loss = True
+    flush_denormals = True
 
     def __init__(
         self,

@@ -39,6 +39,8 @@ class Segmenter(SummedMetrics):
         ValueError: an argument is outside its range.
     """
 
+    flush_denormals = True
+
     def __init__(
         self,
         width: int = 16,

@@ -9,6 +9,7 @@ a champion all come through `run`. By hand, or under torchrun:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import itertools
@@ -24,7 +25,7 @@ import warnings
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytorch_lightning as pl
@@ -34,13 +35,16 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule, Tr
 from studies.allocator import keep_freed_memory
 from studies.callbacks import EventLogger, ResourceSampler, Verdicts
 from studies.checkpoints import Checkpoints, loadable
-from studies.components import build_datamodule, build_module, instantiate, sizes_of
+from studies.components import build_datamodule, build_module, import_class, instantiate, sizes_of
 from studies.event_log import NAME, EventReader, EventWriter
-from studies.fast_loop import Together, speed_up
 from studies.link import DRIVER_FD, Link
 from studies.memory import explain, is_out_of_memory
 from studies.messages import Artifact, Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
+from studies.plain import is_plain
 from studies.trouble import DISK_FULL, disk_is_full
+
+if TYPE_CHECKING:
+    from studies.fast_loop import Together
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no tips in every trial's log
 
@@ -62,8 +66,20 @@ def build_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    speed_up(trainer, together)
+    accelerate(trainer, together)
     return trainer
+
+
+def accelerate(trainer: Trainer, together: Together | None = None) -> None:
+    """Gives a Trainer the faster loop, unless that is switched off or was written for another version of a library."""
+    if is_plain():
+        return
+    try:
+        from studies.fast_loop import speed_up
+    except (ImportError, AttributeError) as error:
+        warnings.warn(f"trains by Lightning's own loop, for the faster one does not import: {error}", stacklevel=2)
+        return
+    speed_up(trainer, together)
 
 
 def forget_absent_gpus() -> None:
@@ -72,13 +88,26 @@ def forget_absent_gpus() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def flush_denormals() -> None:
-    """Lets numbers below 1e-38 be 0 in this process, which should be a trial's own, before its first parallel work.
+def flush_denormals(module_class: type) -> None:
+    """Lets numbers below 1e-38 be 0, or not be, as a module's class wants it by `flush_denormals = True` of its own.
 
     Moments of weights whose ReLU is dead shrink until they are denormal, and stay so: a CPU takes up to 2.4 times as
-    long over them.
+    long over them. It is another arithmetic, so it is for a class to ask for; what a subclass inherits does not count.
+
+    It holds for this thread and for those that are started from it, so it is to be said before a process's first
+    parallel work.
     """
-    torch.set_flush_denormal(True)
+    torch.set_flush_denormal(not is_plain() and vars(module_class).get("flush_denormals") is True)
+
+
+@contextlib.contextmanager
+def denormals_as_before() -> Iterator[None]:
+    """Puts back how this thread takes numbers that small: inline, it is the driver's."""
+    before = sys.float_info.min / 4 == 0.0
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 def seed_and_threads(spec: TrialSpec) -> None:
@@ -101,7 +130,8 @@ def run(spec: TrialSpec, link: Link, together: Together | None = None) -> int:
     resources.start()
     ending: Event
     try:
-        ending = _run(spec, link, together)
+        with denormals_as_before():
+            ending = _run(spec, link, together)
     except BaseException as error:  # Lightning turns signals into SystemExit: no ending goes unsaid
         traceback.print_exc()
         if disk_is_full(error):
@@ -123,7 +153,9 @@ def run(spec: TrialSpec, link: Link, together: Together | None = None) -> int:
 
 
 def _run(spec: TrialSpec, link: Link, together: Together | None) -> Finished | Stopped:
-    keep_freed_memory()
+    flush_denormals(import_class(spec.experiment["model"]["class_path"]))
+    if not is_plain():
+        keep_freed_memory()
     forget_absent_gpus()
     seed_and_threads(spec)
     datamodule = build_datamodule(spec.experiment["data"], spec.seed)
@@ -257,7 +289,6 @@ def _device_name(trainer: Trainer) -> str:
 
 def main() -> int:
     """Runs the spec named on the command line; the events go to its folder, and to a driver if one started us."""
-    flush_denormals()
     spec = TrialSpec.load(sys.argv[1])
     sys.path.extend(folder for folder in spec.search_path if folder not in sys.path)
     if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0:

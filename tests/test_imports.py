@@ -50,7 +50,7 @@ def test_modules_and_datamodules_can_be_lifted_into_a_notebook(folder: str) -> N
 
 
 GROUND = ["messages", "event_log", "link", "locks", "nearest", "space", "views", "home", "temporary", "trouble"]
-GROUND += ["databases", "checkpoint_files", "allocator", "artifact_files"]
+GROUND += ["databases", "checkpoint_files", "allocator", "artifact_files", "plain"]
 
 
 @pytest.mark.parametrize("name", GROUND)
@@ -86,7 +86,7 @@ ALLOWED = {
             "memory",
             "messages",
         ),
-        *("pictures", "trouble"),
+        *("pictures", "plain", "trouble"),
     },
     "search.samplers": {"search.tpe", "space"},
     "search.density": set(),
@@ -101,7 +101,7 @@ ALLOWED = {
     "tracking_queue": {"tracking", "trouble"},
     "executors.packs": {"messages"},
     "executors.local": {"executors.packs", "executors.processes", "link", "messages"},
-    "executors.processes": {"event_log", "executors.slate", "link", "messages", "pack", "trial"},
+    "executors.processes": {"event_log", "executors.slate", "link", "messages", "pack", "plain", "trial"},
     "executors.slate": {"allocator", "link", "messages"},
     "executors.inline": {"event_log", "executors.local", "link", "messages", "trial"},
     "record": {"checkpoint_files", "event_log", "messages", "temporary", "tracking_queue"},

@@ -1,6 +1,7 @@
 """What the warm server imports, and draws, before it forks trials. Starts no thread and touches no GPU."""
 
 import atexit
+import contextlib
 import functools
 import gc
 import io
@@ -16,6 +17,9 @@ import studies.executors.slate
 import studies.rehearsal
 import studies.trial
 from studies import figures, pictures, plots  # noqa: F401
+
+with contextlib.suppress(ImportError, AttributeError):  # a trial says so
+    import studies.fast_loop
 
 # Fonts are found, shades mixed and caches filled at the first picture, and Pillow and PyTorch import at the first file
 # that is saved: do so once, for all trials.

@@ -13,6 +13,7 @@ from pathlib import Path
 from studies.event_log import NAME, EventWriter
 from studies.link import Link
 from studies.messages import TrialSpec
+from studies.plain import is_plain
 
 
 def run_trials(spec: TrialSpec, connection: Connection) -> None:
@@ -21,13 +22,12 @@ def run_trials(spec: TrialSpec, connection: Connection) -> None:
     from studies.executors.slate import Slate
 
     _leave_interrupts_to_the_driver()
-    trial.flush_denormals()
     slate = Slate()
     while True:
         _prepare(spec)
         link = Link(EventWriter(Path(spec.folder) / NAME), connection)
         status = trial.run(spec, link)
-        if status or not slate.is_clean(spec, link.ending):
+        if status or is_plain() or not slate.is_clean(spec, link.ending):
             sys.exit(status)
         link.leave(status)
         slate.wipe()
@@ -41,10 +41,8 @@ def run_pack(specs: list[TrialSpec], connections: list[Connection]) -> None:
     """Runs several trials at once."""
     _leave_interrupts_to_the_driver()
     _prepare(specs[0])
-    from studies import trial
     from studies.pack import Pack
 
-    trial.flush_denormals()  # its threads take it over
     logs = [EventWriter(Path(spec.folder) / NAME) for spec in specs]
     pack = Pack(specs, [Link(log, connection) for log, connection in zip(logs, connections, strict=True)])
     # On the main thread each trial's Trainer would put back the signal handlers that another's had set.
