@@ -210,7 +210,8 @@ def test_after_a_change_the_next_step_is_lightnings_and_those_that_follow_are_pl
 def test_those_who_are_told_of_steps_are_asked_at_each(tmp_path: Path) -> None:
     """A hook may come to a callback, its class or the module at any time."""
     listeners = fast_loop._Listeners
-    trainer: Any = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    nobody = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer: Any = Trainer(accelerator="cpu", default_root_dir=tmp_path, **nobody)  # type: ignore[arg-type]
     callback, module = Callback(), pl.LightningModule()
     trainer.callbacks.append(callback)
     assert listeners(trainer, module).are_still_none()
