@@ -23,6 +23,7 @@ It is written against the inside of Lightning 2.6, to which pyproject.toml holds
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from operator import attrgetter, is_
 from typing import Any
@@ -42,14 +43,16 @@ from pytorch_lightning.trainer.connectors.logger_connector.result import _Result
 from pytorch_lightning.utilities.combined_loader import _MaxSizeCycle
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import Optimizer, lr_scheduler
 
 from studies.fast_step import FusedAdam, backward, is_known
 from studies.replay import ReplayedModule, is_replayable
 
 TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 # Where a module overrides one of these, the step is Lightning's own.
-SPECIAL = ("on_train_batch_start", "optimizer_step", *TRANSFER)
+SPECIAL = ("optimizer_step", *TRANSFER)
+SPECIAL_HOOKS, TRANSFER_HOOKS = attrgetter(*SPECIAL), attrgetter(*TRANSFER)
+START = "on_train_batch_start"
 # What a callback may want to hear of a step once its training_step has been called, and what a module may too.
 PARTS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 END = "on_train_batch_end"
@@ -271,7 +274,9 @@ class PlainStep:
         self._clears = getattr(type(self.optimizer), "zero_grad", None) is Optimizer.zero_grad
         self.device = self._strategy.root_device
         self._settings = SETTINGS(trainer)
+        self._special = SPECIAL_HOOKS(type(self.module))
         self._datamodule = getattr(trainer, "datamodule", None)
+        self._transfer = None if self._datamodule is None else TRANSFER_HOOKS(type(self._datamodule))
         self._validates = loop._should_check_val_epoch()
 
         self._connector = trainer._logger_connector
@@ -301,12 +306,11 @@ class PlainStep:
             batch is not None
             and self.is_current()
             and self._batches.ready + 1 != self._trainer.fit_loop.max_batches  # the last one ends the epoch
-            and torch.is_grad_enabled()
         )
 
     def is_current(self) -> bool:
         """Whether the fit is still of the kind that it was when this object was made."""
-        strategy, module, fields = self._strategy, self.module, self._fields
+        strategy, module, datamodule = self._strategy, self.module, self._datamodule
         optimizers, wrappers = strategy._optimizers, strategy._lightning_optimizers
         return (
             SETTINGS(self._trainer) == self._settings
@@ -319,13 +323,21 @@ class PlainStep:
             and strategy._model is module
             and module.automatic_optimization
             and not self._loop.automatic_optimization._skip_backward
-            and fields.keys().isdisjoint(SPECIAL)
-            and (self._datamodule is None or vars(self._datamodule).keys().isdisjoint(TRANSFER))
+            and self._fields.keys().isdisjoint(SPECIAL)
+            and SPECIAL_HOOKS(type(module)) == self._special
+            and (datamodule is None or vars(datamodule).keys().isdisjoint(TRANSFER))
+            and (datamodule is None or TRANSFER_HOOKS(type(datamodule)) == self._transfer)
+            and torch.is_grad_enabled()
         )
 
     def __call__(self, batch: Any) -> None:
         """All but its end."""
-        batch, batch_idx = self._start(batch)
+        batch, batch_idx, is_told = self._start(batch)
+        if is_told and not self.is_current():
+            self._finish_batch(self._optimize_as_lightning(batch, batch_idx), batch, batch_idx)
+            return
+        self._steps.ready += 1
+        self._all_steps.ready += 1
         fused, fields = self._fused, self._fields
         before, fields["_current_fx_name"] = fields["_current_fx_name"], "optimizer_step"
         if fused is not None and fused.is_untouched():
@@ -336,14 +348,19 @@ class PlainStep:
             closure = _StepClosure(self, batch, batch_idx)
             self.optimizer.step(closure=closure)
             outputs = _as_outputs(closure.consume_result())
+            self._hears_nothing = self._hears_nothing and self._listeners.are_still_none()
         fields["_current_fx_name"] = before
         self.finish(outputs, batch, batch_idx)
 
     def begin(self, data_fetcher: Any) -> tuple[Any, int]:
         """The next batch, on its device, and its index in the epoch."""
-        return self._start(next(data_fetcher)[0])
+        batch, batch_idx, _ = self._start(next(data_fetcher)[0])
+        self._steps.ready += 1
+        self._all_steps.ready += 1
+        return batch, batch_idx
 
-    def _start(self, batch: Any) -> tuple[Any, int]:
+    def _start(self, batch: Any) -> tuple[Any, int, bool]:
+        """The batch, on its device, its index, and whether somebody was told of it, who may have changed something."""
         if type(batch) is list and _is_there(batch, self.device):
             batch = list(batch)  # as Lightning moves it: what is put into it stays out of the loader's
         elif not _is_there(batch, self.device):
@@ -355,12 +372,41 @@ class PlainStep:
         self._connector._first_loop_iter = False
         results = self._results
         results.batch, results.batch_size, results.dataloader_idx = batch, None, None
-        self._tell_callbacks("on_train_batch_start", batch, batch_idx)
+        is_told = self._tell_of_start(batch, batch_idx)
         batches.started += 1
         all_batches.started += 1
-        self._steps.ready += 1
-        self._all_steps.ready += 1
-        return batch, batch_idx
+        return batch, batch_idx, is_told
+
+    def _tell_of_start(self, batch: Any, batch_idx: int) -> bool:
+        trainer, module, fields, loop = self._trainer, self.module, self._fields, self._loop
+        before, fields["_current_fx_name"] = fields["_current_fx_name"], START
+        is_told, response = False, None
+        for callback in trainer.callbacks:
+            listener = callback.on_train_batch_start
+            if callable(listener) and getattr(listener, "__func__", None) is not Callback.on_train_batch_start:
+                listener(trainer, module, batch, batch_idx)
+                is_told = True
+        listener = module.on_train_batch_start
+        if callable(listener) and getattr(listener, "__func__", None) is not LightningModule.on_train_batch_start:
+            response = listener(batch, batch_idx)
+            is_told = True
+        fields["_current_fx_name"] = before
+        if response == -1:  # the rest of the epoch is left out
+            loop.batch_progress.increment_by(0, is_last_batch=True)
+            loop.batch_progress.increment_processed()
+            loop.update_lr_schedulers("step", update_plateau_schedulers=False)
+            if loop._num_ready_batches_reached():
+                loop.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+            raise StopIteration
+        return is_told
+
+    def _optimize_as_lightning(self, batch: Any, batch_idx: int) -> Any:
+        """All between a batch's start and its end, where somebody has changed at its start how that is to be done."""
+        self._hears_nothing = False
+        kwargs = self._loop._build_kwargs(OrderedDict(), batch, batch_idx)
+        if self.module.automatic_optimization:
+            return self._loop.automatic_optimization.run(self._trainer.optimizers[0], batch_idx, kwargs)
+        return self._loop.manual_optimization.run(kwargs)
 
     def learn(self, batch: Any, batch_idx: int) -> Any:
         """Computes the gradients, and returns what callbacks are told of it."""
@@ -370,7 +416,11 @@ class PlainStep:
                 self._hears_nothing = True
                 self.adopt()
                 return {"loss": replayed}
-        return _as_outputs(self.differentiate(batch, batch_idx))
+        try:
+            return _as_outputs(self.differentiate(batch, batch_idx))
+        finally:
+            if not torch.is_grad_enabled():  # the step has switched it off
+                torch._C._set_grad_enabled(True)
 
     def differentiate(self, batch: Any, batch_idx: int) -> Any:
         """Calls the training step, clears the gradients and computes them: what Lightning's Closure does.
@@ -409,6 +459,8 @@ class PlainStep:
                 backward(loss)
             else:
                 module.backward(loss)
+            # A hook of a tensor or a parameter is somebody's code, too.
+            quiet = self._hears_nothing = quiet and self._listeners.are_still_none()
             if not quiet:
                 self._tell("on_after_backward")
             fields["_current_fx_name"] = before
@@ -464,9 +516,12 @@ class PlainStep:
             )
 
     def finish(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Notes that the step was taken."""
+        """Notes that the step was taken, and what `_finish_batch` notes."""
         self._steps.completed += 1
         self._all_steps.completed += 1
+        self._finish_batch(outputs, batch, batch_idx)
+
+    def _finish_batch(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._batches.processed += 1
         self._all_batches.processed += 1
         if self._is_as_before():
@@ -484,6 +539,8 @@ class PlainStep:
             self._loop.scheduler_progress.increment_ready()
             self._have_done("lr_scheduler_step", config.scheduler, None)
             self._loop.scheduler_progress.increment_completed()
+            if type(config.scheduler).__module__ != lr_scheduler.__name__:  # somebody's own
+                self._hears_nothing = self._hears_nothing and self._listeners.are_still_none()
 
     @property
     def is_scheduled(self) -> bool:
@@ -682,12 +739,12 @@ class _Listeners:
         self._trainer, self._module = trainer, module
         self._callbacks = list(trainer.callbacks)
         polling = [callback for callback in self._callbacks if hasattr(callback, "polls")]
-        self.of_callbacks = any(_overrides(callback, Callback, "on_train_batch_start") for callback in self._callbacks)
+        self.of_callbacks = any(_overrides(callback, Callback, START) for callback in self._callbacks)
         self.of_callbacks |= any(_overrides(item, Callback, hook) for item in self._callbacks for hook in PARTS)
         self.of_callbacks |= any(
             _overrides(item, Callback, END) for item in self._callbacks if not hasattr(item, "polls")
         )
-        self.of_module = any(_overrides(module, LightningModule, hook) for hook in (*PARTS, *DONE))
+        self.of_module = any(_overrides(module, LightningModule, hook) for hook in (START, *PARTS, *DONE))
         own_end_polls = getattr(getattr(module, END), "polls", False)
         self.are_none = not (self.of_callbacks or self.of_module)
         if _overrides(module, LightningModule, END) and not own_end_polls:

@@ -2,6 +2,7 @@
 they come to what they come to by Lightning's own, to the bit."""
 
 import logging
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from equality.comparison import Case, compare
 from equality.data import KINDS, Data
 from equality.models import HABITS, OPTIMIZERS, SCHEDULES, Net
 from equality.surroundings import CALLBACKS, OPTIONS
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pytorch_lightning import Callback
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-WATCHED = pytest.mark.parametrize("is_watched", [False, True], ids=["unwatched", "watched"])
 
 
 @pytest.fixture(autouse=True)
@@ -30,23 +31,36 @@ def one_thread() -> Any:
     torch.set_grad_enabled(True)
 
 
-@WATCHED
-@pytest.mark.parametrize("habit", HABITS, ids=lambda habit: habit.__name__)
-def test_habits_of_modules(habit: type[Net], is_watched: bool, tmp_path: Path) -> None:
-    compare(Case(partial(habit, schedule="two"), is_watched=is_watched), tmp_path)
+def combinations(names: Iterable[Any], others: Sequence[Any], count: int = 1) -> list[Any]:
+    """Each name with so many of some others, in turns; the rest of all combinations is for `make test-slow`."""
+    found = []
+    for index, name in enumerate(names):
+        chosen = {(index + turn * (len(others) // 2)) % len(others) for turn in range(count)}
+        for place, other in enumerate(others):
+            labels = [getattr(item, "__name__", str(item)) for item in (name, other)]
+            marks = [] if place in chosen else [pytest.mark.slow]
+            found.append(pytest.param(name, other, id="-".join(labels), marks=marks))
+    return found
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+WATCHED = ["unwatched", "watched"]
+
+
+@pytest.mark.parametrize(("habit", "watched"), combinations(HABITS, WATCHED, 2))
+def test_habits_of_modules(habit: type[Net], watched: str, tmp_path: Path) -> None:
+    compare(Case(partial(habit, schedule="two"), is_watched=watched == "watched"), tmp_path)
+
+
+@pytest.mark.parametrize(("optimizer", "schedule"), combinations(OPTIMIZERS, list(SCHEDULES), 2))
 def test_optimizers_and_schedules(optimizer: str, schedule: str, tmp_path: Path) -> None:
     fast = compare(Case(partial(Net, optimizer=optimizer, schedule=schedule)), tmp_path)
-    assert fast.plain_steps or schedule == "plateau_step" or fast.error
+    assert fast.plain_steps or fast.error
 
 
-@WATCHED
-@pytest.mark.parametrize("options", OPTIONS)
-def test_options_of_the_trainer(options: str, is_watched: bool, tmp_path: Path) -> None:
-    compare(Case(partial(Net, schedule="two"), options=OPTIONS[options], is_watched=is_watched), tmp_path)
+@pytest.mark.parametrize(("options", "watched"), combinations(OPTIONS, WATCHED))
+def test_options_of_the_trainer(options: str, watched: str, tmp_path: Path) -> None:
+    case = Case(partial(Net, schedule="two"), options=OPTIONS[options], is_watched=watched == "watched")
+    compare(case, tmp_path)
 
 
 @pytest.mark.parametrize("callbacks", CALLBACKS)
@@ -56,18 +70,44 @@ def test_callbacks(callbacks: str, tmp_path: Path) -> None:
     compare(case, tmp_path)
 
 
-@WATCHED
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_kinds_of_data(kind: type[Data], is_watched: bool, tmp_path: Path) -> None:
-    compare(Case(data=kind, is_watched=is_watched), tmp_path)
+@pytest.mark.parametrize(("kind", "watched"), combinations(KINDS, WATCHED))
+def test_kinds_of_data(kind: type[Data], watched: str, tmp_path: Path) -> None:
+    compare(Case(data=kind, is_watched=watched == "watched"), tmp_path)
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(("change", "place"), combinations(CHANGES, PLACES, 2))
 def test_changes_in_the_middle_of_an_epoch(change: str, place: str, tmp_path: Path) -> None:
-    module, data, callbacks = partial(changing, place, CHANGES[change]), Data, lambda: [Callback()]
+    compare(changed(change, place), tmp_path)
+
+
+def changed(change: str, place: str, **arguments: Any) -> Case:
+    module, data, callbacks = partial(changing, place, CHANGES[change], **arguments), Data, lambda: [Callback()]
     if place == "batch":
         data = partial(changing_data, CHANGES[change])  # type: ignore[assignment]
     elif place not in ("training_step", "hook"):
         callbacks = lambda: [Changes(place, CHANGES[change])]  # noqa: E731
-    compare(Case(module, data, callbacks=callbacks), tmp_path)
+    return Case(module, data, callbacks=callbacks)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    habit=st.sampled_from(HABITS),
+    optimizer=st.sampled_from(list(OPTIMIZERS)),
+    schedule=st.sampled_from(list(SCHEDULES)),
+    options=st.sampled_from(list(OPTIONS)),
+    callbacks=st.sampled_from(list(CALLBACKS)),
+    kind=st.sampled_from(KINDS),
+    is_watched=st.booleans(),
+)
+def test_what_is_drawn(
+    habit: type[Net],
+    optimizer: str,
+    schedule: str,
+    options: str,
+    callbacks: str,
+    kind: type[Data],
+    is_watched: bool,
+    tmp_path: Path,
+) -> None:
+    module = partial(habit, optimizer=optimizer, schedule=schedule)
+    compare(Case(module, kind, OPTIONS[options], CALLBACKS[callbacks], is_watched), tmp_path)
