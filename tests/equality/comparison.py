@@ -167,7 +167,7 @@ def outcome(case: Case, folder: Path, fast: bool) -> Outcome:
 def compare(case: Case, folder: Path) -> Outcome:
     """Asserts that both fits come to the same; returns the accelerated one."""
     plain, fast = outcome(case, folder, False), outcome(case, folder, True)
-    assert plain.error == fast.error
+    assert plain.error == fast.error, f"{plain.error} and {fast.error}"
     for name in ("notes", "rows"):
         first = _first_difference(getattr(plain, name), getattr(fast, name))
         assert first is None, f"{name} part at {first}"
