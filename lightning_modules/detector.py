@@ -51,6 +51,7 @@ class Detector(SummedMetrics):
     """
 
     keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+    flush_denormals = True
 
     def __init__(
         self,

@@ -53,6 +53,8 @@ class GRUSeq2Seq(SummedMetrics):
 
     keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
     packs_over = (*ARGUMENTS, "dropout")
+    pure_loss = True
+    flush_denormals = True
 
     def __init__(
         self,

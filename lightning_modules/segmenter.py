@@ -40,6 +40,7 @@ class Segmenter(SummedMetrics):
     """
 
     keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+    flush_denormals = True
 
     def __init__(
         self,

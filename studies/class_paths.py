@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from typing import Any
 
 from studies.nearest import nearest
 
@@ -33,6 +34,11 @@ def import_class(class_path: str) -> type:
         hint = nearest(name, classes, f"{module_name}.")
         file = f" ({module.__file__})" if getattr(module, "__file__", None) else ""
         raise ValueError(f"class_path={class_path!r}: {module_name}{file} has no {name}{hint}") from None
+
+
+def class_named(section: dict[str, Any]) -> Any:
+    """What a section's class_path names; None where only jsonargparse can find it, by its short name."""
+    return import_class(section["class_path"]) if "." in section["class_path"] else None
 
 
 def _nested(path: str, name: str) -> type | None:

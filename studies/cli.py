@@ -21,6 +21,7 @@ from typing import Any, TextIO
 try:
     from studies.experiment import PRUNERS, SAMPLERS, Experiment, load, one_of, override, shipped
     from studies.parsing import BadInput, build_parser, parse
+    from studies.plain import is_plain, make_plain
     from studies.search_path import use
     from studies.strict_json import json_line
     from studies.trouble import chain
@@ -58,6 +59,8 @@ def _answer(argv: list[str]) -> int:
         if options.command is None:
             build_parser().print_help()
             return 2
+        if getattr(options, "plain", False):
+            make_plain()
         return COMMANDS[options.command](options, overrides, argv)
     except ValueError as error:
         return _fail(str(error), 2, as_json)
@@ -229,6 +232,8 @@ def _study(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
         raise BadInput(f"workers must be 1 with the inline executor, but got workers={options.workers}")
     if options.executor == "inline" and options.pack != 1:
         raise BadInput(f"pack must be 1 with the inline executor, but got pack={options.pack}")
+    if is_plain() and options.pack != 1:
+        raise BadInput(f"pack must be 1 with --plain (HARNESS_PLAIN), but got pack={options.pack}")
     if experiment.search is not None:
         if options.sampler is not None:
             experiment.search.sampler = one_of("sampler", options.sampler, SAMPLERS)

@@ -107,6 +107,9 @@ def build_parser() -> Parser:
         sub.add_argument(
             "--threads", type=int, help="CPU threads of each trial, from 1 (default: the cores, shared out)"
         )
+        sub.add_argument(
+            "--plain", action="store_true", help="without acceleration: Lightning's own loop (as HARNESS_PLAIN=1)"
+        )
 
     runs = command("runs", "list runs, newest first")
     runs.add_argument("--experiment", help="only this experiment's")

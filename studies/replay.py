@@ -6,10 +6,11 @@ some steps are taken as always, while every operation below autograd is written 
 wrote (studies/program.py); when two were the same, the next steps call the same kernels in the same order on the same
 memory. What CUDA graphs are to a GPU, this is to a CPU; on a GPU stack_steps.py has those.
 
-Only for modules that promise, by `packs_over`, that their loss is a function of batch and weights alone, and only of
-operations that are known. The recorded step itself is called again before its weights change, from the same random
-state: if a single bit of what it said, of gradients or of random state differs, or anything is unknown, steps are
-taken as before. A later epoch's first step is compared in the same way with what the epoch before has left.
+Only for modules whose own class promises, by `pure_loss`, that their loss is a function of batch and weights alone
+(a subclass that inherits it has promised nothing), and only of operations that are known. The recorded step itself is
+called again before its weights change, from the same random state: if a single bit of what it said, of gradients or of
+random state differs, or anything is unknown, steps are taken as before. A later epoch's first step is compared in the
+same way with what the epoch before has left.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def is_replayable(module: Any) -> bool:
     """Whether a module's class itself promises what is needed, it lies on a CPU, and nobody listens to its layers."""
     return (
         isinstance(module, SummedMetrics)
-        and bool(vars(type(module)).get("packs_over"))  # a subclass may have changed what it inherits
+        and bool(vars(type(module)).get("pure_loss"))  # a subclass may have changed what it inherits
         and type(module).training_step is SummedMetrics.training_step
         and all(p.device.type == "cpu" and p.layout is torch.strided for p in module.parameters())
         and not any(_is_heard(layer) for layer in module.modules())

@@ -25,7 +25,7 @@ import warnings
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytorch_lightning as pl
@@ -38,9 +38,9 @@ from studies import lightning_alias, search_path
 from studies.allocator import keep_freed_memory
 from studies.callbacks import ResourceSampler, ValidationSteps, Verdicts
 from studies.checkpoints import Checkpoints, loadable
+from studies.class_paths import class_named
 from studies.components import Parts, build
 from studies.event_log import NAME, EventReader, EventWriter
-from studies.fast_loop import Together, speed_up
 from studies.link import DRIVER_FD, Link, end_in_time
 from studies.logger import EventLogger, loggers_beside, stand_ins
 from studies.memory import explain, is_out_of_memory
@@ -58,7 +58,11 @@ from studies.messages import (
     clean_text,
     error_text,
 )
+from studies.plain import is_plain
 from studies.trouble import DISK_FULL, disk_is_full
+
+if TYPE_CHECKING:
+    from studies.fast_loop import Together
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no tips in every trial's log
 
@@ -100,8 +104,20 @@ def build_trainer(
     loggers = loggers_beside(arguments.pop("logger", None), logger)
     trainer = Trainer(**arguments, logger=loggers, callbacks=callbacks)
     logger.trainer = trainer
-    speed_up(trainer, together)
+    accelerate(trainer, together)
     return trainer
+
+
+def accelerate(trainer: Trainer, together: Together | None = None) -> None:
+    """Gives a Trainer the faster loop, unless that is switched off or was written for another version of a library."""
+    if is_plain():
+        return
+    try:
+        from studies.fast_loop import speed_up
+    except (ImportError, AttributeError) as error:
+        warnings.warn(f"trains by Lightning's own loop, for the faster one does not import: {error}", stacklevel=2)
+        return
+    speed_up(trainer, together)
 
 
 def without_loggers(sections: dict[str, Any]) -> dict[str, Any]:
@@ -121,13 +137,28 @@ def forget_absent_gpus() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def flush_denormals() -> None:
-    """Lets numbers below 1e-38 be 0 in this process, which should be a trial's own, before its first parallel work.
+def flush_denormals(module_class: type | None) -> None:
+    """Lets numbers below 1e-38 be 0, or not be, as a module's class wants it by `flush_denormals = True` of its own.
 
     Moments of weights whose ReLU is dead shrink until they are denormal, and stay so: a CPU takes up to 2.4 times as
-    long over them.
+    long over them. It is another arithmetic, so it is for a class to ask for; what a subclass inherits does not count.
+
+    It holds for this thread and for those that are started from it, so it is to be said before a process's first
+    parallel work.
     """
-    torch.set_flush_denormal(True)
+    wanted = module_class is not None and vars(module_class).get("flush_denormals") is True and not is_plain()
+    torch.set_flush_denormal(wanted)
+
+
+@contextlib.contextmanager
+def denormals_as_before() -> Iterator[None]:
+    """Puts back how this thread takes numbers that small: inline, it is the driver's."""
+    before = sys.float_info.min / 4 == 0.0
+    try:
+        yield
+    finally:
+        wanted = module_class is not None and vars(module_class).get("flush_denormals") is True and not is_plain()
+    torch.set_flush_denormal(before)
 
 
 def seed_and_threads(spec: TrialSpec) -> None:
@@ -150,7 +181,8 @@ def run(spec: TrialSpec, link: Link, together: Together | None = None) -> int:
     resources.start()
     ending: Event
     try:
-        ending = _run(spec, link, together)
+        with denormals_as_before():
+            ending = _run(spec, link, together)
     except BaseException as error:  # Lightning turns signals into SystemExit: no ending goes unsaid
         _print_traceback()
         if disk_is_full(error):
@@ -183,9 +215,11 @@ def _print_traceback() -> None:
 
 
 def _run(spec: TrialSpec, link: Link, together: Together | None) -> Finished | Stopped:
-    keep_freed_memory()
-    forget_absent_gpus()
     search_path.use(spec.search_path)
+    flush_denormals(class_named(spec.experiment["model"]))
+    if not is_plain():
+        keep_freed_memory()
+    forget_absent_gpus()
     seed_and_threads(spec)
     parts = build(spec.experiment, spec.seed)
     module, datamodule = parts.module, parts.datamodule
@@ -384,7 +418,6 @@ def _device_name(trainer: Trainer) -> str:
 
 def main() -> int:
     """Runs the spec named on the command line; the events go to its folder, and to a driver if one started us."""
-    flush_denormals()
     lightning_alias.install()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]

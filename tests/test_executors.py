@@ -70,16 +70,34 @@ def test_two_trials_at_once(executor: LocalExecutor, tmp_path: Path) -> None:
     assert LocalExecutor(workers=2, threads=3).threads == 3
 
 
-def test_numbers_too_small_for_an_ordinary_float_are_0_in_a_trial_and_not_here(
-    executor: LocalExecutor, tmp_path: Path
+@pytest.mark.parametrize(
+    ("module", "plain", "is_zero"),
+    [("Denormal", False, True), ("InheritsDenormal", False, False), ("Denormal", True, False)],
+)
+def test_numbers_too_small_for_an_ordinary_float_are_0_where_the_class_asks_for_it(
+    tmp_path: Path, module: str, plain: bool, is_zero: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In its trial alone, which may be this very process."""
+    if plain:
+        monkeypatch.setenv("HARNESS_PLAIN", "1")
+    of_trial = spec(tmp_path, epochs=1, trainer={"log_every_n_steps": 1})
+    of_trial.experiment["model"]["class_path"] = f"toy.{module}"
+    executor = InlineExecutor(threads=1)
+    executor.submit(of_trial)
+    executor.wait(0)
+    logged = [event.values for event in events(tmp_path) if isinstance(event, Metrics)]
+    first = next(values["train/denormal"] for values in logged if "train/denormal" in values)
+    assert (first == 0) == is_zero
+    assert float(torch.full((1,), 1e-40) * torch.ones(1)) > 0
+
+
+def test_in_a_trials_process_they_are_0_too(executor: LocalExecutor, tmp_path: Path) -> None:
     of_trial = spec(tmp_path, epochs=1, trainer={"log_every_n_steps": 1})
     of_trial.experiment["model"]["class_path"] = "toy.Denormal"
     executor.submit(of_trial)
     until_exit(executor)
     logged = [event.values for event in events(tmp_path) if isinstance(event, Metrics)]
-    assert [values["train/denormal"] for values in logged if "train/denormal" in values][:1] == [0.0]
-    assert float(torch.full((1,), 1e-40) * torch.ones(1)) > 0
+    assert next(values["train/denormal"] for values in logged if "train/denormal" in values) == 0
 
 
 def test_a_verdict_prunes(executor: LocalExecutor, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from datamodules.resident import ResidentLoader
 from lightning_modules import MLP
-from studies.fast_loop import FastEpochLoop, speed_up
+from studies import fast_loop
+from studies.fast_loop import PlainStep, speed_up
 
 HOOKS = ("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward")
 HOOKS += ("on_before_optimizer_step", "on_train_batch_end", "on_validation_end", "on_train_epoch_end")
@@ -112,10 +113,13 @@ def fit(
     )
     if fast:
         speed_up(runner)
-    runner.fit(module, *loaders())
+    taken = []
+    with pytest.MonkeyPatch.context() as patch:
+        take = PlainStep.__call__
+        patch.setattr(PlainStep, "__call__", lambda step, batch: taken.append(step.next_index) or take(step, batch))
+        runner.fit(module, *loaders())
     state = runner._checkpoint_connector.dump_checkpoint()
-    plain = isinstance(runner.fit_loop.epoch_loop, FastEpochLoop) and runner.fit_loop.epoch_loop._step is not None
-    return {"diary": diary.lines, "logged": logged.lines, "state": state}, plain
+    return {"diary": diary.lines, "logged": logged.lines, "state": state}, taken
 
 
 def same(one: Any, other: Any) -> bool:
@@ -155,13 +159,18 @@ SPECIAL: list[dict[str, Any]] = [
 @pytest.mark.parametrize("case", [*PLAIN, *SPECIAL], ids=str)
 def test_it_does_what_lightning_does(tmp_path: Path, case: dict[str, Any]) -> None:
     usual, _ = fit(False, tmp_path, **case)
-    fast, plain = fit(True, tmp_path, **case)
-    assert plain == (case in PLAIN)
+    fast, taken = fit(True, tmp_path, **case)
+    assert bool(taken) == (case in PLAIN)
     for part in usual:
         assert same(usual[part], fast[part]), part
 
 
-class Hooked(Model):
+class StepsByItself(Model):
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        optimizer.step(closure=optimizer_closure)
+
+
+class ClearsByItself(Model):
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad(set_to_none=False)
 
@@ -171,19 +180,48 @@ class CallsItsClosureAgain(Model):
         return torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=3)
 
 
-@pytest.mark.parametrize("model", [Hooked, CallsItsClosureAgain])
-def test_what_only_lightning_knows_how_to_do_is_left_to_it(tmp_path: Path, model: type[Model]) -> None:
+@pytest.mark.parametrize(
+    ("model", "is_taken"), [(StepsByItself, False), (ClearsByItself, True), (CallsItsClosureAgain, True)]
+)
+def test_what_only_lightning_knows_how_to_do_is_left_to_it(tmp_path: Path, model: type[Model], is_taken: bool) -> None:
     usual, _ = fit(False, tmp_path, model, schedule="constant")
-    fast, plain = fit(True, tmp_path, model, schedule="constant")
-    assert not plain and same(usual, fast)
+    fast, taken = fit(True, tmp_path, model, schedule="constant")
+    assert bool(taken) == is_taken and same(usual, fast)
 
 
-def test_most_steps_are_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = []
-    plainly = FastEpochLoop._plain_steps
-    monkeypatch.setattr(
-        FastEpochLoop, "_plain_steps", lambda self, fetcher: taken.append(plainly(self, fetcher)) or taken[-1]
-    )
-    fit(True, tmp_path, log_every_n_steps=11)
-    # Of 22 batches an epoch all but the first and the last, 22, which ends it; 11 is logged.
-    assert taken == 2 * [(10, True), (10, False), (0, False)]
+def test_most_steps_are_plain(tmp_path: Path) -> None:
+    _, taken = fit(True, tmp_path, log_every_n_steps=11)
+    # Of 22 batches an epoch all but the first and the last.
+    assert taken == 2 * list(range(1, 21))
+
+
+class ChangesItsOptimizer(Model):
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        super().on_train_batch_end(*arguments)
+        if self.global_step == 8:
+            self.trainer.strategy.setup_optimizers(self.trainer)
+
+
+def test_after_a_change_the_next_step_is_lightnings_and_those_that_follow_are_plain_again(tmp_path: Path) -> None:
+    _, taken = fit(True, tmp_path, ChangesItsOptimizer, max_epochs=1, schedule="constant")
+    assert taken == [*range(1, 8), *range(9, 21)]
+
+
+def test_those_who_are_told_of_steps_are_asked_at_each(tmp_path: Path) -> None:
+    """A hook may come to a callback, its class or the module at any time."""
+    listeners = fast_loop._Listeners
+    nobody = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer: Any = Trainer(accelerator="cpu", default_root_dir=tmp_path, **nobody)  # type: ignore[arg-type]
+    callback, module = Callback(), pl.LightningModule()
+    trainer.callbacks.append(callback)
+    assert listeners(trainer, module).are_still_none()
+    changes: list[tuple[Any, str]] = [(callback, "on_before_zero_grad"), (module, "on_after_backward")]
+    changes += [(module, "configure_gradient_clipping"), (type(module), "on_before_backward")]
+    for item, hook in changes:
+        found = listeners(trainer, module)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(item, hook, lambda *_: None)
+            assert not found.are_still_none(), hook
+    found = listeners(trainer, module)
+    trainer.callbacks.append(Callback())
+    assert not found.are_still_none()

@@ -51,7 +51,7 @@ def test_modules_and_datamodules_can_be_lifted_into_a_notebook(folder: str) -> N
 
 GROUND = ["messages", "event_log", "link", "locks", "nearest", "space", "views", "home", "temporary", "trouble"]
 GROUND += ["databases", "checkpoint_files", "allocator", "artifact_files", "metric_names", "moved", "relocation"]
-GROUND += ["search_path", "strict_json", "provenance", "sources", "lightning_alias", "executors/orphans"]
+GROUND += ["search_path", "strict_json", "provenance", "sources", "lightning_alias", "executors/orphans", "plain"]
 
 
 @pytest.mark.parametrize("name", GROUND)
@@ -105,7 +105,7 @@ ALLOWED = {
             "memory",
             "messages",
         ),
-        *("pictures", "search_path", "trouble"),
+        *("class_paths", "pictures", "plain", "search_path", "trouble"),
     },
     "search.samplers": {"search.tpe", "space"},
     "search.density": set(),
@@ -131,6 +131,7 @@ ALLOWED = {
         "link",
         "messages",
         "pack",
+        "plain",
         "trial",
     },
     "executors.slate": {"allocator", "link", "messages"},

@@ -97,7 +97,7 @@ def test_gradients_and_random_numbers_are_autograds_to_the_bit(
 class Remembers(MLP):
     """Breaks its promise: its loss depends on how often it was asked."""
 
-    packs_over = ("learning_rate",)
+    pure_loss = True
     asked = 0
 
     def loss_and_outputs(self, batch: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -107,7 +107,7 @@ class Remembers(MLP):
 
 
 class DrawsByItself(MLP):
-    packs_over = ("learning_rate",)
+    pure_loss = True
 
     def forward(self, inputs: Tensor) -> Tensor:
         noise = torch.empty_like(inputs).bernoulli_(0.5, generator=self.generator)
@@ -121,7 +121,7 @@ def draws_by_itself() -> MLP:
 
 
 class Changes(MLP):
-    packs_over = ("learning_rate",)
+    pure_loss = True
 
     def forward(self, inputs: Tensor) -> Tensor:
         self.network[-1].bias.detach().mul_(0.5)

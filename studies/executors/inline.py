@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ class InlineExecutor:
         if workers != 1:
             raise ValueError(f"workers must be 1 with the inline executor, but got {workers=}")
         self.workers = 1
-        self.threads = threads
+        self.threads = threads or len(os.sched_getaffinity(0))  # as the local executor, whose numbers depend on them
         self.gpus = 0
         self.handler: Callable[[Message], None] = lambda message: None
         self._spec: TrialSpec | None = None
@@ -53,8 +54,8 @@ class InlineExecutor:
         return json.loads(clean_json(result))
 
     def submit(self, spec: TrialSpec) -> None:
-        self._spec = dataclasses.replace(spec, threads=self.threads)
-        self._spec.save()
+        path = dataclasses.replace(spec, threads=self.threads).save()
+        self._spec = TrialSpec.load(path)  # as a process of its own would read it
 
     def wait(self, seconds: float) -> list[Message]:
         if self._spec is None:

@@ -1,6 +1,7 @@
 """What the warm server imports, and draws, before it forks trials. Starts no thread and touches no GPU."""
 
 import atexit
+import contextlib
 import functools
 import gc
 import io
@@ -22,6 +23,9 @@ from studies.executors.local import SAFE, SAFE_PATH
 if os.environ.get(SAFE_PATH) == SAFE:
     del os.environ[SAFE_PATH]  # programs that the user's code starts find what lies beside them
 lightning_alias.install()
+
+with contextlib.suppress(ImportError, AttributeError):  # a trial says so
+    import studies.fast_loop
 
 # Fonts are found, shades mixed and caches filled at the first picture, and Pillow and PyTorch import at the first file
 # that is saved: do so once, for all trials.

@@ -23,6 +23,7 @@ from studies.event_log import NAME, EventWriter
 from studies.executors import orphans
 from studies.link import Link, end_in_time
 from studies.messages import TrialSpec, clean_json
+from studies.plain import is_plain
 
 
 def run_trials(spec: TrialSpec, connection: Connection) -> None:
@@ -31,13 +32,12 @@ def run_trials(spec: TrialSpec, connection: Connection) -> None:
     from studies.executors.slate import Slate
 
     _become_a_users_own()
-    trial.flush_denormals()
     slate = Slate()
     while True:
         _prepare(spec)
         link = Link(EventWriter(Path(spec.folder) / NAME), connection)
         status = trial.run(spec, link)
-        if status or not slate.is_clean(spec, link.ending):
+        if status or is_plain() or not slate.is_clean(spec, link.ending):
             _end(status)
         link.leave(status)
         slate.wipe()
@@ -51,10 +51,8 @@ def run_pack(specs: list[TrialSpec], connections: list[Connection]) -> None:
     """Runs several trials at once."""
     _become_a_users_own()
     _prepare(specs[0])
-    from studies import trial
     from studies.pack import Pack
 
-    trial.flush_denormals()  # its threads take it over
     logs = [EventWriter(Path(spec.folder) / NAME) for spec in specs]
     pack = Pack(specs, [Link(log, connection) for log, connection in zip(logs, connections, strict=True)])
     # On the main thread each trial's Trainer would put back the signal handlers that another's had set.

@@ -163,11 +163,17 @@ class ToyImages(LightningDataModule):
 
 
 class Denormal(Toy):
-    """Logs what a number too small for an ordinary float is in its process."""
+    """Logs what a number too small for an ordinary float is in its process: 0, as it asks."""
+
+    flush_denormals = True
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         self.log("train/denormal", torch.full((1,), 1e-40) * torch.ones(1))
         return super().training_step(batch, batch_idx)
+
+
+class InheritsDenormal(Denormal):
+    """Has not asked for anything by itself."""
 
 
 class Broken(Toy):
