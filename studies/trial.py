@@ -157,8 +157,7 @@ def denormals_as_before() -> Iterator[None]:
     try:
         yield
     finally:
-        wanted = module_class is not None and vars(module_class).get("flush_denormals") is True and not is_plain()
-    torch.set_flush_denormal(before)
+        torch.set_flush_denormal(before)
 
 
 def seed_and_threads(spec: TrialSpec) -> None:
