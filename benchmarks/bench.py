@@ -129,6 +129,29 @@ def fit_time(pairs: int) -> Iterator[Row]:
         yield name, found, "s of fit" if name == "gru" else f"s of fit; {same}"
 
 
+def stranger(pairs: int, name: str) -> Iterator[Row]:
+    """15, 16: fit time of a stranger's module under `harness train` / under `Trainer.fit` without any logger."""
+    here = Path(__file__).parent
+    values: set[float] = set()
+
+    def ours() -> float:
+        with fresh_folder() as folder:
+            command = [HARNESS, "train", str(here / "stranger.yaml"), "--model.class_path", f"stranger.{name}"]
+            answer = answer_of([*command, "--no-test", "--json"], folder)
+            values.add(answer["metrics"]["val/loss"])
+            return float(answer["metrics"]["fit_seconds"])
+
+    def plain() -> float:
+        with fresh_folder() as folder:
+            answer = answer_of([sys.executable, str(here / "stranger.py"), name], folder)
+            values.add(answer["value"])
+            return float(answer["seconds"])
+
+    found = compare(ours, plain, pairs)
+    same = "the same validation loss to the bit" if len(values) == 1 else f"validation losses {values}"
+    yield name, found, f"s of 1,500 steps; {same}"
+
+
 # The jobs of rows 2 to 5 and 8, and the hyperparameters that all their trials have in common.
 JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "mnist_mlp": ("mnist_mlp", {}),
@@ -390,6 +413,8 @@ ROWS: dict[int, tuple[str, Callable[[int], Iterator[Row]]]] = {
     12: ("typing `harness train mnist_mlp` to first step / importing pytorch_lightning", first_step),
     13: ("trials packed in one process / one after the other", packing),
     14: ("the same on one GPU, 64 trials", lambda pairs: packing(pairs, PACKED_ON_GPU, ALONE_ON_GPU)),
+    15: ("fit time of a stranger's module / Trainer.fit, no logger", lambda pairs: stranger(pairs, "Stranger")),
+    16: ("the same, with torchmetrics", lambda pairs: stranger(pairs, "WithTorchmetrics")),
 }
 
 

@@ -20,6 +20,7 @@ from studies.locks import Lease
 from studies.loop import TrialLoop
 from studies.messages import TrialSpec
 from studies.metric_names import cleaned_names, colliding_names
+from studies.plain import is_plain
 from studies.provenance import Provenance
 from studies.record import Ending
 from studies.space import Choice, Range
@@ -166,6 +167,7 @@ class Session:
         A run that is `adopted` was opened before by a driver that died, and perhaps got no further.
         """
         tags = {**self.provenance.tags, "harness.experiment": self.experiment.name, **tags}
+        tags["harness.accelerated"] = "no" if is_plain() else "yes"
         if adopted is None:
             all_params = self.parameters(params, seed, searched)
             run_id = self.tracking.get_first("start", experiment_id, name, all_params, tags)

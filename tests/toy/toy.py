@@ -291,8 +291,8 @@ class OwnSeed(ToyData):
 class WorkersData(ToyData):
     """The same points, loaded by worker processes, in training and validation."""
 
-    def __init__(self, num_workers: int = 1, persistent: bool = False) -> None:
-        super().__init__()
+    def __init__(self, num_workers: int = 1, persistent: bool = False, batch_size: int = 8) -> None:
+        super().__init__(batch_size)
         self.options = {"num_workers": num_workers, "persistent_workers": persistent}
 
     def train_dataloader(self) -> DataLoader[Any]:
