@@ -291,6 +291,7 @@ class PlainStep:
         self._wants_index = True  # it, the batch's index
         self._taken: tuple[Any, Any, int] | None = None  # outputs, batch and its index, of a step that has not ended
         self._hears_nothing = True  # this step's parts were nobody's business
+        self._ends_as_before = True  # nothing was set in it that changes how it ends
 
         self._listeners = _Listeners(trainer, self.module)
         self._on_end_of_each = _end_of_each(trainer)
@@ -410,7 +411,7 @@ class PlainStep:
 
     def learn(self, batch: Any, batch_idx: int) -> Any:
         """Computes the gradients, and returns what callbacks are told of it."""
-        if self._replayed is not None and self._listeners.are_still_none():
+        if self._replayed is not None and self._listeners.are_none_by_themselves():
             replayed = self._replayed(batch)
             if replayed is not None:
                 self._hears_nothing = True
@@ -524,7 +525,8 @@ class PlainStep:
     def _finish_batch(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._batches.processed += 1
         self._all_batches.processed += 1
-        if self._is_as_before():
+        self._ends_as_before = self._is_as_before()
+        if self._ends_as_before:
             self.go_on_with_schedules(batch_idx)
         else:
             self._loop.update_lr_schedulers("step", update_plateau_schedulers=False)
@@ -541,6 +543,7 @@ class PlainStep:
             self._loop.scheduler_progress.increment_completed()
             if type(config.scheduler).__module__ != lr_scheduler.__name__:  # somebody's own
                 self._hears_nothing = self._hears_nothing and self._listeners.are_still_none()
+                self._ends_as_before = self._is_as_before()
 
     @property
     def is_scheduled(self) -> bool:
@@ -585,7 +588,7 @@ class PlainStep:
         results = self._results
         results.batch, results.batch_size, results.dataloader_idx = batch, None, None
         self._taken = ({"loss": loss}, batch, self._batches.ready - 1)
-        self._hears_nothing = True
+        self._hears_nothing, self._ends_as_before = True, self._is_as_before()
 
     def end(self) -> bool:
         """Tells of a step that was taken, unless `end_quietly` has, and logs it if it is to be.
@@ -597,11 +600,13 @@ class PlainStep:
             return self._goes_on()
         steps_that_logged = self._loop._batches_that_stepped + 1
         every = self._trainer.log_every_n_steps
+        as_before = self._ends_as_before
         if not self._hears_nothing or self._is_due(every, steps_that_logged):
             self._tell("on_train_batch_end", *self._taken)
+            as_before = self._is_as_before()
         elif self._on_end_of_each is not None:
             self._on_end_of_each(*self._taken)
-        as_before = self._is_as_before()
+            as_before = self._is_as_before()
         if self._results.is_news or not as_before:
             self._connector.on_batch_end()
             self._results.is_news = False
@@ -758,13 +763,17 @@ class _Listeners:
 
     def are_still_none(self) -> bool:
         """Whether nobody listened, and nobody has begun to."""
+        return self.are_none_by_themselves() and self._functions_now() == self._functions
+
+    def are_none_by_themselves(self) -> bool:
+        """The same, but for hooks that have been set on classes: enough where nobody's code has run since a step that
+        asked for all."""
         return (
             self.are_none
             and len(self._trainer.callbacks) == len(self._callbacks)
             and all(map(is_, self._trainer.callbacks, self._callbacks))
             and self._fields.keys().isdisjoint(HEARD_OR_DONE)
             and all(map(HEARD_SET.isdisjoint, self._fields_of_callbacks))
-            and self._functions_now() == self._functions
         )
 
     def _functions_now(self) -> list[Any]:

@@ -27,6 +27,7 @@ from torch.optim.lr_scheduler import StepLR
 PLAIN = {"amsgrad": False, "maximize": False, "capturable": False, "differentiable": False, "fused": True}
 FLAGS, PLAIN_FLAGS = itemgetter(*PLAIN), tuple(PLAIN.values())
 RATES = itemgetter("lr", "weight_decay", "eps")
+NUMBERS = {float, int}
 
 
 def backward(loss: Tensor) -> None:
@@ -64,6 +65,14 @@ class _Group(NamedTuple):
     counted: Tensor  # the same in one, so that all are counted at once: one by one on a CPU takes 5 µs each
 
 
+class _Tensors(NamedTuple):
+    """What an optimizer keeps, in the order of its state."""
+
+    first: list[Tensor]
+    second: list[Tensor]
+    steps: list[Tensor]
+
+
 class FusedAdam:
     """Takes steps of an Adam or AdamW.
 
@@ -77,6 +86,7 @@ class FusedAdam:
         self._groups: list[_Group] = []
         self._keys: list[Any] = []  # the optimizer's state when the groups were gathered
         self._states: list[Any] = []
+        self._tensors = _Tensors([], [], [])  # in those
         self._wrapper: Any = None  # a scheduler's, around the class's own `step`
 
     def step(self) -> None:
@@ -100,7 +110,7 @@ class FusedAdam:
             and not torch_optimizer._global_optimizer_pre_hooks
             and not torch_optimizer._global_optimizer_post_hooks
             and not torch.autograd._profiler_enabled()
-            and all(group.get("fused") for group in fields["param_groups"])
+            and fields["param_groups"][0].get("fused")
         )
 
     def take(self) -> None:
@@ -152,42 +162,48 @@ class FusedAdam:
 
     def _is_current(self) -> bool:
         """Whether all tensors and options are still the optimizer's: any of them may be replaced by another."""
-        groups, state = self._optimizer.param_groups, self._optimizer.state
-        return (
-            len(groups) == len(self._groups)
-            # Both are in the state's order, so that nothing has to be looked up in it, which takes longer.
-            and len(state) == len(self._keys)
-            and all(map(is_, state, self._keys))
-            and all(map(is_, state.values(), self._states))
-            and all(
+        groups, state, tensors = self._optimizer.param_groups, self._optimizer.state, self._tensors
+        if not (self._groups and len(groups) == len(self._groups) and len(state) == len(self._keys)):
+            return False
+        for group, options in zip(self._groups, groups, strict=True):
+            parameters = options["params"]
+            if not (
                 group.options is options
                 and _is_plain(options)
-                and len(group.parameters) == len(options["params"])
-                and all(map(is_, group.parameters, options["params"]))
-                and all(map(is_, group.first, map(FIRST, group.states)))
-                and all(map(is_, group.second, map(SECOND, group.states)))
-                and all(map(is_, group.steps, map(STEP, group.states)))
-                for group, options in zip(self._groups, groups, strict=True)
-            )
+                and len(parameters) == len(group.parameters)
+                and all(map(is_, parameters, group.parameters))
+            ):
+                return False
+        # Keys and states are in the state's order, so that nothing has to be looked up in it, which takes longer.
+        states = self._states
+        return (
+            all(map(is_, state, self._keys))
+            and all(map(is_, state.values(), states))
+            and all(map(is_, map(FIRST, states), tensors.first))
+            and all(map(is_, map(SECOND, states), tensors.second))
+            and all(map(is_, map(STEP, states), tensors.steps))
         )
 
     def _gather(self) -> list[_Group]:
         self._groups = []
-        gathered = []
+        gathered, seen = [], 0
         for options in self._optimizer.param_groups:
             parameters = list(options["params"])
             states = [self._optimizer.state.get(parameter, {}) for parameter in parameters]
             places = {(parameter.device, parameter.dtype) for parameter in parameters}
             if not (states and all(map(_is_begun, states)) and _is_plain(options) and len(places) == 1):
                 return []
+            seen += len(states)
             first, second = list(map(FIRST, states)), list(map(SECOND, states))
             counted = torch.stack(list(map(STEP, states)))
             steps = list(counted.unbind())
             for state, step in zip(states, steps, strict=True):
                 state["step"] = step
             gathered.append(_Group(options, parameters, states, first, second, steps, counted))
-        self._groups = gathered
         self._keys, self._states = list(self._optimizer.state), list(self._optimizer.state.values())
+        if len(self._states) == seen:  # else somebody keeps something there for tensors that are in no group
+            self._groups = gathered
+            self._tensors = _Tensors(*(list(map(name, self._states)) for name in (FIRST, SECOND, STEP)))
         return gathered
 
     def _is_wrapped_by_scheduler(self, step: Any) -> bool:
@@ -207,10 +223,11 @@ FIRST, SECOND, STEP = itemgetter("exp_avg"), itemgetter("exp_avg_sq"), itemgette
 
 def _is_plain(options: dict[str, Any]) -> bool:
     """Whether a parameter group's options are those of the kernels here, and none is a tensor."""
+    betas = options["betas"]
     return (
         FLAGS(options) == PLAIN_FLAGS
-        and all(type(value) in (float, int) for value in RATES(options))
-        and type(options["betas"][0]) is type(options["betas"][1]) is float
+        and NUMBERS.issuperset(map(type, RATES(options)))
+        and type(betas[0]) is type(betas[1]) is float
     )
 
 
