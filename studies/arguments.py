@@ -25,6 +25,8 @@ from torch.optim import Optimizer
 from studies.class_paths import import_class
 from studies.experiment import flat_parameters
 from studies.nearest import nearest
+from studies.parsed_again import again, remember
+from studies.plain import is_plain
 
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
 # What a run cannot have, because the harness decides it.
@@ -106,10 +108,19 @@ def _parse_trainer(content: dict[str, Any]) -> Parsed:
 def _parsed(
     section: str, parser: LightningArgumentParser, content: dict[str, Any], cls: Any, given: dict[str, Any]
 ) -> Parsed:
+    made = cls if section in BASES else None
+    is_flat = content is given  # the section's arguments themselves, and not {class_path, init_args}
+    known = again(parser, given) if is_flat and not is_plain() else None
+    if known is not None:
+        config = Namespace()
+        config[section] = known
+        return Parsed(section, parser, config, made)
     try:
         # A copy: jsonargparse turns what it is given into its own namespaces.
         config = parser.parse_object({section: copy.deepcopy(content)})
-        return Parsed(section, parser, config, cls if section in BASES else None)
+        if is_flat and section in config:
+            remember(parser, given, config[section])
+        return Parsed(section, parser, config, made)
     except (argparse.ArgumentError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise ValueError(_one_line(cls, section, given, str(error))) from error
 

@@ -3,14 +3,13 @@ from pathlib import Path
 import pytest
 
 from studies.experiment import (
-    dump_yaml,
     flat_parameters,
     load,
-    load_yaml,
     override,
     parse,
     shipped,
 )
+from studies.yaml_io import dump_yaml, load_yaml
 
 MINIMAL = "model: {class_path: a.B}\ndata: {class_path: c.D}\n"
 SEARCH = "search: {metric: val/loss, direction: minimize, space: {model.x: [1, 2], data.b: [3, 4]}}\n"

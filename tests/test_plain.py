@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from test_executors import spec
+from toy import Toy
 
 from lightning_modules import CNN, MLP, Detector, GRUSeq2Seq, Segmenter
 from studies import cli, trial
+from studies.components import Parts
 from studies.fast_loop import FastEpochLoop
+from studies.logger import EventLogger
 from studies.plain import is_plain
 
 
@@ -40,7 +43,8 @@ def test_plain_trials_are_not_packed(capsys: pytest.CaptureFixture[str], monkeyp
 
 
 def loop_of(folder: Path) -> Any:
-    return type(trial.build_trainer(spec(folder), False, []).fit_loop.epoch_loop)
+    trainer = trial.build_trainer(spec(folder), Parts(Toy(), None), EventLogger(None, folder, "r"), [], [])
+    return type(trainer.fit_loop.epoch_loop)
 
 
 def test_a_plain_trainer_has_lightnings_own_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
