@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 import yaml
-from pytorch_lightning import LightningDataModule, LightningModule
+from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import LightningCLI
 
 from studies import lightning_alias, search_path
@@ -127,7 +127,6 @@ def fitted_by_lightning(sections: dict[str, Any]) -> Any:
         config.write_text(yaml.safe_dump({"seed_everything": SEED, **given}))
         return LightningCLI(
             LightningModule,
-            LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=None,
