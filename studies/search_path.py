@@ -6,7 +6,9 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 OURS = ("lightning_modules", "datamodules")  # packages that come with the harness, under names that users have too
 
@@ -14,8 +16,8 @@ OURS = ("lightning_modules", "datamodules")  # packages that come with the harne
 def use(folders: Iterable[str]) -> None:
     """Puts a user's folders first on sys.path, and the current folder last.
 
-    Where one of them has a package of the name of one of ours, the user's is the one that is imported from now on. Only
-    `studies` is ours alone.
+    Where one of them has a package of the name of one of ours, the user's is the one that is imported from now on, also
+    if it has no __init__.py. Only `studies` is ours alone.
     """
     first = [folder for folder in dict.fromkeys(folders) if os.path.isdir(folder)]
     if sys.path[: len(first)] != first:
@@ -24,17 +26,36 @@ def use(folders: Iterable[str]) -> None:
     if here not in sys.path:
         sys.path.append(here)
     for name in OURS:
+        theirs = next((Path(folder, name) for folder in first if _has(folder, name)), None)
+        if theirs is None:
+            continue
         loaded = sys.modules.get(name)
-        if loaded is not None and any(_has(folder, name) and not _is_from(loaded, folder) for folder in first):
+        if loaded is not None and not _is_from(loaded, theirs):
             for key in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
                 del sys.modules[key]
+        if name not in sys.modules and _is_plain_folder(theirs):
+            # Python would take a package with an __init__.py first, wherever on sys.path it stands: ours.
+            sys.modules[name] = _package(theirs)
     importlib.invalidate_caches()
 
 
 def _has(folder: str, name: str) -> bool:
-    return Path(folder, name).is_dir() or Path(folder, f"{name}.py").is_file()
+    package = Path(folder, name)
+    return package.with_suffix(".py").is_file() or any([*package.glob("*.py"), *package.glob("*/*.py")])
 
 
-def _is_from(module: object, folder: str) -> bool:
+def _is_plain_folder(package: Path) -> bool:
+    return not (package / "__init__.py").is_file() and not package.with_suffix(".py").is_file()
+
+
+def _package(folder: Path) -> ModuleType:
+    spec = ModuleSpec(folder.name, None, is_package=True)
+    spec.submodule_search_locations = [str(folder)]
+    return importlib.util.module_from_spec(spec)
+
+
+def _is_from(module: ModuleType, package: Path) -> bool:
+    """Whether a module is the package of that folder, or the file beside it."""
     file = getattr(module, "__file__", None)
-    return file is not None and Path(file).resolve().is_relative_to(Path(folder).resolve())
+    places = [Path(file).parent] if file is not None else [Path(place) for place in module.__path__]
+    return any(place.resolve() in (package.resolve(), package.parent.resolve()) for place in places)
