@@ -37,6 +37,7 @@ SAVE_SECONDS = 60.0  # at most so much work is lost to a power cut
 STATE = "harness"  # key of a checkpoint: what is needed to go on and Lightning does not keep
 BEFORE_EPOCH, AFTER_EPOCH, WITHIN_EPOCH = "before an epoch", "after an epoch", "within an epoch"
 KEPT_METRICS = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")  # of Lightning's logger connector
+LEFT_OUT = "harness_left_out"  # key of such a part: names of what else there was
 FOR_TRAINING = ("optimizer_states", "lr_schedulers", "loops", "callbacks", STATE)  # not needed to ask a model
 
 
@@ -440,7 +441,8 @@ def is_plain_data(value: Any) -> bool:
 
 def readable_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """What of a checkpoint can be read with weights_only=True, and is needed to ask a model."""
-    return {key: value for key, value in checkpoint.items() if key not in FOR_TRAINING and is_plain_data(value)}
+    part = {key: value for key, value in checkpoint.items() if key not in FOR_TRAINING and is_plain_data(value)}
+    return {**part, LEFT_OUT: [str(key) for key in checkpoint if key not in part]}
 
 
 def _may_change_weights(trainer: Trainer) -> bool:

@@ -19,7 +19,11 @@ def validation_inputs(datamodule: LightningDataModule | None) -> Tensor:
         raise ValueError("there is no datamodule to take an example input from")
     datamodule.prepare_data()
     datamodule.setup("fit")
-    batch = next(iter(datamodule.val_dataloader()))
+    loaders = datamodule.val_dataloader()
+    if isinstance(loaders, list | tuple | dict):  # several loaders, or batches
+        first = next(iter(loaders.values() if isinstance(loaders, dict) else loaders))
+        loaders = [first] if isinstance(first, Tensor | tuple | list | dict) else first
+    batch = next(iter(loaders))
     inputs = batch[0] if isinstance(batch, tuple | list) else batch
     if not isinstance(inputs, Tensor):
         raise ValueError(f"{type(datamodule).__name__}'s inputs must be one tensor, but got {type(inputs).__name__}")

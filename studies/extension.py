@@ -7,6 +7,7 @@ new end.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from dataclasses import replace
 from pathlib import Path
@@ -27,13 +28,23 @@ def described(home: Home, name: str) -> Experiment:
     Raises:
         ValueError: there is no such study.
     """
-    definition = Search.existing(home.storage, name).definition
+    search = Search.existing(home.storage, name)
+    definition = search.definition
     content = copy.deepcopy(definition["experiment"])
     written = definition["space"]
     space = written if isinstance(written, str) else parse_space(written)
     plan = SearchPlan(definition["metric"], definition["direction"], space, "random", "none", written)
     here = Path.cwd()
-    return Experiment(path=here / "study", seed=definition["seed"], search=plan, search_path=[str(here)], **content)
+    folders = [*_search_path(home, search), str(here)]
+    return Experiment(path=here / "study", seed=definition["seed"], search=plan, search_path=folders, **content)
+
+
+def _search_path(home: Home, search: Search) -> list[str]:
+    """Where a study's trials found their classes."""
+    for row in reversed(search.trials()):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return TrialSpec.load(home.trial_folder(row.run_id or "") / "spec.json").search_path
+    return []
 
 
 class ExtensionSource:

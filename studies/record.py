@@ -41,7 +41,7 @@ ERROR_LENGTH = 4000  # of an error as it is shown; log.txt has all of it
 
 @dataclass
 class Ending:
-    """How a trial ended. `state`: COMPLETE, PRUNED, FAIL or INTERRUPTED; `value`: the metric's best."""
+    """How a trial ended. `state`: COMPLETE, PRUNED, FAIL or INTERRUPTED; `value`: of the weights that were kept."""
 
     state: str
     value: float | None
@@ -178,7 +178,8 @@ class TrialRecord:
         if isinstance(event, Finished):
             if self.best is None and self.spec.metric is not None:
                 return Ending("FAIL", None, metrics, seconds, f"the metric {self.spec.metric} never had a number")
-            return Ending("COMPLETE", self.best, metrics, seconds)
+            value = self.best if event.value is None else event.value  # of averaged weights
+            return Ending("COMPLETE", value, metrics, seconds)
         if isinstance(event, Stopped):
             return Ending("PRUNED" if event.why == "pruned" else "INTERRUPTED", self.best, metrics, seconds)
         assert isinstance(event, Failed)

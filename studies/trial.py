@@ -37,7 +37,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from studies import lightning_alias, search_path
 from studies.allocator import keep_freed_memory
 from studies.callbacks import ResourceSampler, ValidationSteps, Verdicts
-from studies.checkpoints import Checkpoints, loadable
+from studies.checkpoints import LEFT_OUT, Checkpoints, loadable
 from studies.class_paths import class_named
 from studies.components import Parts, build
 from studies.event_log import NAME, EventReader, EventWriter
@@ -59,6 +59,7 @@ from studies.messages import (
     error_text,
 )
 from studies.plain import is_plain
+from studies.schedules import StretchesSchedules
 from studies.trouble import DISK_FULL, disk_is_full
 
 if TYPE_CHECKING:
@@ -227,7 +228,9 @@ def _run(spec: TrialSpec, link: Link, together: Together | None) -> Finished | S
     checkpoints.folder.mkdir(parents=True, exist_ok=True)
     verdicts = Verdicts(link, spec.metric, spec.pruning, checkpoints)
     # In this order: trainer.checkpoint_callback is the first that is one.
-    first = [checkpoints.resume_point, ValidationSteps()]
+    first: list[Callback] = [checkpoints.resume_point, ValidationSteps()]
+    if spec.extends:
+        first.append(StretchesSchedules(link))
     trainer = build_trainer(spec, parts, logger, first, [checkpoints, verdicts], together)
     found = loadable(spec.resume, spec.extends)
     link.say(_started(spec, trainer))
@@ -332,7 +335,13 @@ def load_weights(module: LightningModule, checkpoint: Path) -> None:
     # Mapped: the optimizer's states, twice as large as the weights, are not read.
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     if is_overridden("on_load_checkpoint", module):
-        module.on_load_checkpoint(saved)
+        try:
+            module.on_load_checkpoint(saved)
+        except Exception as error:  # it wants an object of the user's own, which is where training goes on alone
+            if LEFT_OUT not in saved:
+                raise
+            missing = ", ".join(saved[LEFT_OUT])
+            warnings.warn(f"on_load_checkpoint has no {missing} here, so it raised {error!r}", stacklevel=2)
     module.load_state_dict(saved["state_dict"], strict=module.strict_loading)
 
 

@@ -40,3 +40,11 @@ def test_inputs_that_are_no_tensor_are_named() -> None:
 
     with pytest.raises(ValueError, match="Pairs's inputs must be one tensor, but got dict"):
         validation_inputs(Pairs())
+
+
+def test_the_first_of_several_loaders_is_taken() -> None:
+    class Several(Tabular):
+        def val_dataloader(self) -> Any:
+            return {"one": super().val_dataloader(), "other": None}
+
+    assert validation_inputs(Several(dataset="moons")).shape == (200, 2)

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.event_log import NAME, EventWriter
-from studies.messages import Finished, Resources, Started, TrialSpec
+from studies.messages import Finished, Report, Resources, Started, TrialSpec
 from studies.record import TrialRecord
 
 
@@ -38,3 +38,13 @@ def test_resources_are_numbered_on_where_a_trial_goes_on(tmp_path: Path) -> None
     calls: Any = Calls()
     TrialRecord(TrialSpec("run", {}, 0, str(tmp_path)), calls).read()
     assert [event.step for _, _, event in calls.made if isinstance(event, Resources)] == list(range(6))
+
+
+def test_the_value_of_averaged_weights_is_the_trials(tmp_path: Path) -> None:
+    log = EventWriter(tmp_path / NAME)
+    for event in (Started(1, "host", "cpu", {}), Report(1, 0, 0.5), Report(2, 1, 0.9), Finished({}, 0.7)):
+        log.append(event)
+    calls: Any = Calls()
+    record = TrialRecord(TrialSpec("run", {}, 0, str(tmp_path), metric="val/accuracy"), calls)
+    record.read()
+    assert record.best == 0.9 and record.end(Finished({}, 0.7)).value == 0.7 and record.end(Finished({})).value == 0.9
