@@ -409,7 +409,7 @@ TYPED = [
     (["train", "TOY", "--data.batch_size", "0"], "batch_size must be between 1 and the 32 points"),
     (["train", "TOY", "--data.batch_size", "64"], "batch_size must be between 1 and the 32 points"),
     (["train", "TOY", "--trainer.max_epochs", "x"], "trainer.max_epochs must be"),
-    (["train", "TOY", "--model.class_path", "toy.Nothing"], "toy has no Nothing"),
+    (["train", "TOY", "--model.class_path", "toy.Nothing"], "has no Nothing; did you mean"),
     (["train", "TOY", "--modle.learning_rate", "0.1"], "unknown argument --modle.learning_rate"),
     (["train"], "the following arguments are required: NAME"),
     (["list", "--model.a", "1"], "belongs to train and study"),
