@@ -13,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import pickle
 import random
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,6 +160,10 @@ class Checkpoints(Checkpoint):
                     beside = temporary_name(self.best)
                     torch.save(readable_part(written), beside)
                     _flush(beside)
+        except (AttributeError, TypeError, pickle.PicklingError) as error:
+            if not _was_pickling(error):
+                raise
+            raise ValueError(f"its checkpoints cannot be written: {error}") from error
         except OSError:  # a full disk: what was written of it would keep it full
             temporary.unlink(missing_ok=True)
             temporary_name(self.best).unlink(missing_ok=True)
@@ -427,6 +433,12 @@ _PLAIN = (
     torch.dtype,
     torch.device,
 )
+
+
+def _was_pickling(error: BaseException) -> bool:
+    """Whether an error is pickle's own, of an object it cannot take, and not of a hook or of an object's method."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_code.co_filename == torch.serialization.__file__
 
 
 def is_plain_data(value: Any) -> bool:

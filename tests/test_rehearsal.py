@@ -136,3 +136,42 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     rehearse(payload())
     assert list(tmp_path.iterdir()) == []
+
+
+HOOKS = """
+import threading
+from toy import Toy
+
+class HasLambda(Toy):
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["of mine"] = lambda: 0
+
+class HasLock(Toy):
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["of mine"] = {"lock": threading.Lock()}
+
+class Wrong(Toy):
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint.missing
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("HasLambda", "its checkpoints cannot be written: Can't pickle local object"),
+        ("HasLock", "its checkpoints cannot be written: cannot pickle '_thread.lock' object"),
+    ],
+)
+def test_what_cannot_be_pickled_is_said_in_a_line(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "unpicklable_hooks.py").write_text(HOOKS)
+    report = rehearse(payload(model__class_path=f"unpicklable_hooks.{name}", search_path=[str(tmp_path)]))
+    assert report["error"].startswith(said)
+    assert "traceback" not in report
+
+
+def test_a_hook_that_fails_by_itself_has_its_traceback(tmp_path: Path) -> None:
+    (tmp_path / "unpicklable_hooks.py").write_text(HOOKS)
+    report = rehearse(payload(model__class_path="unpicklable_hooks.Wrong", search_path=[str(tmp_path)]))
+    assert report["error"].startswith("AttributeError: 'dict' object has no attribute 'missing'")
+    assert "checkpoint.missing" in report["traceback"]
