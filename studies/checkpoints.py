@@ -123,7 +123,9 @@ class Checkpoints(Checkpoint):
             self.save(trainer, self.last, WITHIN_EPOCH)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.metric is None and self.best_step is None and not trainer.should_stop:  # max_steps within an epoch
+        # max_steps or an early stop within an epoch: without a metric the last weights are those to keep.
+        ended = self.resume_point.natural and self.link.stop_reason is None
+        if self.metric is None and ended and self.best_step != trainer.global_step:
             self.best_step, self.best_epoch = trainer.global_step, trainer.current_epoch
             self.save(trainer, self.best, None)
 
