@@ -186,7 +186,8 @@ class Checkpoints(Checkpoint):
         # A slice of stacked weights or moments (studies/stack.py) would be saved with all of the stack.
         checkpoint["state_dict"] = _without_slices(checkpoint["state_dict"])
         for optimizer in checkpoint.get("optimizer_states", []):
-            optimizer["state"] = {index: _without_slices(state) for index, state in optimizer["state"].items()}
+            if "state" in optimizer:  # not what Lightning has where there is no optimizer
+                optimizer["state"] = {index: _without_slices(state) for index, state in optimizer["state"].items()}
         if self._where is None:
             return
         progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
