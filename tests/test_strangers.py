@@ -19,6 +19,7 @@ from test_trial import events_of
 from torch import Tensor, nn
 from toy import Toy, ToyData
 
+from studies.examples import validation_inputs
 from studies.messages import Finished, TrialSpec
 from studies.rehearsal import rehearse
 from studies.trial import load_weights, prepare_trained
@@ -99,6 +100,10 @@ def test_what_is_missing_is_one_line_and_the_rest_is_done(
     assert ("test/loss" in ending.summary) == has_test and f"best/{metric}" in ending.summary
 
 
+def test_a_module_with_its_own_loaders_has_an_example_for_the_registry() -> None:
+    assert validation_inputs(Alone()).shape == (8, 3)
+
+
 class TwoLoaders(ToyData):
     def val_dataloader(self) -> Any:
         return [super().val_dataloader(), super().train_dataloader()]
@@ -114,6 +119,7 @@ class ValidatesTwo(Toy):
 def test_the_metric_of_a_second_loader(tmp_path: Path) -> None:
     sections, metric = experiment("ValidatesTwo", "TwoLoaders"), "val/loss/dataloader_idx_1"
     assert rehearsed(sections, metric=metric)["metric"] == metric
+    assert "dataloader_idx_0" in rehearsed(sections, metric="val/loss")["error"]
     assert f"best/{metric}" in finished(tmp_path, sections, metric=metric).summary
 
 
