@@ -80,7 +80,7 @@ def _publish(
         version = tracking.version_of(model_name, tags)
         if version is None:
             try:
-                example = example_of(validation_inputs(datamodule))
+                example = example_of(validation_inputs(module if datamodule is None else datamodule))
                 with torch.no_grad():
                     variable = variable_dimensions(example)
                     version = tracking.publish_model(parent, module, example, variable, model_name, requirements, tags)

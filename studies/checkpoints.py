@@ -125,7 +125,9 @@ class Checkpoints(Checkpoint):
             self.save(trainer, self.last, WITHIN_EPOCH)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.metric is None and self.best_step is None and not trainer.should_stop:  # max_steps within an epoch
+        # max_steps or an early stop within an epoch: without a metric the last weights are those to keep.
+        ended = self.resume_point.natural and self.link.stop_reason is None
+        if self.metric is None and ended and self.best_step != trainer.global_step:
             self.best_step, self.best_epoch = trainer.global_step, trainer.current_epoch
             self.save(trainer, self.best, None)
 
@@ -190,7 +192,8 @@ class Checkpoints(Checkpoint):
         # A slice of stacked weights or moments (studies/stack.py) would be saved with all of the stack.
         checkpoint["state_dict"] = _without_slices(checkpoint["state_dict"])
         for optimizer in checkpoint.get("optimizer_states", []):
-            optimizer["state"] = {index: _without_slices(state) for index, state in optimizer["state"].items()}
+            if "state" in optimizer:  # not what Lightning has where there is no optimizer
+                optimizer["state"] = {index: _without_slices(state) for index, state in optimizer["state"].items()}
         if self._where is None:
             return
         progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import torch
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor
 
 ROWS = 2  # of an example: torch.export takes a size of 1 for a constant
 
 
-def validation_inputs(datamodule: LightningDataModule | None) -> Tensor:
-    """The first validation batch's inputs (B, ...), on the CPU; sets the data up.
+def validation_inputs(data: LightningDataModule | LightningModule | None) -> Tensor:
+    """The first validation batch's inputs (B, ...), on the CPU; sets a datamodule up.
+
+    Args:
+        data: the datamodule, or the module that has its loaders itself.
 
     Raises:
         ValueError: in one line: batches are not (inputs, targets), or inputs are no tensor.
     """
-    if datamodule is None:
+    if data is None:
         raise ValueError("there is no datamodule to take an example input from")
-    datamodule.prepare_data()
-    datamodule.setup("fit")
-    loaders = datamodule.val_dataloader()
+    if isinstance(data, LightningDataModule):
+        data.prepare_data()
+        data.setup("fit")
+    loaders = data.val_dataloader()
     if isinstance(loaders, list | tuple | dict):  # several loaders, or batches
         first = next(iter(loaders.values() if isinstance(loaders, dict) else loaders))
         loaders = [first] if isinstance(first, Tensor | tuple | list | dict) else first
     batch = next(iter(loaders))
     inputs = batch[0] if isinstance(batch, tuple | list) else batch
     if not isinstance(inputs, Tensor):
-        raise ValueError(f"{type(datamodule).__name__}'s inputs must be one tensor, but got {type(inputs).__name__}")
+        raise ValueError(f"{type(data).__name__}'s inputs must be one tensor, but got {type(inputs).__name__}")
     return inputs.cpu()
 
 

@@ -101,7 +101,8 @@ def _rehearse(
     if metric is not None and metric not in metrics:  # it may be given by the name that MLflow shows
         metric = next((name for name in metrics if metric_name(name) == metric), metric)
     if metric is not None and metric not in metrics:
-        raise ValueError(f"unknown metric {metric}{nearest(metric, metrics)}")
+        of_loaders = [name for name in metrics if name.startswith(f"{metric}/dataloader_idx_")]
+        raise ValueError(f"unknown metric {metric}{nearest(metric, of_loaders or metrics)}")
     report: dict[str, Any] = {
         "parameters": _parameters(sections, parts),
         "metrics": metrics,

@@ -319,15 +319,17 @@ def restore_weights(parts: Parts, checkpoint: Path, trainer: Trainer | None = No
     A module may make its layers in setup() or configure_model(), when Lightning calls those: where the weights do not
     fit it as it is, they are called as for a fit of no epochs.
     """
-    try:
-        load_weights(parts.module, checkpoint)
-    except RuntimeError:
-        if trainer is None:
-            trainer = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, devices=1)
-        trainer.num_sanity_val_steps = 0
-        trainer.fit_loop.max_epochs = 0
-        trainer.fit(parts.module, datamodule=parts.datamodule)
-        load_weights(parts.module, checkpoint)
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    if saved.keys() <= parts.module.state_dict().keys():  # PyTorch does not miss a layer that is None
+        with contextlib.suppress(RuntimeError):
+            load_weights(parts.module, checkpoint)
+            return
+    if trainer is None:
+        trainer = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, devices=1)
+    trainer.num_sanity_val_steps = 0
+    trainer.fit_loop.max_epochs = 0
+    trainer.fit(parts.module, datamodule=parts.datamodule)
+    load_weights(parts.module, checkpoint)
 
 
 def load_weights(module: LightningModule, checkpoint: Path) -> None:
