@@ -152,6 +152,12 @@ class TrialRecord:
         """How the trial ended by its own word (see Ending), or None while it has none."""
         return self._ending_of(self.ending).state if self.ending is not None else None
 
+    @property
+    def value(self) -> float | None:
+        """The metric of the weights that were kept: the best, but where they were averaged at the end."""
+        averaged = self.ending.value if isinstance(self.ending, Finished) else None
+        return self.best if averaged is None else averaged
+
     def end(self, event: Event) -> Ending:
         """Sends the trial's files, summary and status to MLflow."""
         assert self.tracking is not None
@@ -178,8 +184,7 @@ class TrialRecord:
         if isinstance(event, Finished):
             if self.best is None and self.spec.metric is not None:
                 return Ending("FAIL", None, metrics, seconds, f"the metric {self.spec.metric} never had a number")
-            value = self.best if event.value is None else event.value  # of averaged weights
-            return Ending("COMPLETE", value, metrics, seconds)
+            return Ending("COMPLETE", self.value, metrics, seconds)
         if isinstance(event, Stopped):
             return Ending("PRUNED" if event.why == "pruned" else "INTERRUPTED", self.best, metrics, seconds)
         assert isinstance(event, Failed)

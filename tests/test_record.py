@@ -47,4 +47,5 @@ def test_the_value_of_averaged_weights_is_the_trials(tmp_path: Path) -> None:
     calls: Any = Calls()
     record = TrialRecord(TrialSpec("run", {}, 0, str(tmp_path), metric="val/accuracy"), calls)
     record.read()
-    assert record.best == 0.9 and record.end(Finished({}, 0.7)).value == 0.7 and record.end(Finished({})).value == 0.9
+    assert record.best == 0.9 and record.value == 0.7
+    assert record.ending is not None and record.end(record.ending).value == 0.7

@@ -42,7 +42,7 @@ EXPERIMENTS = {
     ),
 }
 WAYS: dict[str, list[str]] = {"local": [], "inline": ["--executor", "inline"], "plain": ["--plain"]}
-OFTEN = ("plain", "trainer", "sections optimizer and lr_scheduler")  # those that are run in all ways
+OFTEN = ("trainer",)  # those that are run in all ways each time
 RUNS = [
     pytest.param(name, way, marks=[] if way == "local" or name in OFTEN else pytest.mark.slow)
     for name in EXPERIMENTS

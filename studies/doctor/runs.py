@@ -112,7 +112,7 @@ class Examination:
         search = self.studies[study]
         search.reopen(row.number)
         search.bind(row.number, row.run_id)
-        search.tell(row.number, state, self._record(row.run_id).best)
+        search.tell(row.number, state, self._record(row.run_id).value)
         self._end(row.run_id, state)
 
     def _record(self, run_id: str, tracking: TrackingQueue | None = None) -> TrialRecord:
