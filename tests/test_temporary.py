@@ -13,7 +13,7 @@ def test_what_is_written_is_whole_or_the_one_before(tmp_path: Path, monkeypatch:
     write_whole(path, "two")
     assert path.read_text() == "two"
 
-    def fails(self: Path, text: str) -> None:
+    def fails(self: Path, text: str, encoding: str) -> None:
         with open(self, "w") as file:
             file.write(text[:1])
         raise OSError(28, "No space left on device")
