@@ -163,7 +163,10 @@ def _first_batches(spec: TrialSpec, parts: Parts) -> Trainer:
     for callback in as_list(parts.trainer.get("callbacks")):
         if isinstance(callback, ModelCheckpoint):
             callback.dirpath = str(folder / "theirs")  # nothing is left of a rehearsal
-    trainer = build_trainer(spec, parts, logger, [checkpoints.resume_point], [checkpoints], **limits)
+    try:
+        trainer = build_trainer(spec, parts, logger, [checkpoints.resume_point], [checkpoints], **limits)
+    except MisconfigurationException as error:  # an accelerator that is not there, options that contradict
+        raise ValueError(f"trainer: {error}") from error
     try:
         trainer.fit(parts.module, datamodule=parts.datamodule)
     except (RuntimeError, MisconfigurationException) as error:
