@@ -159,7 +159,6 @@ def _trainer_parser(given: frozenset[str]) -> LightningArgumentParser:
 
 
 def _new_parser() -> LightningArgumentParser:
-    # A saved config may hold what a newer version of a library parses otherwise: it is checked when it is read.
     return LightningArgumentParser(exit_on_error=False, add_help=False)
 
 

@@ -1,8 +1,9 @@
 """Parses a section again that differs from the last one in numbers alone, as the trials of a study do in one process.
 
-jsonargparse takes some 10 ms for a trial's sections, a tenth of a trial of a few steps. Where the last section of the
-same class was parsed to exactly what was given, and the next one has other numbers of the same types in it, the parser
-would give those back as they are: they are put into what it gave. Everything else is parsed. Not used under `--plain`.
+jsonargparse takes milliseconds for a trial's sections, which shows in trials of a few steps. Where the last section of
+the same class was parsed to exactly what was given, and the next one has other numbers of the same types in it, the
+parser would give those back as they are: they are put into what it gave. Everything else is parsed. Not used under
+`--plain`.
 """
 
 from __future__ import annotations
