@@ -21,7 +21,7 @@ from typing import Any, TextIO
 try:
     from studies.experiment import PRUNERS, SAMPLERS, Experiment, load, one_of, override, shipped
     from studies.parsing import BadInput, build_parser, parse
-    from studies.plain import is_plain, make_plain
+    from studies.plain import is_plain, made_plain
     from studies.search_path import use
     from studies.strict_json import json_line
     from studies.trouble import chain
@@ -59,9 +59,8 @@ def _answer(argv: list[str]) -> int:
         if options.command is None:
             build_parser().print_help()
             return 2
-        if getattr(options, "plain", False):
-            make_plain()
-        return COMMANDS[options.command](options, overrides, argv)
+        with made_plain(getattr(options, "plain", False)):
+            return COMMANDS[options.command](options, overrides, argv)
     except ValueError as error:
         return _fail(str(error), 2, as_json)
     except KeyboardInterrupt:

@@ -7,6 +7,8 @@ only.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 VARIABLE = "HARNESS_PLAIN"
 
@@ -16,6 +18,16 @@ def is_plain() -> bool:
     return os.environ.get(VARIABLE, "") not in ("", "0")
 
 
-def make_plain() -> None:
-    """Switches acceleration off, for this process and those that it starts."""
-    os.environ[VARIABLE] = "1"
+@contextmanager
+def made_plain(wanted: bool) -> Iterator[None]:
+    """Switches acceleration off meanwhile, if `wanted`: for this process and those that it starts."""
+    before = os.environ.get(VARIABLE)
+    if wanted:
+        os.environ[VARIABLE] = "1"
+    try:
+        yield
+    finally:
+        if wanted and before is None:
+            del os.environ[VARIABLE]
+        elif wanted and before is not None:
+            os.environ[VARIABLE] = before

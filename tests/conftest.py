@@ -15,6 +15,18 @@ TOY = Path(__file__).parent / "toy" / "toy.yaml"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
+@pytest.fixture(autouse=True)
+def nothing_left_in_the_environment() -> Iterator[None]:
+    """No test changes the environment of those after it: which run in one process is up to pytest-xdist."""
+    before = dict(os.environ)
+    yield
+    ours = {name for name in {*before, *os.environ} if name.startswith(("HARNESS_", "MLFLOW_", "OMP_"))}
+    changed = {name: os.environ.get(name) for name in ours if os.environ.get(name) != before.get(name)}
+    for name in changed:
+        os.environ.pop(name) if name not in before else os.environ.update({name: before[name]})
+    assert not changed, f"left in the environment: {changed}"
+
+
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables and no runs; making one takes seconds, copying it none."""

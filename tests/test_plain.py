@@ -1,6 +1,7 @@
 """Trials without acceleration: what HARNESS_PLAIN and --plain switch off."""
 
 import builtins
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,16 @@ def test_the_variable_says_so(value: str | None, plain: bool, monkeypatch: pytes
 def test_the_option_sets_the_variable_before_anything_is_done(
     command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HARNESS_PLAIN", "")
     heard = []
     monkeypatch.setitem(cli.COMMANDS, command[0], lambda *_: heard.append(is_plain()) or 0)
-    assert cli.main([*command, "--plain"]) == 0
-    assert heard == [True]
+    for before in (None, "", "0"):
+        if before is None:
+            monkeypatch.delenv("HARNESS_PLAIN", raising=False)
+        else:
+            monkeypatch.setenv("HARNESS_PLAIN", before)
+        assert cli.main([*command, "--plain"]) == 0
+        assert os.environ.get("HARNESS_PLAIN") == before  # who calls main() goes on as before
+    assert heard == [True, True, True]
 
 
 def test_plain_trials_are_not_packed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
