@@ -43,7 +43,9 @@ from pytorch_lightning.trainer.connectors.logger_connector.result import _Result
 from pytorch_lightning.utilities.combined_loader import _MaxSizeCycle
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
+from torch.nn import Module
 from torch.optim import Optimizer, lr_scheduler
+from torchmetrics import Metric
 
 from studies.fast_step import FusedAdam, backward, is_known
 from studies.replay import ReplayedModule, is_replayable
@@ -52,6 +54,7 @@ TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_ba
 # Where a module overrides one of these, the step is Lightning's own.
 SPECIAL = ("optimizer_step", *TRANSFER)
 SPECIAL_HOOKS, TRANSFER_HOOKS = attrgetter(*SPECIAL), attrgetter(*TRANSFER)
+MOVES = ("to", "_apply")  # of a torchmetrics object
 START = "on_train_batch_start"
 # What a callback may want to hear of a step once its training_step has been called, and what a module may too.
 PARTS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
@@ -190,8 +193,8 @@ class _Results(_ResultCollection):
         super().log(*arguments, **options)
 
     def __setitem__(self, key: str, metric: _ResultMetric) -> None:
-        if type(metric) is _ResultMetric and metric.is_tensor:  # the others hold a metric of the user's
-            metric.__class__ = _Settled
+        if type(metric) is _ResultMetric:
+            metric.__class__ = _Settled if metric.is_tensor else _SettledMetric
         super().__setitem__(key, metric)
 
 
@@ -202,6 +205,47 @@ class _Settled(_ResultMetric):
         if len(arguments) == 1 and not options and self.value.device == arguments[0]:
             return self
         return super().to(*arguments, **options)
+
+
+class _SettledMetric(_ResultMetric):
+    """Of a torchmetrics object of the user's. Is moved only where it, or part of it, is not there yet."""
+
+    def to(self, *arguments: Any, **options: Any) -> _ResultMetric:  # type: ignore[override]
+        metric = vars(self).get("value")
+        if len(arguments) == 1 and not options and _is_settled(metric, arguments[0]) and _are_there(self, arguments[0]):
+            return self
+        return super().to(*arguments, **options)
+
+
+def _is_settled(metric: Any, device: torch.device) -> bool:
+    """Whether a torchmetrics object would be left as it is if it were moved: all that it holds are tensors there.
+
+    Lists of tensors are made anew by a move, children and weights have ways of their own, and a subclass may have too.
+    """
+    if not isinstance(metric, Metric):  # of the first value: none is there yet
+        return False
+    fields = vars(metric)
+    return (
+        type(metric)._apply is Metric._apply
+        and type(metric).to is Module.to
+        and fields.keys().isdisjoint(MOVES)
+        and not fields["_modules"]
+        and not fields["_parameters"]
+        and not fields["_buffers"]
+        and fields["_device"] == device
+        and fields["_dtype"] is torch.get_default_dtype()
+        and all(type(default) is Tensor and default.device == device for default in fields["_defaults"].values())
+        and all(
+            type(state) is Tensor and state.device == device for state in map(fields.get, fields["_defaults"].keys())
+        )
+        and _are_there(metric, device)
+    )
+
+
+def _are_there(metric: Metric, device: torch.device) -> bool:
+    """Whether what a metric has computed already, if anything, are tensors on a device."""
+    kept = (metric._computed, metric._forward_cache)
+    return all(value is None or (type(value) is Tensor and value.device == device) for value in kept)
 
 
 def _before(every: int, done: int) -> int:

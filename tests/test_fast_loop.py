@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+import torchmetrics
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers.logger import Logger
 from torch import Tensor
+from torchmetrics.classification import MulticlassAccuracy
 
 from datamodules.resident import ResidentLoader
 from lightning_modules import MLP
@@ -225,3 +227,41 @@ def test_those_who_are_told_of_steps_are_asked_at_each(tmp_path: Path) -> None:
     found = listeners(trainer, module)
     trainer.callbacks.append(Callback())
     assert not found.are_still_none()
+
+
+def metric_where(change: str) -> Any:
+    """A torchmetrics object, of a kind."""
+    metric: Any = MulticlassAccuracy(2)
+    metric.update(torch.tensor([0, 1]), torch.tensor([0, 0]))
+    if change == "a subclass moves itself":
+        metric.__class__ = type("Moves", (MulticlassAccuracy,), {"_apply": MulticlassAccuracy._apply})
+        type(metric)._apply = lambda self, fn, **_: self
+    elif change == "it moves itself":
+        metric._apply = lambda fn, **_: metric
+    elif change == "a state is a list":
+        metric = torchmetrics.CatMetric()
+        metric.update(torch.ones(2))
+    elif change == "a child":
+        metric.child = torchmetrics.SumMetric()
+    elif change == "a buffer":
+        metric.register_buffer("weights", torch.ones(2))
+    elif change == "another dtype":
+        metric.set_dtype(torch.float64)
+    elif change == "a state is elsewhere":
+        metric.tp = metric.tp.to("meta")
+    elif change == "computed":
+        metric._computed = {"one": torch.ones(1)}
+    elif change == "not even one":
+        return None
+    return metric
+
+
+KINDS = ["a subclass moves itself", "it moves itself", "a state is a list", "a child", "a buffer", "another dtype"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "a state is elsewhere", "computed", "not even one"])
+def test_a_metric_that_a_move_might_change_is_moved(kind: str) -> None:
+    cpu = torch.device("cpu")
+    assert fast_loop._is_settled(metric_where("nothing"), cpu)
+    assert not fast_loop._is_settled(metric_where("nothing"), torch.device("meta"))
+    assert not fast_loop._is_settled(metric_where(kind), cpu)
