@@ -23,7 +23,7 @@ ui: install
 	$(BIN)/harness ui
 
 storm: install
-	$(CALMLY) $(BIN)/python tests/storm.py --jobs 2
+	$(CALMLY) $(BIN)/python tests/e2e/storm.py --jobs 2
 
 results: install
 	$(BIN)/python benchmarks/results.py

@@ -33,8 +33,8 @@ import yaml
 from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import LightningCLI
 
-from studies import lightning_alias, search_path
-from studies.experiment import load
+from studies.common import lightning_alias, search_path
+from studies.config.experiment import load
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRATCH = ".compatibility"
@@ -88,7 +88,7 @@ def harness(command: str, file: Path, name: str, *arguments: str) -> int:
     scratch = file.parent / SCRATCH
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     more = {"HARNESS_HOME": str(scratch / name), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    process = [sys.executable, "-P", "-m", "studies.cli", command, file.name, "--threads", "1", *arguments]
+    process = [sys.executable, "-P", "-m", "studies.cli.main", command, file.name, "--threads", "1", *arguments]
     with (scratch / f"{name}.log").open("w") as log:
         return subprocess.run(process, cwd=file.parent, env=os.environ | more, stdout=log, stderr=log).returncode
 

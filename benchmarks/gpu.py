@@ -22,10 +22,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from datamodules import MNIST
 from datamodules.mnist import normalized
 from lightning_modules import CNN, MLP
-from studies.fast_loop import speed_up
-from studies.fast_step import stepper
-from studies.stack import Stack
-from studies.stack_steps import StackedSteps
+from studies.acceleration.packing.stacked_module import Stack
+from studies.acceleration.packing.stacked_steps import StackedSteps
+from studies.acceleration.training.epoch_loop import speed_up
+from studies.acceleration.training.optimizer_step import stepper
 
 STEPS, EPOCHS, WORKERS = 300, 4, 4  # the first time is not counted
 MODELS: dict[str, tuple[Callable[[], Any], int, int]] = {  # constructor, batch size, models in a pack

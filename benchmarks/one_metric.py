@@ -17,9 +17,9 @@ def ours(folder: str) -> float:
     from multiprocessing import Pipe, Process
     from types import SimpleNamespace
 
-    from studies.event_log import EventWriter
-    from studies.link import Link
-    from studies.logger import EventLogger
+    from studies.protocol.channel import Link
+    from studies.protocol.event_log import EventWriter
+    from studies.trial.logger import EventLogger
 
     here, there = Pipe()
 

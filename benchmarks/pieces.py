@@ -59,8 +59,8 @@ def dropout(pairs: int) -> Found:
 
 
 def step(pairs: int) -> Found:
-    """studies.fast_step / zero_grad, backward and step of PyTorch: the whole step of a small MLP with Adam."""
-    from studies.fast_step import backward, stepper
+    """optimizer_step / zero_grad, backward and step of PyTorch: the whole step of a small MLP with Adam."""
+    from studies.acceleration.training.optimizer_step import backward, stepper
 
     images, labels = torch.randn(64, 1, 28, 28), torch.randint(0, 10, (64,))
 
@@ -89,9 +89,9 @@ def step(pairs: int) -> Found:
 
 
 def replay(pairs: int) -> Found:
-    """studies.replay / autograd: the gradients of an MLP with dropout, its outputs kept for the metrics."""
-    from studies.fast_step import backward
-    from studies.replay import ReplayedModule
+    """replay / autograd: the gradients of an MLP with dropout, its outputs kept for the metrics."""
+    from studies.acceleration.training.optimizer_step import backward
+    from studies.acceleration.training.replay import ReplayedModule
 
     images, labels = torch.randn(64, 1, 28, 28), torch.randint(0, 10, (64,))
 
@@ -113,9 +113,9 @@ def replay(pairs: int) -> Found:
 
 
 def packed_replay(pairs: int) -> Found:
-    """studies.stack_steps with its gradients replayed / by torch.func.vmap: a step of 16 MLPs, optimizers included."""
-    from studies.stack import Stack
-    from studies.stack_steps import StackedSteps
+    """stacked_steps with its gradients replayed / by torch.func.vmap: a step of 16 MLPs, optimizers included."""
+    from studies.acceleration.packing.stacked_module import Stack
+    from studies.acceleration.packing.stacked_steps import StackedSteps
 
     batch = torch.randn(16, 64, 1, 28, 28), torch.randint(0, 10, (16, 64))
 
@@ -141,8 +141,8 @@ def storage(pairs: int) -> Found:
     """studies.search / Optuna's own storage: ask, four parameters, one report and tell, in SQLite."""
     import optuna
 
+    from studies.config.search_space import parse_space
     from studies.search import Search
-    from studies.space import parse_space
 
     written: dict[str, Any] = {"model.rate": {"low": 1e-4, "high": 0.1, "log": True}, "data.batch_size": [64, 128]}
     written |= {"model.sizes": [[128], [256, 128]], "model.dropout": {"low": 0.0, "high": 0.4}}
@@ -182,12 +182,12 @@ def storage(pairs: int) -> Found:
 
 
 def tracking(pairs: int) -> Found:
-    """studies.tracking / MLflow's client: a run with 25 parameters, 8 tags and 18 metrics, from start to end."""
+    """tracking / MLflow's client: a run with 25 parameters, 8 tags and 18 metrics, from start to end."""
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, RunTag
 
-    from studies.messages import Metrics
-    from studies.tracking import Tracking
+    from studies.protocol.events import Metrics
+    from studies.tracking.client import Tracking
 
     folder = tempfile.TemporaryDirectory()
     ours_uri, rival_uri = (f"sqlite:///{folder.name}/{side}.db" for side in ("ours", "rival"))
@@ -230,10 +230,10 @@ def searched() -> dict[str, Any]:
 
 
 def tpe(pairs: int) -> Found:
-    """studies.search.tpe / Optuna's TPESampler: four parameters drawn after 10,000 trials, in memory."""
+    """cached_tpe / Optuna's TPESampler: four parameters drawn after 10,000 trials, in memory."""
     import optuna
 
-    from studies.search.tpe import RememberingTPE
+    from studies.acceleration.optuna.cached_tpe import RememberingTPE
 
     distributions = searched()
 
@@ -254,11 +254,11 @@ def tpe(pairs: int) -> Found:
 
 
 def density(pairs: int) -> Found:
-    """studies.search.density / Optuna's log_pdf: 24 points among 10,000 kernels of four parameters."""
+    """parzen_density / Optuna's log_pdf: 24 points among 10,000 kernels of four parameters."""
     import optuna
     from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator
 
-    from studies.search.density import log_density
+    from studies.acceleration.optuna.parzen_density import log_density
 
     space = searched()
 
@@ -279,7 +279,8 @@ def pictures(pairs: int) -> Found:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from studies import figures, plots
+    from studies.plots import classification as plots
+    from studies.plots import figure as figures
 
     random = np.random.default_rng(0)
     counts = np.diag(random.integers(300, 500, 10)) + random.integers(0, 9, (10, 10))
@@ -325,7 +326,7 @@ def allocator(pairs: int) -> Found:
 
 def cnn_step(keep: bool) -> None:
     """Prints the microseconds of a step."""
-    from studies.allocator import keep_freed_memory
+    from studies.acceleration.training.malloc import keep_freed_memory
 
     if keep:
         assert keep_freed_memory(), "settings of malloc in the environment are in the way"

@@ -30,10 +30,12 @@ from typing import Any
 import psutil
 from matplotlib.figure import Figure
 
-from studies import driver, experiment, search
-from studies.event_log import NAME, EventWriter
+from studies import search
+from studies.config import experiment
+from studies.driver import commands as driver
 from studies.executors.local import Message
-from studies.messages import Finished, Metrics, Report, Started, TrialSpec
+from studies.protocol.event_log import NAME, EventWriter
+from studies.protocol.events import Finished, Metrics, Report, Started, TrialSpec
 
 REPORTS = 5  # validations of each trial
 

@@ -39,7 +39,7 @@ class Tabular(pl.LightningDataModule):
         ValueError: an argument is outside its range.
     """
 
-    harness_links = ("seed", "sizes")  # what studies/components.py fills in
+    harness_links = ("seed", "sizes")  # what studies/trial/instantiate.py fills in
     keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
 
     def __init__(

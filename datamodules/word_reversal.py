@@ -137,7 +137,7 @@ class WordReversal(pl.LightningDataModule):
         ValueError: an argument is outside its range, or there are too few words for the split.
     """
 
-    harness_links = ("seed", "sizes")  # what studies/components.py fills in
+    harness_links = ("seed", "sizes")  # what studies/trial/instantiate.py fills in
     keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
 
     def __init__(

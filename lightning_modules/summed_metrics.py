@@ -27,12 +27,12 @@ class SummedMetrics(pl.LightningModule):
 
     Attributes:
         packs_over: parameters of the constructor in which models may differ whose steps are taken as one, on
-            stacked weights (studies/stack.py); none: this class cannot be stacked.
+            stacked weights (studies/acceleration/packing/stacked_module.py); none: this class cannot be stacked.
         pure_loss: nothing but batch, weights and PyTorch's random numbers changes `loss_and_outputs` from one step of
-            an epoch to the next, so that a step may be replayed (studies/replay.py). Is not inherited: each class
+            an epoch to the next, so that a step may be replayed (replay.py). Is not inherited: each class
             promises it for itself.
         flush_denormals: numbers below 1e-38 may be 0 while it trains, which is faster where moments of dead weights
-            shrink to such numbers (studies/trial.py). Is not inherited either.
+            shrink to such numbers (studies/trial/run.py). Is not inherited either.
     """
 
     packs_over: ClassVar[tuple[str, ...]] = ()

@@ -30,7 +30,7 @@ def nothing_left_in_the_environment() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables and no runs; making one takes seconds, copying it none."""
-    from studies.tracking import Tracking
+    from studies.tracking.client import Tracking
 
     path = tmp_path_factory.mktemp("pristine") / "mlflow.db"
     Tracking(f"sqlite:///{path}", path.parent)

@@ -1,4 +1,4 @@
-"""Who may import whom (docs/architecture.md), as a test: every import statement of every file is walked."""
+"""Who may import whom, by package (docs/architecture.md): every import statement of every file is walked."""
 
 import ast
 import subprocess
@@ -8,10 +8,32 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted(
-    path for folder in ("studies", "lightning_modules", "datamodules") for path in (ROOT / folder).rglob("*.py")
-)
-OURS = {"studies", "lightning_modules", "datamodules"}
+FILES = sorted((ROOT / "studies").rglob("*.py"))
+LIBRARIES = ("torch", "pytorch_lightning", "lightning_fabric", "optuna", "mlflow", "matplotlib", "PIL", "torchmetrics")
+
+# Package -> the others that it may import, from the ground up.
+MAY_IMPORT: dict[str, set[str]] = {
+    "common": set(),
+    "console": {"common"},
+    "config": {"common"},
+    "protocol": {"common"},
+    "plots": {"common"},
+    "search": {"common", "config"},
+    "tracking": {"common", "protocol"},
+    "trial": {"common", "config", "protocol", "plots"},
+    "doctor": {"common", "console", "config", "protocol", "search", "tracking"},
+    "acceleration": {"common", "protocol", "plots", "search", "tracking", "trial"},
+    "executors": {"common", "protocol", "trial", "acceleration"},
+    "inference": {"common", "config", "console", "protocol", "tracking", "trial", "executors"},
+    "driver": {
+        *("common", "console", "config", "protocol", "plots", "search", "tracking", "executors", "acceleration")
+    },
+    "web": {"common", "config", "console", "inference"},
+}
+MAY_IMPORT["cli"] = set(MAY_IMPORT)
+"""Packages without torch: what a driver imports."""
+NO_TORCH = ("common", "console", "config", "protocol", "search", "tracking", "driver", "cli")
+ROOMS = {"optuna": {"search", "acceleration/optuna"}, "mlflow": {"tracking", "acceleration/mlflow"}}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -30,155 +52,129 @@ def tops(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imports_of(path)}
 
 
+def package_of(path: Path) -> str:
+    return path.relative_to(ROOT / "studies").parts[0]
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+# What is not yet as the law has it.
+STILL: dict[str, set[str]] = {
+    "studies.common.out_of_memory": {"protocol"},
+    "studies.common.errors": {"protocol"},
+    "studies.search.storage": {"acceleration"},
+    "studies.search.samplers": {"acceleration"},
+    "studies.tracking.client": {"acceleration"},
+    "studies.trial.run": {"acceleration"},
+    "studies.trial.arguments": {"acceleration"},
+    "studies.trial.preflight": {"acceleration"},
+    "studies.executors.warm_server": {"cli", "plots", "acceleration"},
+}
+KNOWN = {name_of(path): path for path in FILES}
+
+
 def ours(path: Path) -> set[str]:
-    """Names of the files in studies/ that a file imports."""
-    known = {str(file.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__") for file in FILES}
-    return {name.removeprefix("studies.") for name in imports_of(path) & known if name.startswith("studies.")}
+    """The modules of studies/ that a file imports."""
+    return {name for name in imports_of(path) if name in KNOWN and name != "studies"}
 
 
-@pytest.mark.parametrize(("library", "room"), [("mlflow", "tracking.py"), ("optuna", "search")])
-def test_one_room_each(library: str, room: str) -> None:
-    users = [path.relative_to(ROOT / "studies") for path in FILES if library in tops(path)]
-    assert {path.parts[0] for path in users} == {room}
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_packages_import_what_is_below_them(package: str) -> None:
+    for path in (ROOT / "studies" / package).rglob("*.py"):
+        others = {name.split(".")[1] for name in ours(path)} - {package}
+        others -= MAY_IMPORT[package] | STILL.get(name_of(path), set())
+        assert not others, f"{name_of(path)} imports {sorted(others)}"
+
+
+def test_no_file_lies_flat_and_every_package_has_its_law() -> None:
+    assert [path.name for path in (ROOT / "studies").iterdir() if path.is_file()] == ["__init__.py"]
+    assert {package_of(path) for path in FILES} - {"__init__.py"} == set(MAY_IMPORT)
+
+
+def test_imports_form_no_circle() -> None:
+    still = {"studies.driver.commands", "studies.cli.main"}
+    graph = {name: ours(path) - {name} - still for name, path in KNOWN.items()}
+    while graph:
+        leaves = {name for name, below in graph.items() if not below & graph.keys()}
+        assert leaves, f"a circle among {sorted(graph)}"
+        graph = {name: below for name, below in graph.items() if name not in leaves}
+
+
+@pytest.mark.parametrize("library", ROOMS)
+def test_one_room_each(library: str) -> None:
+    for path in FILES:
+        where = path.relative_to(ROOT / "studies").parent.as_posix()
+        assert library not in tops(path) or where in ROOMS[library], f"{name_of(path)} imports {library}"
+
+
+@pytest.mark.parametrize("package", NO_TORCH)
+def test_what_a_driver_imports_has_no_torch(package: str) -> None:
+    for path in (ROOT / "studies" / package).rglob("*.py"):
+        assert not tops(path) & {"torch", "pytorch_lightning", "torchmetrics", "lightning_fabric"}, path
+
+
+def test_the_ground_floor_is_standard_library_and_psutil() -> None:
+    for path in [*(ROOT / "studies/common").rglob("*.py"), *(ROOT / "studies/protocol").rglob("*.py")]:
+        assert tops(path) <= {*sys.stdlib_module_names, "studies", "psutil"}, path
 
 
 @pytest.mark.parametrize("folder", ["lightning_modules", "datamodules"])
 def test_modules_and_datamodules_can_be_lifted_into_a_notebook(folder: str) -> None:
     for path in (ROOT / folder).glob("*.py"):
-        others = {"studies", "mlflow", "optuna", *OURS} - {folder}
+        others = {"studies", "mlflow", "optuna", "lightning_modules", "datamodules"} - {folder}
         assert not tops(path) & others, path
 
 
-GROUND = ["messages", "event_log", "link", "locks", "nearest", "space", "views", "home", "temporary", "trouble"]
-GROUND += ["databases", "checkpoint_files", "allocator", "artifact_files", "metric_names", "moved", "relocation"]
-GROUND += ["search_path", "strict_json", "provenance", "sources", "lightning_alias", "executors/orphans", "plain"]
+def test_nobody_imports_a_users_package() -> None:
+    for path in FILES:
+        still = ("studies.acceleration.training.replay", "studies.executors.warm_server")
+        if name_of(path) not in still:
+            assert not tops(path) & {"lightning_modules", "datamodules"}, path
 
 
-@pytest.mark.parametrize("name", GROUND)
-def test_the_ground_floor_is_standard_library(name: str) -> None:
-    path = ROOT / "studies" / f"{name}.py"
-    assert tops(path) <= {*sys.stdlib_module_names, "studies"}
-    assert ours(path) <= {
-        "messages",
-        "event_log",
-        "nearest",
-        "locks",
-        "temporary",
-        "moved",
-        "databases",
-        "metric_names",
+# Two files may import acceleration: where a study and where a trial are put together.
+COMPOSITION_ROOTS = {"studies.driver.session", "studies.executors.worker"}
+
+
+def test_only_two_places_import_acceleration() -> None:
+    users = {
+        name_of(path)
+        for path in FILES
+        if package_of(path) != "acceleration" and any(name.startswith("studies.acceleration") for name in ours(path))
     }
+    assert users - {name for name in STILL if "acceleration" in STILL[name]} <= COMPOSITION_ROOTS
 
 
-ALLOWED = {
-    "memory": {"messages"},
-    "checkpoints": {"checkpoint_files", "link", "messages", "temporary"},
-    "callbacks": {"checkpoints", "link", "logger", "messages"},
-    "schedules": {"link", "messages"},
-    "class_paths": {"nearest"},
-    "arguments": {"class_paths", "experiment", "nearest", "parsed_again", "plain"},
-    "parsed_again": set(),
-    "experiment": {"nearest", "space", "yaml_io"},
-    "yaml_io": set(),
-    "logger": {"arguments", "link", "logged", "logged_images", "nearest"},
-    "logged": {"figures", "link", "logged_images", "messages", "temporary"},
-    "logged_images": set(),
-    "components": {"arguments", "class_paths"},
-    "fast_loop": {"fast_step", "replay"},
-    "replay": {"fast_step", "program"},
-    "program": set(),
-    "fast_step": set(),
-    "stack": set(),
-    "stack_optimizer": {"fast_step", "stack"},
-    "stack_steps": {"program", "replay", "stack", "stack_optimizer"},
-    "pack": {"fast_loop", "link", "messages", "stack", "stack_optimizer", "stack_steps", "trial"},
-    "trial": {
-        *(
-            "allocator",
-            "components",
-            "callbacks",
-            "checkpoints",
-            "event_log",
-            "fast_loop",
-            "figures",
-            "lightning_alias",
-            "link",
-            "logger",
-            "memory",
-            "messages",
-        ),
-        *("class_paths", "pictures", "plain", "schedules", "search_path", "trouble"),
+# Private names of libraries outside acceleration/, each with its reason.
+PRIVATE: dict[str, set[str]] = {
+    "studies.search.storage": {  # still
+        *("optuna.storages._rdb", "optuna.storages._rdb.models"),
+        *("optuna.storages._rdb.storage", "optuna.storages._rdb.storage._create_scoped_session"),
     },
-    "search.samplers": {"search.tpe", "space"},
-    "search.density": set(),
-    "search.tpe": {"search.density"},
-    "search.rows": set(),
-    "search.storage": {"databases", "journals", "search.rows", "trouble"},
-    "search.search": {"nearest", "search.samplers", "search.storage", "sources", "space"},
-    "artifact_files": {"temporary"},
-    "journals": set(),
-    "one_transaction": set(),
-    "tracking": {
-        *("artifact_files", "databases", "journals", "messages", "metric_names", "nearest", "one_transaction"),
-        *("relocation", "trouble"),
-    },
-    "tracking_queue": {"tracking", "trouble"},
-    "executors.packs": {"messages"},
-    "executors.local": {"executors", "executors.orphans", "executors.packs", "executors.processes", "link", "messages"},
-    "executors.processes": {
-        "event_log",
-        "executors",
-        "executors.orphans",
-        "executors.slate",
-        "link",
-        "messages",
-        "pack",
-        "plain",
-        "trial",
-    },
-    "executors.slate": {"allocator", "link", "messages"},
-    "executors.inline": {"event_log", "executors.local", "lightning_alias", "link", "messages", "trial"},
-    "record": {"checkpoint_files", "event_log", "messages", "metric_names", "temporary", "tracking_queue"},
-    "loop": {"checkpoint_files", "executors.local", "memory", "messages", "record", "tracking_queue", "trouble"},
-    "palette": set(),
-    "panels": set(),
-    "figures": {"palette", "panels", "temporary"},
-    "plots": {"figures", "palette", "panels"},
-    "task_plots": {"figures", "palette"},
-    "canvas_plots": {"figures", "palette"},
-    "pictures": {"canvas_plots", "nearest", "plots", "task_plots"},
-    "study_plots": {"figures", "palette"},
-    "trained": {"checkpoint_files", "home", "messages", "tracking", "yaml_io"},
-    "asking": {"display", "executors.local", "home", "trained", "yaml_io"},
-    "prediction": {"components", "search_path", "trial", "yaml_io"},
-    "exporting": {"display", "executors.local", "experiment", "home", "temporary", "trained", "trouble", "yaml_io"},
-    "export": {"class_paths", "examples", "formats", "prediction", "yaml_io"},
-    "formats": {"arguments", "examples"},
-    "examples": set(),
-    "serving": set(),
-    "ui": {"serving"},
-    "demo_server": {"serving"},
-    "demo": {"demo_server", "display", "home", "prediction", "serving", "trained", "yaml_io"},
-    "tables": set(),
-    "display": {"tables"},
+    "studies.inference.export_formats": {"torch.utils._pytree", "torch.utils._pytree.tree_leaves"},
+    "studies.inference.export_worker": {"torch.utils._pytree", "torch.utils._pytree.tree_leaves"},
 }
 
 
-@pytest.mark.parametrize("name", ALLOWED)
-def test_the_direction_of_imports(name: str) -> None:
-    path = ROOT / "studies" / (name.replace(".", "/") + ".py")
-    assert ours(path) <= ALLOWED[name]
+def private_names(path: Path) -> set[str]:
+    """Names with a leading underscore that a file imports from a library, and those of modules that begin with one."""
+    found = {name for name in imports_of(path) if name.split(".")[0] in LIBRARIES}
+    return {name for name in found if any(part.startswith("_") for part in name.split("."))}
 
 
-def test_nobody_imports_the_command_line() -> None:
-    # The warm server does: its children import their parent's main script, and that is the command.
-    assert [path.stem for path in FILES if "cli" in ours(path)] == ["preload"]
+def test_private_names_of_libraries_stay_in_acceleration() -> None:
+    for path in FILES:
+        if package_of(path) != "acceleration":
+            found = private_names(path) - PRIVATE.get(name_of(path), set())
+            assert not found, f"{name_of(path)}: {sorted(found)}"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--json"], ["study", "--help"]])
 def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
-        "import sys; from studies.cli import main\n"
+        "import sys; from studies.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'mlflow', 'optuna', 'pytorch_lightning', 'matplotlib', 'numpy', 'rich'} & set(sys.modules)\n"
@@ -188,7 +184,6 @@ def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_the_driver_never_imports_torch() -> None:
-    code = (
-        "import sys, studies.driver, studies.study, studies.report, studies.tracking; assert 'torch' not in sys.modules"
-    )
+    modules = "studies.driver.commands, studies.driver.study, studies.cli.commands, studies.tracking.client"
+    code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT)

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from studies import search, tracking
-from studies.databases import looked_into, sqlite_path
+from studies import search
+from studies.common.errors import in_one_line, passes
+from studies.common.sqlite_files import looked_into, sqlite_path
+from studies.common.state_folder import Home
 from studies.doctor.finding import Finding, aside
-from studies.home import Home
-from studies.trouble import in_one_line, passes
+from studies.tracking import client as tracking
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from studies.display import Display
+from studies.common.state_folder import Home
+from studies.console.progress import Display
 from studies.doctor import databases, files, runs
 from studies.doctor.finding import Finding
-from studies.home import Home
-from studies.tracking_queue import TrackingQueue
+from studies.tracking.queue import TrackingQueue
 
 ROUNDS = 5  # what is mended may show what it hid
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from studies.checkpoint_files import BEST, FOLDER, LAST, PREVIOUS, is_whole
+from studies.common.atomic_files import left_over
+from studies.common.state_folder import Home
 from studies.doctor.finding import Finding, aside
-from studies.event_log import NAME, is_being_written
-from studies.home import Home
-from studies.temporary import left_over
+from studies.protocol.checkpoint_files import BEST, FOLDER, LAST, PREVIOUS, is_whole
+from studies.protocol.event_log import NAME, is_being_written
 
 
 def examine(home: Home) -> list[Finding]:

@@ -11,21 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from studies.checkpoint_files import BEST, is_whole
-from studies.checkpoint_files import FOLDER as CHECKPOINTS
+from studies.common.atomic_files import write_whole
+from studies.common.locks import Lease, may_live
+from studies.common.state_folder import Home
+from studies.config.experiment import flat_parameters
 from studies.doctor.finding import Finding
-from studies.event_log import NAME, is_being_written
-from studies.experiment import flat_parameters
-from studies.home import Home
-from studies.locks import Lease, may_live
-from studies.messages import TrialSpec
-from studies.record import STATUSES, TrialRecord
+from studies.protocol.checkpoint_files import BEST, is_whole
+from studies.protocol.checkpoint_files import FOLDER as CHECKPOINTS
+from studies.protocol.event_log import NAME, is_being_written
+from studies.protocol.events import TrialSpec
 from studies.search import Search, TrialRow, study_names
-from studies.temporary import write_whole
-from studies.tracking_queue import TrackingQueue
+from studies.tracking.queue import TrackingQueue
+from studies.tracking.trial_log import STATUSES, TrialRecord
 
 if TYPE_CHECKING:
-    from studies.tracking import RunInfo
+    from studies.tracking.client import RunInfo
 
 ORPHANED = "orphaned"  # outcome of a run whose trial no study knows
 LOST = "harness.lost"  # tag: files of a run that are nowhere any more

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from studies import lightning_alias
-from studies.event_log import NAME, EventWriter
+from studies.common import lightning_alias
 from studies.executors.local import Message
-from studies.link import Link
-from studies.messages import Event, TrialSpec, clean_json
+from studies.protocol.channel import Link
+from studies.protocol.event_log import NAME, EventWriter
+from studies.protocol.events import Event, TrialSpec, clean_json
 
 
 class InlineExecutor:
@@ -60,7 +60,7 @@ class InlineExecutor:
     def wait(self, seconds: float) -> list[Message]:
         if self._spec is None:
             return []
-        from studies import trial
+        from studies.trial import run as trial
 
         spec, log = self._spec, EventWriter(Path(self._spec.folder) / NAME)
         self._link = _InlineLink(log, lambda kind: self.handler(Message(spec.run_id, kind)))  # type: ignore[arg-type]

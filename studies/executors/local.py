@@ -1,7 +1,7 @@
 """Runs trials on this machine, in processes forked from a warm server that has torch and Lightning loaded.
 
 A fork from the server costs some 20 ms; importing costs seconds once, while the driver does other things. Nothing
-leaks from one trial into the next: a process runs another trial only where that is known (studies/executors/slate.py),
+leaks from one trial into the next: a process runs another trial only where that is known (process_reuse.py),
 and a crash is one trial's. The server is Python's own multiprocessing forkserver.
 
 Trial processes may have children, so they are not daemonic, and each leads a process group, which ends with it; see
@@ -31,15 +31,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from studies.executors import orphans
-from studies.executors.packs import kind_of
-from studies.executors.processes import answer_call, run_pack, run_trials
-from studies.link import ASK, EXIT, GO, NEXT, STOP
-from studies.messages import TrialSpec
+from studies.executors.pack_groups import kind_of
+from studies.executors.worker import answer_call, run_pack, run_trials
+from studies.protocol.channel import ASK, EXIT, GO, NEXT, STOP
+from studies.protocol.events import TrialSpec
 
-ATTEMPTS = 3  # to start a process, and to do a call whose process somebody killed
+ATTEMPTS = 3  # to do a call whose process somebody killed
+PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds between attempts to start a process
 UNKNOWN = 255  # multiprocessing's exit status of a process whose server was killed
 LOOK_SECONDS = 0.25  # between two looks at whether processes are there
-PRELOAD = ["studies.executors.preload"]  # what the warm server imports
+PRELOAD = ["studies.executors.warm_server"]  # what the warm server imports
 SAFE_PATH = "PYTHONSAFEPATH"
 SAFE = "of the harness"  # its value where the user has not set it: the warm server takes it back (preload.py)
 
@@ -142,15 +143,20 @@ class LocalExecutor:
                 _end(process)
 
     def _start(self, target: Callable[..., None], *arguments: Any) -> BaseProcess:
-        """A process forked from the warm server; if that was killed, from a new one, which has to import first."""
-        for attempt in range(ATTEMPTS):
+        """A process forked from the warm server; if that was killed, from a new one, which has to import first.
+
+        A server that was just killed refuses connections some time before it counts as dead: its memory is taken
+        down first.
+        """
+        for pause in (*PAUSES, None):
             process = self._context.Process(target=target, args=arguments, daemon=False)  # type: ignore[attr-defined]
             try:
                 self._ensure_server()
                 process.start()
             except (OSError, EOFError):
-                if attempt == ATTEMPTS - 1:
+                if pause is None:
                     raise
+                time.sleep(pause)
             else:
                 return process
         raise AssertionError
@@ -367,7 +373,7 @@ def _spans_processes(spec: TrialSpec) -> bool:
 
 
 def _start_script(spec: Path, connection: Connection) -> subprocess.Popen[bytes]:
-    from studies.link import DRIVER_FD
+    from studies.protocol.channel import DRIVER_FD
 
     with open(spec.parent / "log.txt", "ab") as log:
         return subprocess.Popen(

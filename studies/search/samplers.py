@@ -13,8 +13,8 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from studies.search.tpe import RememberingTPE
-from studies.space import Choice, Range, encode_choice
+from studies.acceleration.optuna.cached_tpe import RememberingTPE
+from studies.config.search_space import Choice, Range, encode_choice
 
 
 def derive_seed(seed: int, number: int, purpose: str) -> int:

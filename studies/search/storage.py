@@ -27,10 +27,10 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from studies.databases import made_whole, sqlite_path
-from studies.journals import keep_journals
-from studies.search.rows import Rows, rows_of, write_difference
-from studies.trouble import StorageFailed
+from studies.acceleration.optuna.trial_rows import Rows, rows_of, write_difference
+from studies.acceleration.sqlite_journal import keep_journals
+from studies.common.errors import StorageFailed
+from studies.common.sqlite_files import made_whole, sqlite_path
 
 
 class OneWriter(InMemoryStorage):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from household import TOY, forget_open_databases
 
-from studies.cli import main
+from studies.cli.main import main
 from studies.search import Search
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ def located(home: Path, name: str, run_id: str) -> Path:
 def test_a_damaged_file_is_no_traceback_and_what_was_good_stays(
     home: Path, run: Any, damage: Callable[[bytes], bytes]
 ) -> None:
-    """Each file in turn, mended in between: 12 files in 4 ways, beside the typed mistakes of tests/test_cli.py."""
+    """Each file in turn, mended in between: 12 files in 4 ways, beside the typed mistakes of tests/cli/test_main.py."""
     status, answer, err = run(*STUDY[:3], "2", *STUDY[4:])
     assert status == 0, err
     good = [(trial["number"], trial["state"], trial["value"]) for trial in answer["trials"]]

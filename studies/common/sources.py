@@ -1,0 +1,119 @@
+"""Which files of the user's own an experiment's classes are made of, and whether they are still the same.
+
+Found without importing anything: by their names in the folders where they are looked for, and by the import statements
+in them. Standard library only.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+OURS = Path(__file__).resolve().parents[2]  # what is installed with the harness is nobody's own
+MOST = 1000  # files that are looked at
+
+
+def origin_of(file: Path, sections: dict[str, Any], folders: Sequence[Path], state: Path) -> dict[str, Any]:
+    """Where a study's experiment lies and what its classes are made of, as plain data to be kept with the study.
+
+    Args:
+        file: the experiment file.
+        sections: of the experiment; each `class_path` in it is looked at.
+        folders: where the user's modules are looked for.
+        state: the state folder; the way from it to the file stays true where both are moved together.
+    """
+    code = {path.relative_to(folder).as_posix(): _digest(path) for folder, path in _files(sections, folders)}
+    return {"file": str(file), "from_state": os.path.relpath(file, state), "code": code}
+
+
+def changed_since(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Names of the files that both origins have and that are not the same."""
+    return sorted(name for name, digest in now["code"].items() if before["code"].get(name, digest) != digest)
+
+
+def is_elsewhere(before: dict[str, Any], now: dict[str, Any], state: Path) -> Path | None:
+    """The former experiment file, if it is another one than the present and still there; else it is the same, moved."""
+    places = [state / before["from_state"], Path(before["file"])]
+    if any(_same(place, Path(now["file"])) for place in places):
+        return None
+    return next((place.resolve() for place in places if place.is_file()), None)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _files(sections: dict[str, Any], folders: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """All files of the user's that the classes lead to, each with the folder in which it was found."""
+    waiting = [found for path in _class_paths(sections) if (found := _find_class(path, folders)) is not None]
+    seen: set[Path] = set()
+    while waiting and len(seen) < MOST:
+        folder, path = waiting.pop()
+        if path in seen or path.is_relative_to(OURS / "lightning_modules") or path.is_relative_to(OURS / "datamodules"):
+            continue
+        seen.add(path)
+        yield folder, path
+        waiting += [found for name in _imports(folder, path) if (found := _find(name, folders)) is not None]
+
+
+def _class_paths(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        path = value.get("class_path")
+        if isinstance(path, str):
+            yield path
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        yield from _class_paths(item)
+
+
+def _find_class(path: str, folders: Sequence[Path]) -> tuple[Path, Path] | None:
+    """The file of package.module.Class or of ./file.py:Class."""
+    file, colon, _ = path.partition(":")
+    if not colon:
+        return _find(path.rpartition(".")[0], folders)
+    place = (folders[0] / file).resolve()
+    return (folders[0], place) if place.is_file() and place.is_relative_to(folders[0]) else None
+
+
+def _find(module: str, folders: Sequence[Path]) -> tuple[Path, Path] | None:
+    """The file of a module, or of the nearest package above it; names of classes may follow the module's."""
+    parts = module.split(".")
+    while parts and all(part.isidentifier() for part in parts):
+        for folder in folders:
+            stem = folder.joinpath(*parts)
+            for path in (stem / "__init__.py", stem.with_name(f"{stem.name}.py")):
+                if path.is_file():
+                    return folder, path
+        parts.pop()
+    return None
+
+
+def _imports(folder: Path, path: Path) -> Iterator[str]:
+    """Dotted names that a file imports, from wherever in it."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return
+    package = path.relative_to(folder).with_suffix("").parts[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            start = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{start}.{alias.name}".lstrip(".") for alias in node.names)
+            if start:
+                yield start
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return "unreadable"

@@ -1,0 +1,100 @@
+"""Where state lives: ./mlruns, or HARNESS_HOME. Paths, and a check that what lies there is ours."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from studies.common.sqlite_files import looked_into, sqlite_url
+
+
+@dataclass(frozen=True)
+class Home:
+    """The state folder and the two databases, which may also be servers.
+
+    Attributes:
+        folder: holds mlflow.db, optuna.db, artifacts/, trials/RUN/ and studies/NAME.lease.
+        tracking_uri: MLflow's: MLFLOW_TRACKING_URI, or the SQLite file in the folder.
+        storage: Optuna's: --storage, or the SQLite file in the folder.
+    """
+
+    folder: Path
+    tracking_uri: str
+    storage: str
+
+    @classmethod
+    def find(cls, storage: str | None = None) -> Home:
+        folder = Path(os.environ.get("HARNESS_HOME") or "mlruns").resolve()
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(folder / "mlflow.db")
+        return cls(folder, uri, storage or sqlite_url(folder / "optuna.db"))
+
+    @property
+    def artifacts(self) -> Path:
+        return self.folder / "artifacts"
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether MLflow is a server rather than a database of ours."""
+        return self.tracking_uri.startswith(("http://", "https://"))
+
+    def trial_folder(self, run_id: str) -> Path:
+        return self.folder / "trials" / run_id
+
+    def lease(self, study: str) -> Path:
+        """The file that says who drives a study."""
+        return self.folder / "studies" / f"{study}.lease"
+
+    def check(self, databases: bool = True) -> None:
+        """Sees that state can be kept here, without creating anything.
+
+        Args:
+            databases: look into the SQLite files too.
+
+        Raises:
+            ValueError: in one line: the folder cannot be written, or holds another tool's or an older layout,
+                or the tracking server does not answer.
+        """
+        ancestor = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        if not ancestor.is_dir() or not os.access(ancestor, os.W_OK):
+            raise ValueError(f"state folder {self.folder} cannot be written (HARNESS_HOME names another)")
+        old = next(self.folder.glob("*/meta.yaml"), None) if self.folder.is_dir() else None
+        if old is not None:
+            raise ValueError(
+                f"state folder {self.folder} holds MLflow's old file store ({old.parent.name}/meta.yaml): "
+                "move it away or name another folder by HARNESS_HOME"
+            )
+        for name, table in (("mlflow.db", "alembic_version"), ("optuna.db", "studies")) if databases else ():
+            _check_database(self.folder / name, table)
+        if self.is_remote:
+            _check_server(self.tracking_uri)
+        elif not self.tracking_uri.startswith(("sqlite:", "sqlite+", "postgresql", "mysql", "mssql")):
+            raise ValueError(
+                "MLFLOW_TRACKING_URI must be http(s)://..., sqlite:///... or another database's URL, "
+                f"but got {self.tracking_uri}"
+            )
+
+
+def _check_database(path: Path, table: str) -> None:
+    """A SQLite file of ours has the table its library always makes; an absent or empty one is made anew."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    try:
+        with looked_into(path) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"{path} is not a database ({error}): move it away or restore it") from error
+    if table not in tables:
+        raise ValueError(f"{path} is another program's database (it has no table {table}): move it away")
+
+
+def _check_server(uri: str) -> None:
+    try:
+        with urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=5):
+            pass
+    except (OSError, ValueError, urllib.error.URLError) as error:
+        reason = getattr(error, "reason", error)
+        raise ValueError(f"tracking server {uri} (MLFLOW_TRACKING_URI) cannot be reached: {reason}") from error

@@ -1,0 +1,401 @@
+"""Reads, overrides and checks an experiment file: a LightningCLI config with a `search:` section.
+
+Knows YAML and names, not classes: it imports no torch. What is read is kept as it was written; types, defaults and
+nested classes are for the trial process to find out (arguments.py), as LightningCLI does.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from studies.common.suggestions import nearest
+from studies.config.search_space import SECTIONS, Space, canonical_name, parse_space
+from studies.config.yaml_io import load_yaml
+
+SAMPLERS = ("random", "grid", "tpe", "gp", "cmaes")
+PRUNERS = ("none", "median", "hyperband", "asha")
+DIRECTIONS = ("maximize", "minimize")
+LIGHTNING_KEYS = ("seed_everything", "model", "data", "trainer", "optimizer", "lr_scheduler")  # LightningCLI's
+KEYS = ("description", *LIGHTNING_KEYS, "seed", "search")
+IGNORED_WHEN_NULL = ("ckpt_path", "weights_only")  # a saved LightningCLI config has them
+CLASS_SECTIONS = ("model", "data", "optimizer", "lr_scheduler")
+CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
+SEARCH_KEYS = ("metric", "direction", "space", "sampler", "pruner")
+SHIPPED = Path(__file__).parents[1] / "experiments"
+
+
+@dataclass
+class SearchPlan:
+    """The `search:` section: what is varied, how, and by which metric the result is judged."""
+
+    metric: str
+    direction: str
+    space: Space | str
+    sampler: str = "tpe"
+    pruner: str = "none"
+    space_as_written: Any = None  # what a study's definition keeps
+
+
+@dataclass
+class Experiment:
+    """One experiment: what is trained, on what, how, and how it is searched.
+
+    `model`, `data`, `optimizer` and `lr_scheduler` are {class_path, init_args, dict_kwargs}, or None where the file has
+    none; `trainer` holds arguments of Lightning's Trainer.
+
+    Attributes:
+        search_path: folders that come first where its classes are imported from; none for a shipped experiment.
+    """
+
+    name: str
+    path: Path
+    model: dict[str, Any]
+    data: dict[str, Any] | None = None
+    trainer: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] | None = None
+    lr_scheduler: dict[str, Any] | None = None
+    seed: int = 0
+    search: SearchPlan | None = None
+    description: str = ""
+    search_path: list[str] = field(default_factory=list)
+
+    @property
+    def sections(self) -> dict[str, Any]:
+        """A copy of the sections that a trial is built from, as they were written."""
+        optional = {name: getattr(self, name) for name in ("optimizer", "lr_scheduler")}
+        given = {name: section for name, section in optional.items() if section is not None}
+        return copy.deepcopy({"model": self.model, "data": self.data, "trainer": self.trainer, **given})
+
+    def with_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The sections with dotted parameters (model.learning_rate, model.net.init_args.width) put in."""
+        sections = self.sections
+        for name, value in params.items():
+            set_parameter(sections, name, copy.deepcopy(value))
+        return sections
+
+
+def set_parameter(sections: dict[str, Any], name: str, value: Any) -> None:
+    """Puts a dotted parameter into the sections; `init_args` may be left out of its name, as for LightningCLI.
+
+    Args:
+        name: a section, then the way to a leaf: parameters, keys of mappings, indices of lists.
+
+    Raises:
+        ValueError: there is no such section, or the way leads through something that is no mapping and no list.
+    """
+    section, _, way = name.partition(".")
+    if section not in SECTIONS or not way:
+        raise ValueError(f"unknown parameter {name}{nearest(section, SECTIONS)}")
+    if section == "trainer":
+        target: Any = sections["trainer"]
+    else:
+        if sections.get(section) is None:
+            raise ValueError(f"unknown parameter {name}: the experiment has no {section} section")
+        target = sections[section]
+    *steps, leaf = way.split(".")
+    for index, step in enumerate(steps):
+        target = _inside(target, step, f"{section}.{'.'.join(steps[: index + 1])}")
+    if isinstance(target, list):
+        target[_index(target, leaf, name)] = value
+        return
+    if not isinstance(target, dict):
+        raise ValueError(
+            f"unknown parameter {name}: {name.rpartition('.')[0]} is {target!r:.60}, which has no parameters"
+        )
+    if "class_path" in target and leaf not in CLASS_KEYS:
+        target = _init_args(target)
+    if leaf == "class_path" and target.get("class_path") != value:
+        target.pop("init_args", None)  # of another class
+        target.pop("dict_kwargs", None)
+    target[leaf] = value
+
+
+def _inside(target: Any, step: str, where: str) -> Any:
+    """What a mapping or list holds under one step of a parameter's name; made where a mapping has nothing there."""
+    if isinstance(target, list):
+        return target[_index(target, step, where)]
+    if not isinstance(target, dict):
+        raise ValueError(f"unknown parameter {where}: {where.rpartition('.')[0]} is {target!r:.60}")
+    if "class_path" in target and step not in CLASS_KEYS:
+        target = _init_args(target)
+    if step == "init_args":
+        return _init_args(target)
+    if target.get(step) is None:
+        target[step] = {}
+    elif isinstance(target[step], str) and step not in CLASS_KEYS:
+        target[step] = {"class_path": target[step]}  # a class without arguments may be written so
+    return target[step]
+
+
+def _init_args(section: dict[str, Any]) -> dict[str, Any]:
+    if section.get("init_args") is None:
+        section["init_args"] = {}
+    arguments: dict[str, Any] = section["init_args"]
+    return arguments
+
+
+def _index(items: list[Any], step: str, where: str) -> int:
+    if not step.isdigit() or int(step) >= len(items):
+        raise ValueError(f"unknown parameter {where}: a list of {len(items)} has the indices 0 to {len(items) - 1}")
+    return int(step)
+
+
+def flat_parameters(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters under their dotted names; a class is the value of its own name.
+
+    `model` is the module's class, `model.rate` its argument, `model.net` a nested class and
+    `model.net.init_args.width` that one's argument.
+    """
+    flat: dict[str, Any] = {}
+    for section in CLASS_SECTIONS:
+        if sections.get(section) is not None:
+            flat |= _flat_class(section, sections[section], "")
+    return flat | {f"trainer.{name}": value for name, value in sections["trainer"].items()}
+
+
+def _flat_class(name: str, spec: Mapping[str, Any], between: str = "init_args.") -> dict[str, Any]:
+    flat: dict[str, Any] = {name: spec["class_path"]}
+    arguments = {**(spec.get("init_args") or {}), **(spec.get("dict_kwargs") or {})}
+    for key, value in arguments.items():
+        inner = f"{name}.{between}{key}"
+        flat |= _flat_class(inner, value) if is_class_spec(value) else {inner: value}
+    return flat
+
+
+def is_class_spec(value: Any) -> bool:
+    """Whether a value of a config describes an object: {class_path, init_args, dict_kwargs}."""
+    return isinstance(value, Mapping) and isinstance(value.get("class_path"), str) and set(value) <= set(CLASS_KEYS)
+
+
+def shipped() -> dict[str, Path]:
+    """The experiments that come with the harness: name -> file."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+
+
+def load(name: str, overlays: Sequence[str] = ()) -> Experiment:
+    """Reads an experiment by name (of a shipped one) or by path (of a .yaml file).
+
+    Args:
+        overlays: more files, laid over it one after the other: their values win.
+
+    Raises:
+        ValueError: in one line: an unknown name with the nearest one, broken YAML with its line, wrong keys.
+    """
+    known = shipped()
+    path = known.get(name) or Path(name)
+    if name not in known and path.suffix not in (".yaml", ".yml"):
+        raise ValueError(f"unknown experiment {name}{nearest(name, known)}; or give the path of a .yaml file")
+    contents = [(_read(file), file) for file in (path, *map(Path, overlays))]
+    return parse(contents[0][0], path, contents[1:])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise ValueError(f"experiment file {path} cannot be read: {reason}") from error
+
+
+def parse(text: str, path: Path, overlays: Sequence[tuple[str, Path]] = ()) -> Experiment:
+    """Reads an experiment file's text, and those that are laid over it; see load."""
+    content = _content(text, path)
+    for more, file in overlays:
+        content = _laid_over(content, _content(more, file))
+    try:
+        return _experiment(content, path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _content(text: str, path: Path) -> dict[str, Any]:
+    """What a file holds, its keys checked and classes in `./net.py:Net` form resolved beside it."""
+    try:
+        content = load_yaml(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).split("\n")[0]
+        raise ValueError(f"{path}{line}: broken YAML: {problem}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: nested too deeply, or an anchor that contains itself") from error
+    try:
+        if isinstance(content, dict):
+            for key in IGNORED_WHEN_NULL:
+                if content.get(key, 0) is None:
+                    del content[key]
+            if content.get("ckpt_path"):
+                raise ValueError("ckpt_path cannot be set: a run starts from fresh weights and goes on from its own")
+        _check_keys(content, "the file", KEYS)
+        for section in CLASS_SECTIONS:
+            if isinstance(content.get(section), str):
+                content[section] = {"class_path": content[section]}
+        _resolve_files(content, path.resolve().parent)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return content
+
+
+def _laid_over(base: Any, top: Any) -> Any:
+    """A config with another laid over it: mappings are merged, and another class brings its own arguments."""
+    if not isinstance(base, dict) or not isinstance(top, dict):
+        return top
+    if "class_path" in top and "class_path" in base and top["class_path"] != base["class_path"]:
+        return top
+    return {**base, **{key: _laid_over(base[key], value) if key in base else value for key, value in top.items()}}
+
+
+FILE_CLASS = re.compile(r"(?P<file>[^:]+\.py):(?P<name>\w+)$")
+
+
+def _resolve_files(value: Any, folder: Path) -> None:
+    """Turns each class_path ./net.py:Net into net.Net, with the file's folder noted beside it."""
+    if isinstance(value, dict):
+        match = FILE_CLASS.match(value["class_path"]) if isinstance(value.get("class_path"), str) else None
+        if match:
+            file = (folder / match["file"]).resolve()
+            if not file.is_file():
+                raise ValueError(f"class_path {value['class_path']}: there is no file {file}")
+            if not file.stem.isidentifier():
+                raise ValueError(f"class_path {value['class_path']}: {file.name} cannot be imported under that name")
+            value["class_path"] = _FromFile(f"{file.stem}.{match['name']}")
+            value["class_path"].folder = str(file.parent)
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            _resolve_files(item, folder)
+
+
+class _FromFile(str):
+    """A class path whose module lies in a folder of its own."""
+
+    folder: str
+
+
+def _plain_text(value: Any, folders: list[str]) -> Any:
+    """A config with ordinary strings for what `_resolve_files` left; `folders` gets those it noted."""
+    if isinstance(value, _FromFile):
+        if value.folder not in folders:
+            folders.append(value.folder)
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _plain_text(item, folders) for key, item in value.items()}
+    return [_plain_text(item, folders) for item in value] if isinstance(value, list) else value
+
+
+def _experiment(content: dict[str, Any], path: Path) -> Experiment:
+    folders: list[str] = []
+    content = _plain_text(content, folders)
+    for section in CLASS_SECTIONS:
+        if section == "model" or content.get(section) is not None:
+            content[section] = _class_section(content.get(section), section)
+    trainer = content.get("trainer") or {}
+    if not isinstance(trainer, Mapping):
+        raise ValueError(f"trainer must map parameters to values, but got {trainer!r}")
+    own = [] if path.resolve().parent == SHIPPED.resolve() else [str(path.resolve().parent), str(Path.cwd())]
+    return Experiment(
+        name=path.stem,
+        path=path.resolve(),
+        model=content["model"],
+        data=content.get("data"),
+        trainer=dict(trainer),
+        optimizer=content.get("optimizer"),
+        lr_scheduler=content.get("lr_scheduler"),
+        seed=_seed(content),
+        search=_search(content["search"]) if content.get("search") is not None else None,
+        description=str(content.get("description", "")),
+        search_path=list(dict.fromkeys([*folders, *own])),
+    )
+
+
+def _class_section(section: Any, name: str) -> dict[str, Any]:
+    _check_keys(section, name, CLASS_KEYS)
+    if not isinstance(section.get("class_path"), str):
+        raise ValueError(f"{name}.class_path must be a dotted path of a class, such as lightning_modules.MLP")
+    for key in ("init_args", "dict_kwargs"):
+        arguments = section.get(key) or {}
+        if not isinstance(arguments, Mapping):
+            raise ValueError(f"{name}.{key} must map parameters to values, but got {arguments!r}")
+        section[key] = dict(arguments)
+    if not section["dict_kwargs"]:
+        del section["dict_kwargs"]
+    return dict(section)
+
+
+def _seed(content: dict[str, Any]) -> int:
+    """`seed`, or LightningCLI's `seed_everything`: true is 0 there too, and false leaves the choice to us."""
+    if "seed" in content and "seed_everything" in content:
+        raise ValueError("seed and seed_everything are the same: give one of them")
+    seed = content.get("seed", content.get("seed_everything", 0))
+    if "seed_everything" in content and isinstance(seed, bool):
+        return 0
+    return checked_seed(seed)
+
+
+def _search(content: Any) -> SearchPlan:
+    _check_keys(content, "search", SEARCH_KEYS)
+    metric = content.get("metric")
+    if not isinstance(metric, str) or not metric:
+        raise ValueError(f"search.metric must be the name of a logged metric, such as val/accuracy, but got {metric=}")
+    written = content.get("space")
+    space = written if isinstance(written, str) else parse_space(written)
+    return SearchPlan(
+        metric=metric,
+        direction=one_of("search.direction", content.get("direction", "maximize"), DIRECTIONS),
+        space=space,
+        sampler=one_of("search.sampler", content.get("sampler", "tpe"), SAMPLERS),
+        pruner=one_of("search.pruner", content.get("pruner", "none"), PRUNERS),
+        space_as_written=written,
+    )
+
+
+def _check_keys(content: Any, where: str, allowed: tuple[str, ...]) -> None:
+    if not isinstance(content, dict):
+        raise ValueError(f"{where} must map names to values ({', '.join(allowed)}), but got {content!r:.80}")
+    for key in content:
+        if key not in allowed:
+            raise ValueError(f"unknown key {key!r} in {where}{nearest(str(key), allowed)}")
+
+
+def one_of(what: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """The value, if it is one of the allowed names; else a ValueError with the nearest."""
+    if value not in allowed:
+        raise ValueError(f"unknown {what} {value}{nearest(str(value), allowed)}")
+    return str(value)
+
+
+def checked_seed(value: Any) -> int:
+    """The value, if it is a whole number from 0 to 2**31 - 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise ValueError(f"seed must be a whole number between 0 and 2147483647, but got seed={value!r}")
+    return value
+
+
+def override(experiment: Experiment, overrides: Mapping[str, str]) -> None:
+    """Puts the command line's --model.X, --data.X, --trainer.X ... into an experiment, read as YAML values.
+
+    A parameter that is overridden is no longer searched: searching it would undo what was asked for.
+    """
+    for name, text in overrides.items():
+        try:
+            value = load_yaml(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--{name} {text}: broken YAML: {getattr(error, 'problem', error)}") from error
+        if name in CLASS_SECTIONS:
+            section = {"class_path": value} if isinstance(value, str) else value
+            setattr(experiment, name, _class_section(section, name) if section is not None else None)
+            continue
+        parts = {key: getattr(experiment, key) for key in (*CLASS_SECTIONS, "trainer")}
+        set_parameter(parts, name, value)
+        plan, name = experiment.search, canonical_name(name)
+        if plan is not None and isinstance(plan.space, dict) and plan.space.pop(name, None) is not None:
+            plan.space_as_written = {
+                key: range_ for key, range_ in plan.space_as_written.items() if canonical_name(key) != name
+            }

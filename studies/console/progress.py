@@ -1,0 +1,376 @@
+"""What is seen while it works: a live table for a study, a progress line for a run, plain lines without a terminal.
+
+Everything goes to stderr. The display knows plain values only and is never in the way: a call notes what it is
+told and returns, and where there is a terminal, a thread draws four times a second. rich is loaded only there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from studies.console.tables import align, assignments, duration_text, number_text, parameter_columns
+
+DRAWN_PER_SECOND = 4
+RUN_SECONDS, TRIAL_SECONDS = 5.0, 10.0  # without a terminal: least time between lines of a run, of a study's trial
+LONG_EPOCH_SECONDS = 30.0  # within an epoch, a run's line comes that often
+PHASE_SECONDS = 10.0
+ENDED_SHOWN = 5  # ended trials in the live table, beside the best
+SPINNER = "|/-\\"
+STYLES = {"COMPLETE": "", "running": "bold", "PRUNED": "dim", "FAIL": "red", "INTERRUPTED": "yellow"}
+
+
+@dataclass
+class Row:
+    """A trial as it is shown."""
+
+    number: int
+    params: dict[str, Any] = field(default_factory=dict)
+    began: float = field(default_factory=lambda: time.monotonic())
+    state: str = "running"
+    epoch: int = 0  # from 0
+    epochs: int | None = None
+    step: int = 0
+    steps: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    value: float | None = None
+    updated: float | None = None  # when it last said something
+    start: tuple[int, float] = (0, 0.0)  # step and time that its speed is counted from
+    steps_per_epoch: float | None = None
+
+    def update(self, epoch: int, epochs: int | None, step: int, steps: int | None, metrics: dict[str, float]) -> None:
+        now = time.monotonic()
+        if self.updated is None:
+            self.start = (0, self.began) if epoch == 0 else (step, now)  # it went on from a checkpoint
+        elif epoch > self.epoch:
+            self.steps_per_epoch = self.step / (self.epoch + 1)
+        self.epoch, self.epochs, self.step, self.steps = epoch, epochs, step, steps
+        self.metrics, self.updated = dict(metrics), now
+
+    @property
+    def share(self) -> float | None:
+        """How much of it is done, 0 to 1, or None where nobody can know."""
+        ends = [self.steps] if self.steps else []
+        if self.epochs and self.steps_per_epoch:
+            ends.append(round(self.epochs * self.steps_per_epoch))
+        if ends:
+            return min(1.0, self.step / max(1, min(ends)))
+        return self.epoch / self.epochs if self.epochs else None
+
+    @property
+    def speed(self) -> float:
+        """Optimizer steps a second, or 0 as long as it is unknown."""
+        step, at = self.start
+        return (self.step - step) / (self.updated - at) if self.updated and self.updated > at else 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left, or None as long as they are unknown."""
+        share = self.share
+        if not share or not self.speed or self.updated is None:
+            return None
+        return max(0.0, self.step * (1 - share) / share / self.speed - (time.monotonic() - self.updated))
+
+    @property
+    def place(self) -> str:
+        return "" if self.updated is None else f"{self.epoch + 1}/{self.epochs}" if self.epochs else f"{self.epoch + 1}"
+
+
+class Display:
+    """The display of one command; a context manager.
+
+    Args:
+        title: what is going on, e.g. "study mnist_mlp".
+        metric: the metric that decides, or None.
+        direction: maximize or minimize, or None.
+        total: number of trials, those before this start among them; 1 shows a single run.
+        stream: where to draw; stderr if None.
+        live: whether to draw in place; if None, where the stream is a terminal that can and NO_COLOR is not set.
+            False is for debuggers, whose prompt must not be drawn over.
+    """
+
+    def __init__(
+        self,
+        *,
+        title: str,
+        metric: str | None,
+        direction: str | None,
+        total: int,
+        stream: TextIO | None = None,
+        live: bool | None = None,
+    ) -> None:
+        self.title, self.metric, self.direction, self.total = title, metric, direction, total
+        self._stream = sys.stderr if stream is None else stream
+        self._wants_live = live
+        self._live: Any = None
+        # No lock: a signal handler that speaks would wait for the drawing thread, which would wait for the lock.
+        # What the thread reads is replaced, never changed in place, and at worst one drawing behind.
+        self._by_number: dict[int, Row] = {}  # trials that run, and those ended ones that may be shown
+        self._over: set[int] = set()  # numbers of trials that have ended, interrupted ones apart
+        self._walls = 0, 0.0  # how many of those were completed or pruned, and their seconds in all
+        self._earlier = 0
+        self._best: tuple[float, int] | None = None  # value and trial number
+        self._workers = 1
+        self._phase: str | None = None
+        self._phase_began = self._phase_said = 0.0
+        self._said: dict[int, float] = {}  # when a trial last had a plain line
+        self._lines: deque[str] = deque()
+        self._saying = False
+
+    def __enter__(self) -> Display:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        able = self._stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
+        able = able and not os.environ.get("NO_COLOR")
+        if self._live is not None or not (able if self._wants_live is None else self._wants_live):
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        self._live = Live(
+            console=Console(file=self._stream, force_terminal=True),
+            get_renderable=self._picture,
+            refresh_per_second=DRAWN_PER_SECOND,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # a pipe gets what is printed, and so does not see the display
+            redirect_stderr=self._stream is sys.stderr,
+            vertical_overflow="crop",
+        )
+        self._live.start()
+
+    def close(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            with contextlib.suppress(OSError, ValueError):  # the terminal is gone
+                live.stop()
+
+    def say(self, line: str) -> None:
+        """A line that stays, above whatever moves."""
+        self._lines.append(line)
+        if self._saying:  # a signal handler speaks while a line is written; the one who writes takes this one too
+            return
+        self._saying = True
+        try:
+            while self._lines:
+                with contextlib.suppress(OSError, ValueError):  # a lost terminal must not cost the work
+                    self._write(self._lines.popleft())
+        finally:
+            self._saying = False
+
+    def _write(self, line: str) -> None:
+        if self._live is not None:
+            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=self._stream, flush=True)
+
+    def phase(self, text: str) -> None:
+        """What is done while no trial runs; shown with its seconds until a trial starts."""
+        self._phase, self._phase_began = text, time.monotonic()
+        self._phase_said = self._phase_began
+        if self._live is None:
+            self.say(f"{text} ...")
+
+    def refresh(self) -> None:
+        """To be called now and then while waiting: without a terminal, a long phase says that it still goes on."""
+        now = time.monotonic()
+        if self._live is None and self._phase is not None and now - self._phase_said >= PHASE_SECONDS:
+            self._phase_said = now
+            self.say(f"{self._phase} ... {duration_text(now - self._phase_began)}")
+
+    def went_on(self, done: int, best: float | None = None, number: int | None = None) -> None:
+        """Counts in the trials that ended before this start, and the best one's value and number."""
+        self._earlier = done
+        if best is not None and number is not None:
+            self._best = (best, number)
+
+    def trial_started(self, number: int, params: dict[str, Any]) -> None:
+        self._phase = None
+        self._over.discard(number)
+        self._by_number[number] = Row(number, dict(params))
+        self._workers = max(self._workers, len(self._running))
+        self._said[number] = time.monotonic()
+        if params and (self._live is None or self.total == 1):
+            self.say(f"trial {number}  started  {assignments(params)}")
+
+    def trial_progress(
+        self, number: int, epoch: int, epochs: int | None, step: int, steps: int | None, metrics: dict[str, float]
+    ) -> None:
+        """Where a trial is. `epoch` counts from 0, `step` is of optimizer steps done; the totals may be unknown."""
+        if number in self._over:
+            return
+        row = self._by_number.setdefault(number, Row(number))
+        before = self._run_line(row) if self._live is None and epoch > row.epoch and row.updated else None
+        row.update(epoch, epochs, step, steps, metrics)
+        if self._live is not None:
+            return
+        silent = time.monotonic() - self._said.get(number, 0.0)
+        if self.total > 1 and silent >= TRIAL_SECONDS:
+            self._plain(row, f"trial {number}  {self._run_line(row)}")
+        elif self.total == 1 and before is not None and silent >= RUN_SECONDS:
+            self._plain(row, before)  # an epoch's last values are known when the next one begins
+        elif self.total == 1 and silent >= LONG_EPOCH_SECONDS:
+            self._plain(row, self._run_line(row))
+
+    def _plain(self, row: Row, line: str) -> None:
+        self._said[row.number] = time.monotonic()
+        self.say(line)
+
+    def trial_ended(self, number: int, state: str, value: float | None, seconds: float) -> None:
+        """A trial's end. `state`: COMPLETE, PRUNED, FAIL or INTERRUPTED; `seconds`: what it took."""
+        row = self._by_number.setdefault(number, Row(number))
+        row.state, row.value = state, value
+        if state != "INTERRUPTED":
+            self._over.add(number)
+        if state in ("COMPLETE", "PRUNED"):
+            count, seconds_in_all = self._walls
+            self._walls = count + 1, seconds_in_all + time.monotonic() - row.began
+        if state == "COMPLETE" and value is not None and self._beats(value):
+            self._best = (value, number)
+        result = "" if value is None else f"  {self.metric} {number_text(value)}"
+        if self.total == 1:
+            if self._live is None and row.updated:
+                self.say(self._run_line(row))
+            self.say(f"{state} in {duration_text(seconds)}{result}")
+        elif self._live is None:
+            self.say(
+                "  ".join([f"trial {number}  {state}{result}", *self._standing(), assignments(row.params)]).rstrip()
+            )
+        self._forget()
+
+    def _forget(self) -> None:
+        """Lets go of ended trials that will not be shown any more: a study may have ten thousands."""
+        ended = [row.number for row in self._rows if row.state != "running" and row.number != self.best]
+        for number in ended[:-ENDED_SHOWN]:
+            del self._by_number[number]
+            self._said.pop(number, None)
+
+    def _beats(self, value: float) -> bool:
+        if not math.isfinite(value):
+            return False
+        return self._best is None or (value < self._best[0] if self.direction == "minimize" else value > self._best[0])
+
+    @property
+    def best(self) -> int | None:
+        """Number of the best complete trial so far."""
+        return None if self._best is None else self._best[1]
+
+    @property
+    def _rows(self) -> list[Row]:
+        return list(self._by_number.values())
+
+    @property
+    def _running(self) -> list[Row]:
+        return [row for row in self._rows if row.state == "running"]
+
+    @property
+    def _done(self) -> int:
+        return self._earlier + len(self._over)
+
+    def _left(self) -> float | None:
+        """Seconds left for a study: what the running trials and those to come still need, over the workers."""
+        now, running = time.monotonic(), self._running
+        known = {row.number: row.left for row in running}
+        count, seconds = self._walls
+        if not count:
+            expected = [now - row.began + left for row in running if (left := known[row.number]) is not None]
+            count, seconds = len(expected), sum(expected)
+        if not count:
+            return None
+        mean = seconds / count
+        lefts = [known[row.number] or max(0.0, mean - (now - row.began)) for row in running]
+        waiting = max(0, self.total - self._done - len(running))
+        return max([*lefts, (sum(lefts) + waiting * mean) / self._workers], default=None)
+
+    def _standing(self) -> list[str]:
+        """Best so far, done of all, and time left."""
+        parts = [] if self._best is None else [f"best {number_text(self._best[0])} (trial {self._best[1]})"]
+        parts.append(f"{self._done}/{self.total}")
+        left = self._left()
+        return parts if left is None or self._done >= self.total else [*parts, f"{duration_text(left)} left"]
+
+    def _run_parts(self, row: Row) -> list[str]:
+        """Where a trial is, the most wanted first."""
+        left, first = row.left, [name for name in row.metrics if name == self.metric]
+        names = first + sorted(
+            (name for name in row.metrics if name != self.metric and not name.endswith("learning_rate")),
+            key=lambda name: not name.startswith("val/"),
+        )
+        values = [f"{name} {number_text(row.metrics[name])}" for name in names]
+        speed = [f"{row.speed:.0f} it/s" if row.speed >= 10 else f"{row.speed:.2g} it/s"] if row.speed else []
+        ending = [] if left is None else [f"{duration_text(left)} left" if row.share != 1 else "finishing"]
+        return [f"epoch {row.place}", *ending, *values[:1], f"step {row.step}", *speed, *values[1:4]]
+
+    def _run_line(self, row: Row) -> str:
+        parts = self._run_parts(row)
+        ending = [part for part in parts if part.endswith(" left") or part == "finishing"]
+        return "  ".join([part for part in parts if part not in ending] + ending)
+
+    # What is drawn in place, by rich's thread.
+
+    def _picture(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        live = self._live
+        width, height = live.console.size if live is not None else (80, 24)
+        lines = self._drawing(max(1, width - 1), max(2, height - 1))
+        return Group(*(Text(line, style=style, no_wrap=True, overflow="ellipsis", end="\n") for line, style in lines))
+
+    def _drawing(self, width: int, height: int) -> list[tuple[str, str]]:
+        """Lines with their styles, of at most that width and number."""
+        rows = self._rows
+        heading: list[tuple[str, str]] = []
+        if self._phase is not None:
+            now = time.monotonic()
+            seconds = duration_text(now - self._phase_began)
+            sign = SPINNER[int(now * DRAWN_PER_SECOND) % len(SPINNER)]
+            heading = [(f"{sign} {self.title}: {self._phase}  {seconds}", "cyan")]
+        if not rows or self.total == 1:
+            return heading or [(self._progress(rows[-1], width) if rows else self.title, "")]
+        full, brief = "  ".join([self.title, *self._standing()]), "  ".join(self._standing())
+        heading = heading or [(full if len(full) <= width else brief, "bold")]
+        running = self._running
+        ended = [row for row in rows if row.state != "running" and row.number != self.best][-ENDED_SHOWN:]
+        ended = [row for row in rows if row.state != "running" and row.number == self.best] + ended
+        shown = ended + running
+        header, *lines = self._table(shown, width)
+        styles = ["green" if row.number == self.best else STYLES.get(row.state, "") for row in shown]
+        heading += [(line, "dim") for line in header.split("\n")]
+        room = max(1, height - len(heading))  # in a low window the running trials are what matters
+        return (heading + list(zip(lines, styles, strict=True))[-room:])[:height]
+
+    def _table(self, rows: list[Row], width: int) -> list[str]:
+        names = list(dict.fromkeys(name for row in rows for name in row.params))
+        columns = [["trial", *(str(row.number) for row in rows)], ["epoch", *(row.place for row in rows)]]
+        if self.metric is not None:
+            values = [row.metrics.get(self.metric) if row.state == "running" else row.value for row in rows]
+            columns.append([self.metric, *("" if value is None else number_text(value) for value in values)])
+        columns.append(["state", *(row.state.lower() for row in rows)])
+        columns += parameter_columns(names, [row.params for row in rows])
+        return align(columns, width)
+
+    def _progress(self, row: Row, width: int) -> str:
+        if row.updated is None:
+            return f"{self.title}: starting  {duration_text(time.monotonic() - row.began)}"
+        parts, bar = self._run_parts(row), ""
+        if row.share is not None:
+            size = 20 if width >= 60 else 8
+            full = round(size * row.share)
+            fits = (self._stream.encoding or "").lower().replace("-", "") == "utf8"
+            bar = ("━" * full + "╌" * (size - full) if fits else "#" * full + "-" * (size - full)) + "  "
+        line = bar + parts[0]
+        for part in parts[1:]:
+            if len(line) + 2 + len(part) <= width:
+                line += "  " + part
+        return line

@@ -1,0 +1,158 @@
+"""The end of a study: ranks, leaderboard, pictures, and the champion, who alone meets the test set."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from studies.common.errors import disk_is_full, in_one_line
+from studies.config.search_space import Choice, Range
+from studies.driver.loop import TrialLoop
+from studies.driver.study import Study
+from studies.plots import study as study_plots
+from studies.plots.figure import save
+from studies.protocol.metric_names import registered_name
+from studies.search import FANOVA_TRIALS, TrialRow, best_of, load_importances
+
+DRAWN_STATES = ("COMPLETE", "PRUNED")
+
+
+def prepare() -> None:
+    """Imports, on a thread, what the end of a study needs: a second of a core that is idle at its beginning."""
+
+    def work() -> None:
+        load_importances()
+        study_plots.load_interactive()
+
+    threading.Thread(target=work, name="conclusion").start()  # the process waits for it: it must not end amid an import
+
+
+def conclude(study: Study, loop: TrialLoop) -> dict[str, Any]:
+    """After the last trial: ranks, leaderboard, pictures, and the champion, who alone meets the test set."""
+    session, plan = study.session, study.plan
+    rows = study.search.trials()
+    best = best_of(rows, plan.direction)
+    session.display.phase("ranking, and drawing the study's pictures")
+    _rank(study, rows)
+    try:
+        _draw(study, rows)
+    except Exception as error:  # results are there without pictures of them
+        if disk_is_full(error):
+            raise
+        session.display.say(f"the study's pictures could not be drawn: {type(error).__name__}: {in_one_line(error)}")
+    test: dict[str, float] = {}
+    if best is not None:
+        session.tracking.put("log_metrics", study.parent, {f"best/{plan.metric}": best.value})
+    if best is not None and best.run_id is not None and not loop.signal and session.options.test:
+        session.display.phase("testing and registering the champion")
+        test = _champion(study, best)
+    interrupted = bool(loop.signal or loop.timed_out)
+    outcome = "interrupted" if interrupted else None
+    session.tracking.put("end", study.parent, "KILLED" if interrupted else "FINISHED", outcome)
+    return {
+        "study": study.name,
+        "trials": [row.to_json() for row in rows],
+        "best": {key: best.to_json()[key] for key in ("number", "value", "params", "run_id")} if best else None,
+        "test": test,
+        "metric": plan.metric,
+        "direction": plan.direction,
+    }
+
+
+def _rank(study: Study, rows: list[TrialRow]) -> None:
+    sign = -1 if study.plan.direction == "maximize" else 1
+    complete = [row for row in rows if row.state == "COMPLETE" and row.value is not None]
+    ranked = sorted(complete, key=lambda row: (sign * (row.value or 0.0), row.number))
+    ranks = {row.run_id: rank for rank, row in enumerate(ranked, start=1)}
+    study.session.tracking.put("rank", study.experiment_id, study.name, ranks)
+    placed = {row.number for row in ranked}
+    rest = [row for row in rows if row.number not in placed]
+    names = sorted({name for row in rows for name in row.params})
+    everyone = [*ranked, *rest]
+    columns: dict[str, list[Any]] = {
+        "rank": [*range(1, len(ranked) + 1), *[None] * len(rest)],
+        "trial": [row.number for row in everyone],
+        "state": [row.state for row in everyone],
+        study.plan.metric: [row.value for row in everyone],
+        **{name: [str(row.params.get(name)) for row in everyone] for name in names},
+        "run_id": [row.run_id for row in everyone],
+    }
+    study.session.tracking.put("log_table", study.parent, columns, "leaderboard.json")
+
+
+def _draw(study: Study, rows: list[TrialRow]) -> None:
+    """History, parallel coordinates, importance, slices; what too few trials cannot fill is left out."""
+    shown = [row for row in rows if row.state in DRAWN_STATES and row.value is not None]
+    folder = study.parent_folder / "artifacts" / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = study.plan
+    if not shown:
+        return
+    log = {
+        name
+        for name, parameter in (plan.space.items() if isinstance(plan.space, dict) else ())
+        if (isinstance(parameter, Range) and parameter.log) or _spans_decades(parameter)
+    }
+    names = [name for name in shown[0].params if all(name in row.params for row in shown)]
+    params: dict[str, Sequence[Any]] = {name: [row.params[name] for row in shown] for name in names}
+    values = [row.value for row in shown if row.value is not None]
+    figures = {
+        "history": study_plots.study_history(
+            [row.number for row in shown], values, [row.state for row in shown], plan.metric, plan.direction
+        )
+    }
+    if params:
+        figures["parallel_coordinates"] = study_plots.parallel_coordinates(
+            params, values, plan.metric, plan.direction, log
+        )
+        figures["slices"] = study_plots.slices(params, values, plan.metric, log, plan.direction)
+        interactive = study_plots.interactive_parallel_coordinates(params, values, plan.metric, plan.direction, log)
+        interactive.write_html(folder / "parallel_coordinates.html", include_plotlyjs=True)
+    importances = study.search.importances()
+    if importances:
+        complete = sum(row.state == "COMPLETE" for row in rows)
+        looked_at = min(complete, FANOVA_TRIALS), complete
+        figures["importance"] = study_plots.importance(importances, plan.metric, looked_at)
+    for name, figure in figures.items():
+        save(figure, folder / f"{name}.png")
+    study.session.tracking.put("log_files", study.parent, folder, "pictures")
+
+
+def _spans_decades(parameter: Range | Choice) -> bool:
+    """Whether a list of numbers (batch sizes) reads best on a logarithmic axis."""
+    if not isinstance(parameter, Choice):
+        return False
+    numbers = [value for value in parameter.values if isinstance(value, int | float) and not isinstance(value, bool)]
+    return len(numbers) == len(parameter.values) and min(numbers) > 0 and max(numbers) >= 8 * min(numbers)
+
+
+def _champion(study: Study, best: TrialRow) -> dict[str, float]:
+    """Tests the best trial's checkpoint and registers it, unless the study has done so already."""
+    session = study.session
+    assert best.run_id is not None
+    requirements = [f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "numpy")]
+    payload = {
+        "spec": str(session.home.trial_folder(best.run_id) / "spec.json"),
+        "tracking_uri": session.home.tracking_uri,
+        "parent": study.parent,
+        "model_name": registered_name(study.experiment.name),
+        "study": study.name,
+        "value": best.value,
+        "metric": study.plan.metric,
+        "direction": study.plan.direction,
+        "requirements": requirements,
+    }
+    session.tracking.get("flush")  # from here until it returns, the champion's process is the one writer
+    try:
+        result = session.executor.call("studies.inference.register_worker:publish", payload, session.display.refresh)
+    except RuntimeError as error:
+        result = {"error": str(error)}
+    if "error" in result:
+        session.display.say(f"the champion could not be published: {result['error']}")
+        session.tracking.put("set_tags", study.parent, {"harness.error": result["error"]})
+        return {}
+    if result.get("note"):
+        session.display.say(result["note"])
+    return result["test"]

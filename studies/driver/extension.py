@@ -1,0 +1,146 @@
+"""`harness extend`: the best trials of a study go on to more epochs, each in its own run, with one joined curve.
+
+Optuna changes no trial that it has closed, so how a trial went on is noted beside it (Search.extend), and
+leaderboards show that. Parameters do not change, but a schedule that ends with the training is stretched to its
+new end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+from studies.common.state_folder import Home
+from studies.config.experiment import Experiment, SearchPlan
+from studies.config.search_space import parse_space
+from studies.driver.study import Study
+from studies.protocol.checkpoint_files import newest_checkpoint
+from studies.protocol.events import TrialSpec
+from studies.search import Search, TrialRow
+from studies.tracking.trial_log import STATUSES, Ending
+
+
+def described(home: Home, name: str) -> Experiment:
+    """The experiment of a study, as the study itself has it.
+
+    Raises:
+        ValueError: there is no such study.
+    """
+    search = Search.existing(home.storage, name)
+    definition = search.definition
+    content = copy.deepcopy(definition["experiment"])
+    written = definition["space"]
+    space = written if isinstance(written, str) else parse_space(written)
+    plan = SearchPlan(definition["metric"], definition["direction"], space, "random", "none", written)
+    here = Path.cwd()
+    folders = [*_search_path(home, search), str(here)]
+    return Experiment(path=here / "study", seed=definition["seed"], search=plan, search_path=folders, **content)
+
+
+def _search_path(home: Home, search: Search) -> list[str]:
+    """Where a study's trials found their classes."""
+    for row in reversed(search.trials()):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return TrialSpec.load(home.trial_folder(row.run_id or "") / "spec.json").search_path
+    return []
+
+
+class ExtensionSource:
+    """Trials that go on: those an interrupted `extend` left unfinished, or else the best `top` of the study.
+
+    Args:
+        top: how many, from 1.
+        epochs: how many more, from 1.
+
+    Raises:
+        ValueError: there are no such trials, one has no checkpoint, or the training is not counted in epochs.
+    """
+
+    def __init__(self, study: Study, top: int, epochs: int) -> None:
+        self.study = study
+        self.failed = False
+        self._ends: list[tuple[str, str]] = []  # runs, and the state they keep although their extension failed
+        rows = study.search.trials()
+        self._rows = {row.number: row for row in rows}
+        unfinished = [row for row in rows if row.extension and not row.extension["done"]]
+        if unfinished:
+            study.session.display.say("an extension was interrupted: it is finished first, and no other is begun")
+            self._specs = [self._spec(row, row.extension["epochs"]) for row in unfinished]
+        else:
+            chosen = _best(rows, study.plan.direction)[:top]
+            if not chosen:
+                raise ValueError(f"study {study.name} has no complete or pruned trial to extend")
+            self._specs = [self._spec(row, self._epochs(row) + epochs) for row in chosen]
+            for row, spec in zip(chosen, self._specs, strict=True):
+                study.search.extend(row.number, {**row.extension, "epochs": _max_epochs(spec), "done": False})
+        study.session.display.total = len(self._specs)
+
+    def _epochs(self, row: TrialRow) -> int:
+        """The epochs a trial had in all."""
+        return int(row.extension["epochs"]) if row.extension else _max_epochs(self._load(row))
+
+    def _load(self, row: TrialRow) -> TrialSpec:
+        folder = self.study.session.home.trial_folder(row.run_id or "")
+        try:
+            spec = TrialSpec.load(folder / "spec.json")
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"trial {row.number} has no readable {folder}/spec.json") from error
+        if newest_checkpoint(folder) is None:
+            raise ValueError(f"trial {row.number} has no checkpoint in {folder} to go on from")
+        return replace(spec, run_id=row.run_id or "", folder=str(folder))
+
+    def _spec(self, row: TrialRow, epochs: int) -> TrialSpec:
+        spec = self._load(row)
+        experiment = copy.deepcopy(spec.experiment)
+        experiment["trainer"]["max_epochs"] = epochs
+        return replace(spec, experiment=experiment, extends=True, pruning=False)
+
+    def next(self) -> TrialSpec | None:
+        if not self._specs:
+            return None
+        spec, tracking = self._specs.pop(0), self.study.session.tracking
+        tracking.put("reopen", spec.run_id)
+        tracking.put("delete_tag", spec.run_id, "harness.outcome")
+        tracking.put("set_tags", spec.run_id, {"harness.epochs": str(_max_epochs(spec))})
+        return spec
+
+    def report(self, spec: TrialSpec, count: int, value: float) -> bool:
+        return False
+
+    def unrecorded(self) -> list[tuple[TrialSpec, str]]:
+        return []
+
+    def write(self) -> None: ...
+
+    def ended(self, spec: TrialSpec, ending: Ending) -> None:
+        epochs = _max_epochs(spec)
+        if ending.state == "COMPLETE":
+            extension = {"epochs": epochs, "done": True, "state": "COMPLETE", "value": ending.value}
+            self.study.search.extend(spec.number, extension)
+        elif ending.state == "FAIL":  # what the trial had reached before stands
+            self.failed = True
+            row = self._rows[spec.number]
+            before = {"epochs": epochs, "done": True, "state": row.state, "value": row.value}
+            self.study.search.extend(spec.number, before)
+            self._ends.append((spec.run_id, row.state))
+
+    def restore(self) -> None:
+        """Gives runs whose extension failed the status back that their trial has; the error stays as a tag."""
+        for run_id, state in self._ends:
+            self.study.session.tracking.put("delete_tag", run_id, "harness.outcome")
+            self.study.session.tracking.put("end", run_id, *STATUSES[state])
+
+
+def _best(rows: list[TrialRow], direction: str) -> list[TrialRow]:
+    ended = [row for row in rows if row.state in ("COMPLETE", "PRUNED") and row.value is not None]
+    sign = -1 if direction == "maximize" else 1
+    return sorted(ended, key=lambda row: (sign * (row.value or 0.0), row.number))
+
+
+def _max_epochs(spec: TrialSpec) -> int:
+    epochs = spec.experiment["trainer"].get("max_epochs")
+    if not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(f"extend needs an experiment with trainer.max_epochs, but it has {epochs}")
+    return epochs

@@ -1,0 +1,119 @@
+"""What a run was made by: command, code, packages. Written as files beside the run, once per start."""
+
+from __future__ import annotations
+
+import getpass
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from studies.common.locks import this_process
+from studies.protocol.metric_names import stored_text
+
+LARGEST = 20_000_000  # bytes of a diff that is kept
+SECONDS = 20.0  # that git is waited for, each time
+# Whatever the user's configuration says, a patch that `git apply` takes, and no program of somebody else's.
+PLAIN = ["-c", "core.quotePath=true", "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false"]
+PLAIN += ["-c", "diff.submodule=short", "-c", "diff.relative=false", "-c", "core.fsmonitor=false"]
+PLAIN += ["-c", "diff.srcPrefix=a/", "-c", "diff.dstPrefix=b/"]
+PATCH = [
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+    "--binary",
+    "--full-index",
+    "--no-renames",
+    "--unified=3",
+    "-O/dev/null",
+]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Attributes: `command` as typed, git `commit` (or None), uncommitted `diff`, `packages` one per line.
+
+    A diff is bytes, as the files are. Lines before it that begin with # say what it has not: untracked files, or all
+    of it where it is too large.
+    """
+
+    command: str
+    commit: str | None
+    diff: bytes
+    packages: str
+
+    @classmethod
+    def collect(cls, argv: list[str], near: Path) -> Provenance:
+        """Looks at the repository the user stands in, or else the one the experiment file lies in."""
+        places = dict.fromkeys((Path.cwd(), near.parent))
+        tops = (_git(place, "rev-parse", "--show-toplevel") for place in places)
+        top = next((os.fsdecode(answer.removesuffix(b"\n")) for answer in tops if answer), None)
+        commit, diff = _code(Path(top)) if top else (None, b"")
+        found = {f"{item.metadata['Name']}=={item.version}" for item in importlib.metadata.distributions()}
+        packages = "\n".join([f"# Python {platform.python_version()}, {platform.platform()}", *sorted(found)])
+        command = stored_text(shlex.join(["harness", *argv]))
+        return cls(command, commit, diff, packages + "\n")
+
+    def write(self, folder: Path) -> None:
+        """Writes command.txt, packages.txt and, where there is one, diff.patch."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "command.txt").write_text(self.command + "\n", encoding="utf-8")
+        (folder / "packages.txt").write_text(self.packages, encoding="utf-8")
+        if self.commit or self.diff:
+            (folder / "diff.patch").write_bytes(self.diff)
+
+    @cached_property
+    def tags(self) -> dict[str, str]:
+        """MLflow's own names for where a run came from."""
+        tags = {
+            "mlflow.source.name": self.command,
+            "mlflow.source.type": "LOCAL",
+            "mlflow.user": _user(),
+            "harness.python": sys.version.split()[0],
+            "harness.driver": this_process(),
+        }
+        return tags | ({"mlflow.source.git.commit": self.commit} if self.commit else {})
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number without a name
+        return "unknown"
+
+
+def _code(top: Path) -> tuple[str | None, bytes]:
+    """A repository's commit, or None where there is none yet, and what differs from it: git's own words, as bytes."""
+    answer = _git(top, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    commit = answer.decode("ascii", "replace").strip() if answer else None
+    notes = []
+    new = _git(top, "ls-files", "--others", "--exclude-standard", "-z")
+    notes += [b"# untracked: " + name.replace(b"\n", b"?") + b"\n" for name in (new or b"").split(b"\0") if name]
+    since = commit or (_git(top, "hash-object", "-t", "tree", "/dev/null") or b"").decode().strip()  # an empty tree
+    diff = _git(top, "diff", *PATCH, since, "--")
+    if diff is None:
+        notes.append(b"# git could not say what was changed, or took too long\n")
+    elif len(diff) > LARGEST:
+        notes.append(b"# what was changed is %d bytes, more than the %d that are kept\n" % (len(diff), LARGEST))
+        diff = None
+    return commit, b"".join(notes) + (diff or b"")
+
+
+def _git(folder: Path, *arguments: str) -> bytes | None:
+    """What git says, or None where it fails, is missing or hangs. It neither asks nor writes (an index, for one)."""
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    for name in ("GIT_EXTERNAL_DIFF", "GIT_DIFF_OPTS", "GIT_PAGER"):
+        environment.pop(name, None)
+    command = ["git", "--no-pager", "-C", str(folder), *PLAIN, *arguments]
+    try:
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, env=environment
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout if result.returncode == 0 else None

@@ -1,0 +1,22 @@
+"""Which trials may train together in one process (packed_trials.py). Standard library only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+
+from studies.protocol.events import TrialSpec
+
+
+def kind_of(spec: TrialSpec, over: Collection[str]) -> str:
+    """Equal for trials that may be packed: they differ in nothing but some parameters of their model, and in seeds.
+
+    Args:
+        over: those parameters, as the model's class names them (`packs_over`). Zero and another value are two
+            kinds: a model without dropout has no such layer.
+    """
+    model = spec.experiment["model"]
+    arguments = model.get("init_args") or {}
+    arguments = {name: bool(value) if name in over else value for name, value in arguments.items()}
+    experiment = {**spec.experiment, "model": {**model, "init_args": arguments}}
+    return json.dumps([experiment, spec.metric, spec.pruning], sort_keys=True)

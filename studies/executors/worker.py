@@ -1,0 +1,114 @@
+"""What the processes of LocalExecutor do: run trials, one after the other or several at once, or answer a call.
+
+Each is made to be what a user's own process is, for the user's code runs in it: it may have children of any kind and
+handles signals as Python does, its standard output takes any text, and what it registers with atexit is called.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NoReturn
+
+from studies.common.plain import is_plain
+from studies.executors import orphans
+from studies.protocol.channel import Link, end_in_time
+from studies.protocol.event_log import NAME, EventWriter
+from studies.protocol.events import TrialSpec, clean_json
+
+
+def run_trials(spec: TrialSpec, connection: Connection) -> None:
+    """Runs a trial, and then those that the driver sends, as long as each leaves the process as it found it."""
+    from studies.acceleration.process_reuse import Slate
+    from studies.trial import run as trial
+
+    _become_a_users_own()
+    slate = Slate()
+    while True:
+        _prepare(spec)
+        link = Link(EventWriter(Path(spec.folder) / NAME), connection)
+        status = trial.run(spec, link)
+        if status or is_plain() or not slate.is_clean(spec, link.ending):
+            _end(status)
+        link.leave(status)
+        slate.wipe()
+        path = link.next()
+        if path is None:
+            _end(0)
+        spec = TrialSpec.load(path)
+
+
+def run_pack(specs: list[TrialSpec], connections: list[Connection]) -> None:
+    """Runs several trials at once."""
+    _become_a_users_own()
+    _prepare(specs[0])
+    from studies.acceleration.packing.packed_trials import Pack
+
+    logs = [EventWriter(Path(spec.folder) / NAME) for spec in specs]
+    pack = Pack(specs, [Link(log, connection) for log, connection in zip(logs, connections, strict=True)])
+    # On the main thread each trial's Trainer would put back the signal handlers that another's had set.
+    thread = threading.Thread(target=pack.run, name="pack")
+    thread.start()
+    thread.join()
+    _end(0)
+
+
+def answer_call(function: str, payload: str, connection: Connection, log: str) -> None:
+    """Calls `module:function` and sends what it returns; see LocalExecutor.call."""
+    _become_a_users_own()
+    _redirect_output(Path(log))
+    import importlib
+
+    module, _, name = function.partition(":")
+    result = getattr(importlib.import_module(module), name)(json.loads(payload))
+    connection.send_bytes(clean_json(result).encode())
+
+
+def _become_a_users_own() -> None:
+    """Undoes what multiprocessing and the warm server make different from a process that a user starts."""
+    os.setsid()  # Ctrl-C in the terminal is the driver's to hear, and all that is started here can be ended as one
+    os.environ[orphans.TRIAL] = str(os.getpid())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    multiprocessing.set_start_method(None, force=True)  # DataLoader workers are forked here, not from the warm server
+    multiprocessing.current_process().name = "MainProcess"
+    atexit._clear()  # the server's own
+    atexit.register(logging.shutdown)
+
+
+def _end(status: int) -> NoReturn:
+    """Ends this process as Python does, within a few seconds."""
+    end_in_time()
+    atexit._run_exitfuncs()  # multiprocessing leaves them out
+    sys.exit(status)
+
+
+def _prepare(spec: TrialSpec) -> None:
+    _redirect_output(Path(spec.folder) / "log.txt")
+    if spec.gpu is not None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[spec.gpu] if visible else str(spec.gpu)
+
+
+def _redirect_output(path: Path) -> None:
+    """Sends this process's output, that of C libraries and children too, to a file."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):  # there is none, or it is closed
+            stream.flush()
+    with open(path, "ab", buffering=0) as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    # Whoever was here may have closed or replaced them. A name of a file, which is printed, may be no proper text.
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)

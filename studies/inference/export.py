@@ -1,0 +1,92 @@
+"""`harness export`: finds the model, and has a file written and checked in a warm process before it gets its name."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from studies.common.atomic_files import temporary_name
+from studies.common.errors import WorkFailed
+from studies.common.state_folder import Home
+from studies.config.experiment import one_of
+from studies.config.yaml_io import dump_yaml
+from studies.console.progress import Display
+from studies.inference.trained_model import experiment_of, find
+
+LIBRARIES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": (), "safetensors": ("safetensors",)}
+
+
+def export(model: str, format: str, output: str | None) -> dict[str, Any]:
+    """Writes a model to a file that was not there.
+
+    Returns:
+        `model`, `run_id`, `checkpoint`, `format`, `path`, and what export.export says of it.
+
+    Raises:
+        ValueError: in one line: there is no such model, format or library, or no file can be written there.
+        WorkFailed: in one line: the module cannot be exported, or what was written differs from it.
+    """
+    one_of("format", format, tuple(LIBRARIES))
+    missing = [name for name in LIBRARIES[format] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f'format {format} needs {", ".join(missing)}: pip install "studies-harness[export]"')
+    if output is not None:
+        _check(Path(output))
+    from studies.executors.local import LocalExecutor
+
+    with tempfile.TemporaryDirectory(prefix="harness-export-") as scratch:
+        executor = LocalExecutor()
+        executor.warm()
+        temporary = None
+        try:
+            home = Home.find()
+            trained = find(model, home, Path(scratch))
+            path = Path(output or f"{experiment_of(trained, home)}-{trained.run_id[:8]}.{format}")
+            _check(path)
+            temporary = temporary_name(path)
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            with Display(title=f"export {model}", metric=None, direction="maximize", total=1) as display:
+                display.phase(f"importing torch, then writing {path.name} and checking it")
+                payload = {
+                    "experiment": dump_yaml(trained.experiment),
+                    "seed": trained.seed,
+                    "checkpoint": str(trained.checkpoint),
+                    "search_path": trained.search_path,
+                    "format": format,
+                    "path": str(temporary.absolute()),
+                }
+                answer = executor.call("studies.inference.export_worker:export", payload, display.refresh)
+            if "error" in answer:
+                raise ValueError(answer["error"])
+            if "failed" in answer:
+                raise WorkFailed(f"{model} is not exported: {answer['failed']}")
+            temporary.chmod(mode)  # safetensors makes files that nobody else may read
+            if path.exists():
+                raise ValueError(f"{path} has come into being meanwhile, and stays")
+            temporary.replace(path)
+        except RuntimeError as error:
+            raise WorkFailed(f"{model} is not exported: {error}") from error
+        finally:
+            executor.close()
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+    found = {"model": model, "run_id": trained.run_id, "checkpoint": str(trained.checkpoint)}
+    return {**found, "format": format, "path": str(path), **answer}
+
+
+def _check(path: Path) -> None:
+    """Sees that nothing is there yet and that a file can be, which is best seen by making one."""
+    try:
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder: --output names the file")
+        if not path.parent.is_dir():
+            raise ValueError(f"there is no folder {path.parent} to write {path.name} in")
+        if path.exists() or path.is_symlink():
+            raise ValueError(f"{path} is there already: --output names another, or remove it first")
+        temporary_name(path).touch()
+        temporary_name(path).unlink()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,73 @@
+"""What a trained model says to files or words. Runs in a warm trial process, because it needs torch."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningDataModule, LightningModule
+
+from studies.common.search_path import use
+from studies.config.yaml_io import load_yaml
+from studies.trial.instantiate import build
+from studies.trial.run import restore_weights
+
+
+def predict(payload: dict[str, Any]) -> dict[str, Any]:
+    """Asks a model.
+
+    Args:
+        payload: `experiment` (its sections, as YAML), `seed`, `checkpoint` (path), `search_path` and `items` (files or
+            words).
+
+    Returns:
+        `predictions`, each with `input`, `notes`, `answer` and, where there are, `probability` and
+        `probabilities`; or `error` (one line).
+    """
+    try:
+        _, predictions = ask(*restore(payload), payload["items"])
+    except Exception as error:
+        return {"error": in_a_line(error)}
+    return {"predictions": predictions}
+
+
+def ask(
+    module: LightningModule, datamodule: LightningDataModule, items: Sequence[str]
+) -> tuple[Any, list[dict[str, Any]]]:
+    """The batch that a datamodule makes of some items, and what a module says to each.
+
+    Raises:
+        ValueError: in one line: an item cannot be read, or one of the two cannot be asked.
+    """
+    check(module, datamodule)
+    batch, names, notes = datamodule.inputs(items)  # type: ignore[attr-defined]
+    rows = zip(names, notes, module.answers(batch), strict=True)  # type: ignore[operator]
+    return batch, [{"input": name, "notes": said, **answer} for name, said, answer in rows]
+
+
+def check(module: LightningModule, datamodule: LightningDataModule) -> None:
+    """Raises a ValueError if one of the two cannot be asked."""
+    for name, item in (("inputs", datamodule), ("answers", module)):
+        if not hasattr(item, name):
+            raise ValueError(f"{type(item).__name__} has no method {name}, which predicting needs")
+
+
+def in_a_line(error: Exception) -> str:
+    """What went wrong, for the one who asked; the traceback of what nobody foresaw goes to stderr."""
+    line = " ".join(str(error).split())
+    if isinstance(error, (ValueError, OSError)):
+        return line
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {line}"
+
+
+def restore(payload: dict[str, Any]) -> tuple[LightningModule, LightningDataModule]:
+    """A trained module, ready to be asked, and its datamodule, set up."""
+    use(payload.get("search_path") or [])
+    parts = build(load_yaml(payload["experiment"]), payload["seed"], trainer=False)
+    if parts.datamodule is None:
+        raise ValueError(f"{type(parts.module).__name__} has no datamodule, which says how inputs are read")
+    restore_weights(parts, Path(payload["checkpoint"]))
+    return parts.module.eval(), parts.datamodule

@@ -1,0 +1,108 @@
+"""The end of a study: its best trial meets the test set, once, and becomes a registered model.
+
+Runs in a warm trial process, because it needs torch; while it runs, the driver writes nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from studies.common.errors import StorageFailed
+from studies.common.errors import passes as is_transient
+from studies.inference.example_inputs import example_of, validation_inputs, variable_dimensions
+from studies.protocol.events import TrialSpec, better
+from studies.protocol.metric_names import metric_name
+from studies.tracking.client import Tracking
+from studies.trial.run import prepare_trained, why_no_test
+
+TESTED = "harness.champion"  # tag of a study's run: which run was tested and registered, at which value
+
+
+def publish(payload: dict[str, Any]) -> dict[str, Any]:
+    """Tests and registers a study's best trial.
+
+    Args:
+        payload: `spec` (path of its spec.json), `tracking_uri`, `parent` (run of the study), `model_name`,
+            `study`, `metric`, `direction`, `value` (its best), `requirements` (pip, of the model).
+
+    Returns:
+        `test` (name -> value) and `note` (a line for the user, or ""); or `error`.
+    """
+    try:
+        return _publish(**payload)
+    except Exception as error:
+        traceback.print_exc()
+        return {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+
+
+def _publish(
+    spec: str,
+    tracking_uri: str,
+    parent: str,
+    model_name: str,
+    study: str,
+    metric: str,
+    direction: str,
+    value: float,
+    requirements: list[str],
+) -> dict[str, Any]:
+    trial = TrialSpec.load(spec)
+    tracking = Tracking(tracking_uri, None)
+    mark = f"{trial.run_id} {value!r}"  # an extended trial is another champion
+    if tracking.tag(parent, TESTED) == mark:
+        known = tracking.run(parent).metrics
+        return {"test": {name: number for name, number in known.items() if name.startswith("test/")}, "note": ""}
+
+    with tempfile.TemporaryDirectory(prefix="harness-champion-") as folder:
+        module, datamodule, trainer = prepare_trained(replace(trial, folder=folder), Path(trial.folder))
+        test: dict[str, float] = {}
+        if why_no_test(module, datamodule) is None:
+            for results in trainer.test(module, datamodule=datamodule, verbose=False):
+                test |= {name: float(number) for name, number in results.items()}
+            tracking.log_files(trial.run_id, Path(folder) / "artifacts")  # what the module's test_step logged
+        best_step = int(tracking.run(trial.run_id).metrics.get("best/step", 0))
+        for run_id, step in ((trial.run_id, best_step), (parent, trial.number)):
+            stored = {metric_name(name): number for name, number in test.items()}
+            if not stored.items() <= tracking.run(run_id).metrics.items():  # one who died here may have logged them
+                tracking.log_metrics(run_id, test, step)
+
+        module = module.cpu().eval()
+        module.trainer = None  # type: ignore[assignment]  # an exported program has no trainer
+        tags = {"harness.study": study, "harness.run_id": trial.run_id, "harness.metric": metric}
+        tags["harness.value"] = repr(value)
+        champion = tracking.champion(model_name)
+        version = tracking.version_of(model_name, tags)
+        if version is None:
+            try:
+                example = example_of(validation_inputs(module if datamodule is None else datamodule))
+                with torch.no_grad():
+                    variable = variable_dimensions(example)
+                    version = tracking.publish_model(parent, module, example, variable, model_name, requirements, tags)
+            except Exception as error:  # no forward, inputs that are no tensor, operations that cannot be exported
+                if is_transient(error) or isinstance(error, StorageFailed):
+                    raise
+                traceback.print_exc()
+                tracking.set_tags(parent, {TESTED: mark})
+                reason = " ".join(str(error).strip().split("\n\n")[0].split())[:300] or type(error).__name__
+                kept = f"its checkpoint is run {trial.run_id}'s artifact checkpoints/best.ckpt"
+                return {"test": test, "note": f"the champion is not in the model registry, {kept}: {reason}"}
+    note = f"model {model_name} version {version} is models:/{model_name}@champion"
+    if _stays(champion, study, metric, direction, value):
+        note = f"model {model_name} version {version} is registered; another study's champion is better and stays"
+    else:
+        tracking.crown(model_name, version)
+    tracking.set_tags(parent, {TESTED: mark})
+    return {"test": test, "note": note}
+
+
+def _stays(champion: dict[str, str] | None, study: str, metric: str, direction: str, value: float) -> bool:
+    """Whether the present champion keeps its title: another study's, judged by the same metric, and better."""
+    if champion is None or champion.get("harness.study") == study or champion.get("harness.metric") != metric:
+        return False
+    return better(float(champion.get("harness.value", "nan")), value, direction)

@@ -1,0 +1,103 @@
+"""Where a trained model lies: a run's folder, a checkpoint, a run on a server, a registered model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studies.common.state_folder import Home
+from studies.config.yaml_io import load_yaml
+from studies.protocol.checkpoint_files import BEST, FOLDER
+from studies.protocol.events import TrialSpec
+
+REGISTERED = re.compile(r"models:/([^/@]+)(?:@([\w.-]+)|/(\d+))$")
+
+
+@dataclass
+class Trained:
+    """A trained model: its experiment's sections, its seed, and the checkpoint with its weights.
+
+    Attributes:
+        search_path: folders in which the user's own modules are to be found.
+    """
+
+    experiment: dict[str, Any]
+    seed: int
+    checkpoint: Path
+    run_id: str
+    search_path: list[str]
+
+
+def find(model: str, home: Home, scratch: Path) -> Trained:
+    """Finds a model by a run id or the beginning of one, a checkpoint's path, or models:/NAME@ALIAS (or /VERSION).
+
+    Args:
+        scratch: an empty folder for what has to be fetched.
+
+    Raises:
+        ValueError: in one line: there is no such model, or it was never trained.
+    """
+    if model.startswith("models:"):
+        match = REGISTERED.match(model)
+        if not match:
+            raise ValueError(f"a registered model is models:/NAME@champion or models:/NAME/VERSION, but got {model}")
+        return _of_run(_tracking(home).run_of_model(*match.groups()), home, scratch)
+    path = Path(model)
+    if path.suffix == ".ckpt" or path.is_file():
+        return _of_checkpoint(path)
+    folders = sorted(home.folder.glob(f"trials/{model}*/spec.json")) if re.fullmatch(r"[0-9a-f]+", model) else []
+    if len(folders) > 1:
+        raise ValueError(f"{len(folders)} runs begin with {model}: give more of it")
+    return _of_run(folders[0].parent.name if folders else model, home, scratch)
+
+
+def experiment_of(trained: Trained, home: Home) -> str:
+    """Name of a model's experiment, or of its class in small letters where no database knows its run."""
+    try:
+        return str(_tracking(home).run(trained.run_id).experiment)
+    except ValueError:
+        return str(trained.experiment["model"]["class_path"]).rpartition(".")[2].lower()
+
+
+def newest_first(home: Home) -> Iterator[Trained]:
+    """The trained models that lie in this folder."""
+    checkpoints = home.folder.glob(f"trials/*/{FOLDER}/{BEST}")
+    for path in sorted(checkpoints, key=lambda path: path.stat().st_mtime, reverse=True):
+        if (path.parent.parent / "spec.json").is_file():
+            yield _of_checkpoint(path)
+
+
+def _of_checkpoint(path: Path) -> Trained:
+    if not path.is_file():
+        raise ValueError(f"there is no checkpoint {path}")
+    for spec in (path.parent.parent / "spec.json", path.parent / "spec.json"):
+        if spec.is_file():
+            trial = TrialSpec.load(spec)
+            return Trained(trial.experiment, trial.seed, path, trial.run_id, trial.search_path)
+    raise ValueError(f"{path} is not in a trial's folder: beside its folder there must be the trial's spec.json")
+
+
+def _of_run(run_id: str, home: Home, scratch: Path) -> Trained:
+    folder = home.trial_folder(run_id)
+    checkpoint = folder / FOLDER / BEST
+    if (folder / "spec.json").is_file() and checkpoint.is_file():
+        return _of_checkpoint(checkpoint)
+    tracking = _tracking(home)
+    run = tracking.run(run_id)  # says so if there is none
+    if f"{FOLDER}/{BEST}" not in tracking.files(run_id, FOLDER):
+        raise ValueError(f"run {run_id} ({run.kind or 'of another program'}, {run.status}) has no trained model")
+    checkpoint = tracking.fetch(run_id, f"{FOLDER}/{BEST}", scratch)
+    config = load_yaml(tracking.fetch(run_id, "config.yaml", scratch).read_text(encoding="utf-8"))
+    return Trained(config, config["seed"], checkpoint, run_id, [str(Path.cwd())])
+
+
+def _tracking(home: Home) -> Any:
+    home.check()
+    if home.tracking_uri.startswith("sqlite") and not (home.folder / "mlflow.db").exists():
+        raise ValueError(f"there are no runs in {home.folder} (HARNESS_HOME names another folder)")
+    from studies.tracking.client import Tracking
+
+    return Tracking(home.tracking_uri, None)

@@ -1,0 +1,189 @@
+"""What all pictures are made with: palette, an empty figure, titles, axes, and saving.
+
+Figures are built without pyplot, so there is no global state: any thread and any forked process may draw.
+Margins are given in inches, because matplotlib's own layout engines take several times as long as the drawing.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import Locator
+from matplotlib.transforms import ScaledTranslation
+from PIL import Image
+
+from studies.common.atomic_files import temporary_name
+from studies.plots.colours import GREY, GRID, INK, in_our_colours
+from studies.plots.panel import Panel, QuickText, add_line, draw_texts
+
+DPI = 100
+
+Ticker = Locator | Sequence[float]
+
+
+def new_figure(
+    width: float, height: float, *, left: float, bottom: float, right: float, top: float
+) -> tuple[Figure, Axes]:
+    """A figure with one axes of that size and those margins around it, in inches."""
+    across, up = left + width + right, bottom + height + top
+    figure = Figure(figsize=(across, up), dpi=DPI)
+    return figure, figure.add_axes((left / across, bottom / up, width / across, height / up))
+
+
+def new_panel(
+    width: float,
+    height: float,
+    *,
+    left: float,
+    bottom: float,
+    right: float,
+    top: float,
+    across: tuple[float, float] = (0.0, 1.0),
+    up: tuple[float, float] = (0.0, 1.0),
+) -> tuple[Figure, Panel]:
+    """The same with a panel in place of an axes, with values from edge to edge; see `Panel`."""
+    wide, high = left + width + right, bottom + height + top
+    figure = Figure(figsize=(wide, high), dpi=DPI)
+    return figure, Panel(figure, (left / wide, bottom / high, width / wide, height / high), across, up)
+
+
+def message(heading: str, text: str) -> Figure:
+    """A picture of nothing that says why there is nothing to see."""
+    figure, panel = new_panel(5, 1.2, left=0.3, bottom=0.2, right=0.3, top=0.6)
+    title(panel, heading)
+    write(panel, 0.5, 0.5, text, color=GREY, size=11, ha="center")
+    return figure
+
+
+def write(axes: Axes | Panel, x: float, y: float, text: str, **style: Any) -> None:
+    """A text at a place in the values of an axes or a panel, taken as it is: a $ in a name starts no formula.
+
+    It belongs to the figure, since texts of an axes are clipped, which costs half of their drawing.
+    """
+    style = {"color": INK, "va": "center", "parse_math": False, **style}
+    transform = style.pop("transform", axes.transData)
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    figure.texts.append(QuickText.like(x, y, text, figure, transform, **style))
+
+
+def title(axes: Axes | Panel, text: str, pad: float = 12) -> None:
+    """A heading above the left edge, so many points away from it."""
+    figure = axes.get_figure()
+    assert figure is not None
+    above = axes.transAxes + ScaledTranslation(0, pad / 72, figure.dpi_scale_trans)
+    write(axes, 0, 1, text, size=11, weight="bold", va="baseline", transform=above)
+
+
+def tidy(axes: Axes) -> None:
+    """Two spines and a light grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(colors=INK, labelsize=9, length=3)
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def graduate(axes: Axes | Panel, across: Ticker, up: Ticker, label: Callable[[float], float] = float) -> None:
+    """The same with ticks and their labels, for a panel, or in less time for an axes whose curves are all drawn.
+
+    Args:
+        across, up: a matplotlib locator, or the ticks themselves.
+        label: from a tick of the upright axis to the number that is written beside it.
+    """
+    if isinstance(axes, Axes):
+        axes.axis("off")
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    columns, rows = _ticks(across, *axes.get_xlim()), _ticks(up, *axes.get_ylim())
+    beside, below = axes.get_yaxis_transform(), axes.get_xaxis_transform()
+    light: dict[str, Any] = {"color": GRID, "linewidth": 0.7, "zorder": -2}  # under an axes, whose zorder is 0
+    for places, transform in ((columns, below), (rows, beside)):  # one broken line each, from edge to edge
+        along, across_it = [place for place in places for _ in range(3)], [0, 1, math.nan] * len(places)
+        upright = transform is below
+        add_line(figure, along if upright else across_it, across_it if upright else along, transform, **light)
+    add_line(figure, [0, 0, 1], [1, 0, 0], axes.transAxes, color=GREY, linewidth=0.8, zorder=-1)
+    for place, text in zip(columns, _numbers(columns), strict=True):
+        write(axes, place, -0.03, text, size=9, ha="center", va="top", transform=below)
+    for place, text in zip(rows, _numbers([label(row) for row in rows]), strict=True):
+        write(axes, -0.02, place, text, size=9, ha="right", transform=beside)
+
+
+def _ticks(ticker: Ticker, low: float, high: float) -> list[float]:
+    ticks = ticker.tick_values(low, high) if isinstance(ticker, Locator) else ticker
+    return [float(tick) for tick in ticks if low <= tick <= high]
+
+
+def _numbers(ticks: Sequence[float]) -> list[str]:
+    """The ticks with as many digits as tell them apart."""
+    for digits in range(6, 17):
+        labels = [f"{tick:.{digits}g}" for tick in ticks]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis: powers of ten, and over a short range 2 and 5 (or 3) of each too."""
+    factors = (1, 2, 5) if high < 60 * low else (1, 3) if high < 1500 * low else (1,)
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    ticks = [factor * 10.0**power for power in range(first, last + 1, 1 + (last - first) // 7) for factor in factors]
+    return [tick for tick in ticks if low * 0.8 <= tick <= high * 1.25] or [low, high]
+
+
+def shorten(text: Any, length: int) -> str:
+    """A text cut in its end to at most `length` characters."""
+    text = str(text)
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Writes a PNG whole or not at all; makes its folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(path.with_name(f"{path.name}.{threading.get_ident()}"))  # threads draw too
+    try:
+        # At level 1 it takes a fraction of the time; such pictures are about as small.
+        image_of(figure).save(temporary, "png", compress_level=1)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def image_of(figure: Figure) -> Image.Image:
+    """A figure as an image without transparency, whose file would take longer to write."""
+    pixels = drawn(figure)
+    return in_our_colours(pixels) or Image.fromarray(pixels).convert("RGB")
+
+
+def drawn(figure: Figure) -> np.ndarray:
+    """A figure's pixels, uint8 (H, W, 4), on white: all of it, and over it its texts, which are most of it, at once."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    pixels = np.asarray(renderer.buffer_rgba())
+    pixels[:] = 255
+    texts = list(figure.texts)
+    quick: list[QuickText] = []
+    others: list[Text] = []
+    for text in texts:
+        if isinstance(text, QuickText) and text.is_quick:
+            quick.append(text)
+        else:
+            others.append(text)
+    figure.patch.set_visible(False)  # white too; as a path it takes 1 ms
+    figure.texts[:] = others
+    try:
+        figure.draw(renderer)
+    finally:
+        figure.patch.set_visible(True)
+        figure.texts[:] = texts
+    draw_texts(renderer, quick)
+    return pixels

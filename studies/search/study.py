@@ -1,0 +1,338 @@
+"""One Optuna study, asked and told.
+
+There is one writer to a study, the driver, so trials are neither lost nor drawn twice.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from studies.common.sources import changed_since, is_elsewhere
+from studies.common.suggestions import nearest
+from studies.config.search_space import Choice, Space, decode_choice, encode_choice, grid_of, parse_space
+from studies.search.samplers import derive_seed, distribution_of, make_pruner, make_sampler
+from studies.search.storage import OneWriter, open_study, study_attributes, study_names
+
+DEFINITION = "harness.definition"  # study attribute: what may not change while a study goes on
+ORIGIN = "harness.origin"  # study attribute: where its experiment file lies, and digests of the user's code
+RUN = "harness.run_id"  # trial attribute: the MLflow run
+REBOUND = "harness.run_id."  # study attribute, and a closed trial's number: its MLflow run since it was made anew
+RETRY_OF = "harness.retry_of"  # trial attribute: the failed trial that this one runs again
+# What a sampler works out of all ended trials, bit by bit: the parameters they have in common, and TPE's memory. It
+# does not depend on the sampler's seed; worked out anew for each trial it would be most of the work of the 10,000th.
+KNOWLEDGE = ("_search_space", "_intersection_search_space", "memory")
+EXTENDED = "harness.extended."  # study attribute, and the trial's number: how it went on after its end
+LARGEST = 1e100  # of values whose variance can be worked out
+FANOVA_TRIALS = 1000  # its time grows with their square: ten seconds for these, over six minutes for 10,000
+STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAIL": TrialState.FAIL}
+
+
+@dataclass
+class TrialRow:
+    """A trial as the leaderboard sees it.
+
+    Attributes:
+        state: COMPLETE, PRUNED, FAIL, RUNNING or WAITING.
+        retry_of: the failed trial that this one runs again, or None.
+        extension: of a trial that goes on or went on after its end: `epochs` in all, whether they are `done`, and
+            once some are, the `state` and `value` they led to; else {}.
+    """
+
+    number: int
+    state: str
+    value: float | None
+    params: dict[str, Any] = field(default_factory=dict)
+    run_id: str | None = None
+    seconds: float | None = None
+    retry_of: int | None = None
+    extension: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("number", "state", "value", "params", "run_id")}
+
+
+class Search:
+    """One Optuna study.
+
+    Args:
+        storage: database URL, e.g. "sqlite:////home/me/mlruns/optuna.db".
+        name: of the study; made if it is not there, gone on with if it is.
+        definition: JSON-able; what makes the study this study (experiment, space, metric, direction, seed).
+        space: of the parameters, or "package.module:function", a function of an Optuna trial that returns
+            dotted parameter name -> value.
+        sampler: random | grid | tpe | gp | cmaes.
+        pruner: none | median | hyperband | asha.
+        reports: see make_pruner.
+
+    Raises:
+        ValueError: if a study of that name has another definition, or the space's function does not import.
+    """
+
+    def __init__(
+        self,
+        storage: str,
+        name: str,
+        definition: dict[str, Any],
+        space: Space | str,
+        sampler: str,
+        pruner: str,
+        reports: int | None,
+    ) -> None:
+        self.name = name
+        self.direction: str = definition["direction"]
+        self._seed: int = definition["seed"]
+        self._space = space
+        self._function = _import_function(space) if isinstance(space, str) else None
+        self._sampler = sampler
+        self._grid = grid_of(space, self._seed) if sampler == "grid" and not isinstance(space, str) else None
+        self._study = open_study(storage, name, self.direction, make_pruner(pruner, reports))
+        assert isinstance(self._study._storage, OneWriter)
+        self._storage = self._study._storage
+        self._define(definition)
+        self._knowledge: dict[str, Any] = {}
+        self._live: dict[int, optuna.Trial] = {}
+        self._reported: dict[int, set[int]] = {}  # trial -> steps
+
+    @classmethod
+    def existing(cls, storage: str, name: str) -> Search:
+        """A study that is there, by its own definition, to look into and to mend.
+
+        Raises:
+            ValueError: if it is not there, or was not made by this harness.
+        """
+        known = study_names(storage)
+        if name not in known:
+            raise ValueError(f"unknown study {name}{nearest(name, known)}")
+        attributes = study_attributes(storage, name)
+        if DEFINITION not in attributes:
+            raise ValueError(f"study {name} was not made by this harness: it has no definition")
+        definition = attributes[DEFINITION]
+        written = definition["space"]
+        space = written if isinstance(written, str) else parse_space(written)
+        return cls(storage, name, definition, space, "random", "none", None)
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """What makes the study this study."""
+        return dict(self._study.user_attrs[DEFINITION])
+
+    def _define(self, definition: dict[str, Any]) -> None:
+        wanted = json.loads(json.dumps(definition))
+        known = self._study.user_attrs.get(DEFINITION)
+        if known is None:
+            self._study.set_user_attr(DEFINITION, wanted)
+            return
+        for key in wanted:
+            if wanted[key] != known.get(key):
+                raise ValueError(
+                    f"study {self.name} exists with another {key}: it has {_short(known.get(key))}, but got "
+                    f"{_short(wanted[key])}; give another --study-name"
+                )
+
+    def came_from(self, origin: dict[str, Any], state: Path) -> str | None:
+        """Notes where the study's experiment lies and of which code it is; see sources.origin_of.
+
+        Returns:
+            A line for the user, if the code has changed since the study's last start.
+
+        Raises:
+            ValueError: the study is another folder's, whose experiment is the same to the letter and its code another.
+        """
+        before = self._study.user_attrs.get(ORIGIN)
+        changed = changed_since(before, origin) if before else []
+        other = is_elsewhere(before, origin, state) if before and changed else None
+        if other is not None:
+            raise ValueError(
+                f"study {self.name} is of {other}, with another {', '.join(changed)} than that of {origin['file']}; "
+                "give another --study-name"
+            )
+        if before != origin:
+            self._study.set_user_attr(ORIGIN, origin)
+        if changed:
+            return f"study {self.name} goes on with changed code: {', '.join(changed)}"
+        return None
+
+    @property
+    def points(self) -> int | None:
+        """How many different trials there can be: the size of the grid, else None for endlessly many."""
+        return None if self._grid is None else len(self._grid)
+
+    def ask(self) -> TrialRow:
+        """Opens the next trial and draws its parameters."""
+        number = len(self._study.get_trials(deepcopy=False))
+        if self._grid is not None and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self._study.enqueue_trial({name: encode_choice(value) for name, value in self._grid[number].items()})
+        self._study.sampler = self._sampler_for(number)
+        trial = self._study.ask()
+        params = self._suggest(trial)
+        self._storage.keep(trial._trial_id)
+        self._live[trial.number], self._reported[trial.number] = trial, set()
+        return TrialRow(trial.number, "RUNNING", None, params)
+
+    def _sampler_for(self, number: int) -> optuna.samplers.BaseSampler:
+        sampler = make_sampler(self._sampler, derive_seed(self._seed, number, "sampler"))
+        for name in KNOWLEDGE:
+            if hasattr(sampler, name):
+                setattr(sampler, name, self._knowledge.setdefault(name, getattr(sampler, name)))
+        return sampler
+
+    def reopen(self, number: int) -> TrialRow:
+        """Goes on with a trial that a former driver left RUNNING: the same parameters, the missing ones drawn."""
+        frozen = self._study.get_trials(deepcopy=False)[number]
+        if frozen.state == TrialState.WAITING:
+            self._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
+        self._study.sampler = self._sampler_for(number)
+        trial = optuna.trial.Trial(self._study, frozen._trial_id)
+        self._live[number], self._reported[number] = trial, set(frozen.intermediate_values)
+        attributes = frozen.user_attrs
+        run_id = self._study.user_attrs.get(f"{REBOUND}{number}", attributes.get(RUN))
+        return TrialRow(number, "RUNNING", None, self._suggest(trial), run_id, retry_of=attributes.get(RETRY_OF))
+
+    def retry_failed(self) -> list[int]:
+        """Enqueues each failed trial again that has not been, with its parameters; returns the new numbers."""
+        rows = self._study.get_trials(deepcopy=False)
+        again = {trial.user_attrs.get(RETRY_OF) for trial in rows}
+        failed = [trial for trial in rows if trial.state == TrialState.FAIL and trial.number not in again]
+        for trial in failed:
+            self._study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
+        return list(range(len(rows), len(rows) + len(failed)))
+
+    def extend(self, number: int, extension: dict[str, Any]) -> None:
+        """Notes how a trial that Optuna has closed goes on, or went on; see TrialRow."""
+        self._study.set_user_attr(f"{EXTENDED}{number}", extension)
+
+    def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        if self._function is not None:
+            return dict(self._function(trial))
+        assert not isinstance(self._space, str)
+        params = {}
+        for name, parameter in self._space.items():
+            value = trial._suggest(name, distribution_of(parameter))
+            params[name] = decode_choice(parameter, value) if isinstance(parameter, Choice) else value
+        return params
+
+    def bind(self, number: int, run_id: str) -> None:
+        """Notes which MLflow run a trial is."""
+        self._live[number].set_user_attr(RUN, run_id)
+
+    def rebind(self, number: int, run_id: str) -> None:
+        """Notes that a trial's MLflow run was made anew. Optuna changes no trial that it has closed."""
+        self._study.set_user_attr(f"{REBOUND}{number}", run_id)
+
+    def report(self, number: int, step: int, value: float) -> bool:
+        """Notes a value of the metric (step: the how-many-eth, from 1); returns whether to prune the trial.
+
+        A step that was reported before is not written again: a resumed trial may repeat itself.
+        """
+        trial = self._live[number]
+        if value != value:
+            return False
+        if step not in self._reported[number]:
+            trial.report(value, step)
+            self._reported[number].add(step)
+        with np.errstate(all="ignore"):  # a percentile between infinities
+            return trial.should_prune()
+
+    def write(self) -> None:
+        """Writes what waits to be written of trials that run: their runs and reports."""
+        self._storage.write()
+
+    def tell(self, number: int, state: str, value: float | None) -> None:
+        """Closes a trial: COMPLETE with its value, PRUNED with its value so far, or FAIL."""
+        trial = self._live.pop(number)
+        if state == "COMPLETE" and (value is None or value != value):
+            state = "FAIL"
+        # A pruned trial keeps what it reported last; Optuna takes no value with it.
+        self._study.tell(trial, value if state == "COMPLETE" else None, state=STATES[state])
+
+    def trials(self) -> list[TrialRow]:
+        """All trials by number. The value of a pruned one is the last it reported."""
+        rows = []
+        study_attributes = self._study.user_attrs
+        for trial in self._study.get_trials(deepcopy=False):
+            params = {name: self._decoded(name, value) for name, value in trial.params.items()}
+            seconds = trial.duration.total_seconds() if trial.duration else None
+            extension = study_attributes.get(f"{EXTENDED}{trial.number}", {})
+            state, value = trial.state.name, trial.value
+            if "state" in extension:
+                state, value = extension["state"], extension["value"]
+            run_id = study_attributes.get(f"{REBOUND}{trial.number}", trial.user_attrs.get(RUN))
+            retry_of = trial.user_attrs.get(RETRY_OF)
+            rows.append(TrialRow(trial.number, state, value, params, run_id, seconds, retry_of, extension))
+        return rows
+
+    def _decoded(self, name: str, value: Any) -> Any:
+        parameter = self._space.get(name) if not isinstance(self._space, str) else None
+        return decode_choice(parameter, value) if isinstance(parameter, Choice) else value
+
+    def importances(self) -> dict[str, float]:
+        """How much of the metric's variance each parameter explains (fANOVA), or {} with under 4 complete trials.
+
+        Of more than FANOVA_TRIALS complete trials as many are looked at, drawn at random. Values that are
+        infinite, or nearly, have no variance and are left out.
+        """
+        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        looked_at = [trial for trial in complete if trial.value is not None and abs(trial.value) < LARGEST]
+        if len(looked_at) < 4 or len({trial.value for trial in looked_at}) < 2:
+            return {}
+        study = self._study
+        if len(looked_at) > FANOVA_TRIALS:
+            looked_at = random.Random(0).sample(looked_at, FANOVA_TRIALS)
+        if len(looked_at) < len(complete):
+            study = optuna.create_study(direction=self._study.direction)  # in memory
+            study.add_trials(looked_at)
+        try:
+            return optuna.importance.get_param_importances(study, evaluator=load_importances()(seed=0))
+        except RuntimeError:  # each tree has seen equal values only
+            return {}
+
+
+def load_importances() -> Any:
+    """Optuna's fANOVA, which imports scikit-learn: a second."""
+    return optuna.importance.FanovaImportanceEvaluator
+
+
+def check_space(space: Space | str, sampler: str) -> None:
+    """Sees, before anything is created, that a sampler can work on a space.
+
+    Raises:
+        ValueError: for a function that does not import, or a grid with endlessly many points.
+    """
+    if isinstance(space, str):
+        _import_function(space)
+        if sampler == "grid":
+            raise ValueError("sampler must not be grid where space is a function: it has no list of points")
+    elif sampler == "grid":
+        grid_of(space, 0)
+
+
+def best_of(rows: list[TrialRow], direction: str) -> TrialRow | None:
+    """The best complete trial; the earlier of two equal ones."""
+    complete = [row for row in rows if row.state == "COMPLETE" and row.value is not None]
+    sign = -1 if direction == "maximize" else 1
+    return min(complete, key=lambda row: (sign * (row.value or 0.0), row.number), default=None)
+
+
+def _import_function(path: str) -> Callable[[optuna.Trial], dict[str, Any]]:
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise ValueError(
+            f"space must be a mapping or package.module:function, but {path!r} does not import: {error}"
+        ) from error
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 200 else text[:200] + "..."

@@ -1,0 +1,133 @@
+"""A thread that owns the tracking, so that neither training nor the search ever waits for its database."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from studies.common.errors import PATIENCE, StorageFailed, in_one_line, patiently
+
+HURRY = 10.0  # seconds that MLflow is still waited for once somebody wants to leave
+
+
+class TrackingQueue:
+    """Calls to a Tracking, in order, on one thread that also imports mlflow (5 s) while others warm up.
+
+    While the database is locked or the server away, calls wait here; nothing is lost if they never come to be
+    made, for all that is said is in the event logs.
+
+    Attributes:
+        trouble: what is being waited for, or None.
+        meanwhile: called while `get` waits.
+        tell: hears, on the thread that asks, what was not as it was left in MLflow; see Tracking's `notice`.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tracking")
+        self._pool.submit(_import)
+        self._tracking: Any = None
+        self._open: list[Future[Any]] = []
+        self._urgent: deque[tuple[Future[Any], str, tuple[Any, ...]]] = deque()
+        self._failed: BaseException | None = None
+        self._deadline: float | None = None
+        self.trouble: str | None = None
+        self.meanwhile: Callable[[], None] = lambda: None
+        self.tell: Callable[[str], None] = lambda line: None
+        self._notices: deque[str] = deque()
+
+    def connect(self, uri: str, artifacts: Path | None) -> None:
+        """Opens the database or server; it is made here if it is not there.
+
+        Raises:
+            ValueError: see Tracking.
+        """
+        if self._tracking is None:
+            tell = self._notices.append
+            self._tracking = self._result(self._pool.submit(_connect, uri, artifacts, self._patiently, tell))
+
+    def get(self, method: str, *arguments: Any) -> Any:
+        """Calls a method of the Tracking, after all that was put before, and returns its result."""
+        return self._result(self._pool.submit(self._call, method, arguments))
+
+    def get_first(self, method: str, *arguments: Any) -> Any:
+        """The same before all that waits, with which it must have nothing to do: a worker waits for the answer."""
+        answer: Future[Any] = Future()
+        self._urgent.append((answer, method, arguments))
+        self._pool.submit(self._call_urgent)
+        return self._result(answer)
+
+    def put(self, method: str, *arguments: Any) -> None:
+        """Calls a method of the Tracking soon. What it raises is raised by a later call of `check`."""
+        self._open.append(self._pool.submit(self._call, method, arguments))
+
+    def check(self) -> None:
+        """Raises what a call that was put has raised, if any has; tells what is to be told."""
+        self._tell()
+        while self._open and self._open[0].done():
+            self._open.pop(0).result()
+
+    def hurry(self) -> None:
+        """From now on, waits no more than a few seconds for what is locked or away."""
+        self._deadline = self._deadline or time.monotonic() + HURRY
+
+    def close(self) -> None:
+        """Waits until everything is written."""
+        while self._open:
+            self._result(self._open.pop(0))
+        self._pool.shutdown(wait=True)
+        self._tell()
+
+    def _tell(self) -> None:
+        while self._notices:
+            self.tell(self._notices.popleft())
+
+    def _result(self, future: Future[Any]) -> Any:
+        while not wait([future], 0.25).done:
+            self.meanwhile()
+        self._tell()
+        return future.result()
+
+    def _call_urgent(self) -> None:
+        while self._urgent:
+            answer, method, arguments = self._urgent.popleft()
+            try:
+                answer.set_result(self._call(method, arguments))
+            except BaseException as error:
+                answer.set_exception(error)
+
+    def _call(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        self._call_urgent()
+        if self._failed is not None:  # what comes after it would tell half a story: that a run ended, but not how
+            raise StorageFailed(str(self._failed)) from self._failed
+        try:
+            return getattr(self._tracking, method)(*arguments)
+        except ValueError:
+            raise  # it is for the user who asked
+        except Exception as error:
+            self._failed = error
+            if isinstance(error, OSError) or type(error).__module__.startswith("mlflow."):
+                self._failed = StorageFailed(f"MLflow could not be written: {in_one_line(error)}")
+            raise self._failed from error
+
+    def _patiently(self, work: Callable[[], Any]) -> Any:
+        def notice(text: str | None) -> None:
+            self.trouble = text
+
+        def patience() -> float:
+            return PATIENCE if self._deadline is None or time.monotonic() < self._deadline else 0.0
+
+        return patiently(work, notice, patience)
+
+
+def _import() -> None:
+    import studies.tracking.client  # noqa: F401
+
+
+def _connect(uri: str, artifacts: Path | None, patient: Any, notice: Callable[[str], None]) -> Any:
+    from studies.tracking.client import Tracking
+
+    return Tracking(uri, artifacts, patient, notice)

@@ -1,0 +1,191 @@
+"""One trial as its log tells it: what is new in the log goes to MLflow, and at the end files, summary and status.
+
+Reading a log from its beginning once more sends the same rows, which MLflow stores once. So a driver that takes
+over from a dead one, and `harness doctor`, need not know how far it came.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from studies.common.atomic_files import left_over
+from studies.protocol.checkpoint_files import BEST
+from studies.protocol.checkpoint_files import FOLDER as CHECKPOINTS
+from studies.protocol.event_log import NAME, EventReader, EventWriter
+from studies.protocol.events import (
+    CheckpointSaved,
+    Event,
+    Failed,
+    Finished,
+    Metrics,
+    Params,
+    Report,
+    Resources,
+    Started,
+    Stopped,
+    Tags,
+    TrialSpec,
+    better,
+)
+from studies.protocol.metric_names import stored_text
+from studies.tracking.queue import TrackingQueue
+
+STATUSES = {"COMPLETE": ("FINISHED", None), "PRUNED": ("KILLED", "pruned"), "FAIL": ("FAILED", "failed")}
+STATUSES["INTERRUPTED"] = ("KILLED", "interrupted")  # Optuna's RUNNING, while nobody runs it
+
+
+ERROR_LENGTH = 4000  # of an error as it is shown; log.txt has all of it
+
+
+@dataclass
+class Ending:
+    """How a trial ended. `state`: COMPLETE, PRUNED, FAIL or INTERRUPTED; `value`: of the weights that were kept."""
+
+    state: str
+    value: float | None
+    metrics: dict[str, float]
+    seconds: float
+    error: str | None = None
+
+
+class TrialRecord:
+    """Follows the log of one trial.
+
+    Args:
+        spec: whose trial; its folder is where the log lies.
+        tracking: what is read is told to it; None only looks.
+
+    Attributes:
+        ending: the event the trial ended with, or None while it runs.
+        reports: how many values of the study's metric there were.
+        best: the best of them.
+        newest: metric -> its latest value.
+        saved: the newest step a checkpoint was saved at, or -1.
+        megabytes: memory its process used when it last said so.
+        epochs, steps: planned totals, None where unlimited.
+    """
+
+    def __init__(self, spec: TrialSpec, tracking: TrackingQueue | None) -> None:
+        self.spec = spec
+        self.tracking = tracking
+        self.began = time.monotonic()
+        self.ending: Event | None = None
+        self.reports = 0
+        self.best: float | None = None
+        self.newest: dict[str, float] = {}
+        self.saved = -1
+        self.megabytes: float | None = None
+        self.epochs: int | None = None
+        self.steps: int | None = None
+        self._reader = EventReader(Path(spec.folder) / NAME)
+        # metric -> how far the trial was when it was last logged, and how often it has been logged there
+        self._logged: dict[str, tuple[int, int]] = {}
+        self._floor: dict[str, tuple[int, int]] = {}  # the same when the trial went on: up to there it repeats itself
+        self._again: dict[str, int] = {}  # metric -> how often it has been repeated at its floor
+        self._sampled = self._samples_before = 0  # samples of resources, and of those before the trial went on
+        self._reported = -1
+
+    def read(self) -> list[Event]:
+        """Takes what is new in the log, tells MLflow, and returns it without what a trial that went on repeats."""
+        return [event for event in map(self._take, self._reader.read()) if event is not None]
+
+    def warnings(self) -> list[str]:
+        """Lines of the log that could not be understood since the last call."""
+        lines, self._reader.broken = self._reader.broken, []
+        return [f"a line that cannot be understood is skipped: {line}" for line in lines]
+
+    def _take(self, event: Event) -> Event | None:
+        if isinstance(event, Metrics):
+            self.newest |= {name: value for name, value in event.values.items() if name != "epoch"}
+            new = {name: value for name, value in event.values.items() if self._is_new(name, event.position)}
+            if not new:
+                return None
+            event = replace(event, values=new)
+        elif isinstance(event, Report):
+            if better(event.value, self.best, self.spec.direction):
+                self.best = event.value
+            if event.step <= self._reported:
+                return None
+            self._reported, self.reports = event.step, self.reports + 1
+        elif isinstance(event, Started):
+            self.epochs, self.steps, self.ending = event.epochs, event.steps, None
+            self._floor, self._again = dict(self._logged), {}
+            self._samples_before = self._sampled
+        elif isinstance(event, CheckpointSaved):
+            self.saved = max(self.saved, event.step)
+        elif isinstance(event, Resources):
+            self.megabytes = event.values.get("system/process_memory_megabytes", self.megabytes)
+            event = replace(event, step=event.step + self._samples_before)  # each process counts its own from 0
+            self._sampled = event.step + 1
+        elif isinstance(event, Finished | Stopped | Failed):
+            self.ending = event  # it is logged when the process is gone, with the files
+        if self.tracking is not None and isinstance(event, Metrics | Params | Tags | Started | Resources):
+            self.tracking.put("log", self.spec.run_id, event)
+        return event
+
+    def _is_new(self, name: str, position: int) -> bool:
+        """Whether a metric that is said here was not said before the trial went on.
+
+        It goes by how far the trial is and not by the metric's step, which user code may count as it likes, and by
+        the number of times where a metric is logged several times at one batch, as in each batch of a validation.
+        """
+        floor, times = self._floor.get(name, (-1, 0))
+        if position == floor:
+            self._again[name] = self._again.get(name, 0) + 1
+        if position < floor or (position == floor and self._again[name] <= times):
+            return False
+        last, count = self._logged.get(name, (-1, 0))
+        self._logged[name] = (position, count + 1 if position == last else 1)
+        return True
+
+    def fail(self, error: str) -> None:
+        """Writes a failure into the log of a trial that died and could not say it itself."""
+        self.ending = Failed(error, f"{error}; log.txt may say why")
+        log = EventWriter(Path(self.spec.folder) / NAME)
+        log.append(self.ending, durable=True)
+        log.close()
+
+    @property
+    def state(self) -> str | None:
+        """How the trial ended by its own word (see Ending), or None while it has none."""
+        return self._ending_of(self.ending).state if self.ending is not None else None
+
+    @property
+    def value(self) -> float | None:
+        """The metric of the weights that were kept: the best, but where they were averaged at the end."""
+        averaged = self.ending.value if isinstance(self.ending, Finished) else None
+        return self.best if averaged is None else averaged
+
+    def end(self, event: Event) -> Ending:
+        """Sends the trial's files, summary and status to MLflow."""
+        assert self.tracking is not None
+        ending = self._ending_of(event)
+        run_id, folder = self.spec.run_id, Path(self.spec.folder)
+        for half_written in left_over(folder):  # by a process that was killed
+            half_written.unlink(missing_ok=True)
+        self.tracking.put("log", run_id, event)
+        self.tracking.put("log_files", run_id, folder / "artifacts")
+        self.tracking.put("log_files", run_id, folder / "log.txt")
+        self.tracking.put("log_files", run_id, folder / CHECKPOINTS / BEST, CHECKPOINTS)
+        self.tracking.put("end", run_id, *STATUSES[ending.state])
+        return ending
+
+    def end_as(self, state: str) -> Ending:
+        """The same for a trial whose state others know: with its own last word, if that agrees with theirs."""
+        told: dict[str, Event] = {"COMPLETE": Finished({}), "PRUNED": Stopped("pruned", {})}
+        told |= {"INTERRUPTED": Stopped("interrupted", {}), "FAIL": Failed("the trial failed", "its log has no more")}
+        return self.end(self.ending if self.ending is not None and self.state == state else told[state])
+
+    def _ending_of(self, event: Event) -> Ending:
+        metrics = {**self.newest, **getattr(event, "summary", {})}
+        seconds = metrics.get("fit_seconds", time.monotonic() - self.began)
+        if isinstance(event, Finished):
+            if self.best is None and self.spec.metric is not None:
+                return Ending("FAIL", None, metrics, seconds, f"the metric {self.spec.metric} never had a number")
+            return Ending("COMPLETE", self.value, metrics, seconds)
+        if isinstance(event, Stopped):
+            return Ending("PRUNED" if event.why == "pruned" else "INTERRUPTED", self.best, metrics, seconds)
+        assert isinstance(event, Failed)
+        return Ending("FAIL", None, metrics, seconds, stored_text(event.error, ERROR_LENGTH))

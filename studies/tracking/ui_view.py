@@ -1,0 +1,136 @@
+"""A prepared view of an experiment in MLflow's UI: the experiment tag that holds it, the address that opens it.
+
+The UI keeps a named view (its menu "Views") in a tag `mlflow.sharedViewState.<key>` as JSON: an envelope with
+the view's name and, as JSON within JSON, the page's state. The format is read off the source of MLflow 3.17's
+UI; tests/e2e/test_browser.py opens a view for real.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from studies.protocol.metric_names import EXPERIMENT_TAG_LENGTH, metric_name, param_key
+
+KEY = "harness"  # one view for each experiment, written anew in its place, so that its address stays
+NAME = "studies, best first"
+STUDY_TAG = "harness.study"
+CHARTS = "all trials"  # a section of charts; the UI sorts sections by name, so this one comes before best, train, val
+
+
+@dataclass(frozen=True)
+class View:
+    """A view of an experiment.
+
+    Attributes:
+        tag_key: the experiment tag that holds it.
+        tag_value: the view; MLflow takes up to 20000 characters.
+        path: its address behind the server's, from "#/" on.
+    """
+
+    tag_key: str
+    tag_value: str
+    path: str
+
+
+def prepared_view(experiment_id: str, metric: str | None, direction: str, parameters: Sequence[str]) -> View:
+    """The view `harness ui` opens: runs under their study, best first, beside what was searched.
+
+    The UI folds child runs under their parent only while it sorts by start time. Sorted by a metric it still
+    groups runs by a tag: so it groups by study. Each study can be folded and shows its best value, the studies
+    and the runs in each are sorted, single runs follow as "Additional runs". The chart view has one more chart:
+    parallel coordinates of the searched parameters and the metric.
+
+    Args:
+        experiment_id: MLflow's id of the experiment.
+        metric: MLflow metric to sort by, like best/val/accuracy. None: newest first, children under their parents.
+        direction: maximize or minimize the metric.
+        parameters: dotted names of the parameters to show as columns, like model.learning_rate; of very many, the
+            first.
+
+    Raises:
+        ValueError: for another direction.
+    """
+    if direction not in ("maximize", "minimize"):
+        raise ValueError(f"direction must be maximize or minimize, but got direction={direction}")
+    metric = None if metric is None else metric_name(metric)
+    parameters = [param_key(name) for name in parameters]
+    view = _view(experiment_id, metric, direction, parameters)
+    while len(view.tag_value) > EXPERIMENT_TAG_LENGTH and parameters:
+        parameters = parameters[: len(parameters) // 2]
+        view = _view(experiment_id, metric, direction, parameters)
+    return view
+
+
+def _view(experiment_id: str, metric: str | None, direction: str, parameters: Sequence[str]) -> View:
+    columns = [_column("params", name) for name in parameters]
+    state: dict[str, Any] = {"searchFilter": "", "startTime": "ALL", "lifecycleFilter": "Active"}
+    if metric is None:
+        state |= {"orderByKey": "attributes.start_time", "orderByAsc": False}
+    else:
+        columns.insert(0, _column("metrics", metric))
+        state |= {"orderByKey": _column("metrics", metric), "orderByAsc": direction == "minimize"}
+        state |= _grouped_by_study(direction) | _charts(metric, parameters)
+    state |= {
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "columnWidths": dict.fromkeys(columns, 160),  # pixels; the default cuts dotted names
+        "runsHiddenMode": "SHOW_ALL",  # in charts; by default the first ten runs only
+    }
+    # createdAt must be a number; a constant keeps the tag the same for the same view.
+    envelope = {"name": NAME, "createdAt": 0, "updatedAt": 0, "state": json.dumps(state, separators=(",", ":"))}
+    return View(
+        tag_key=f"mlflow.sharedViewState.{KEY}",
+        tag_value=json.dumps(envelope),
+        path=view_path(experiment_id),
+    )
+
+
+def view_path(experiment_id: str, mode: str = "TABLE") -> str:
+    """Address of an experiment's prepared view; `mode` is TABLE or CHART.
+
+    Nothing about sorting or filters may stand in it: the UI would then not read the stored view.
+    """
+    place = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    return f"{place}&viewStateShareKey={KEY}&compareRunsMode={mode}"
+
+
+def _column(kind: str, name: str) -> str:
+    """A column's, and a sort key's, name in the UI: metrics.`val/accuracy`."""
+    return f"{kind}.`{name}`"
+
+
+def _grouped_by_study(direction: str) -> dict[str, Any]:
+    return {
+        "groupBy": {
+            "aggregateFunction": "max" if direction == "maximize" else "min",  # what a study's own row shows
+            "groupByKeys": [{"mode": "tag", "groupByData": STUDY_TAG}],
+        },
+        "groupsExpanded": {f"tag.{STUDY_TAG}": True},  # runs without a study; studies are unfolded anyway
+        "useGroupedValuesInCharts": False,  # charts draw runs, not studies
+    }
+
+
+def _charts(metric: str, parameters: Sequence[str]) -> dict[str, Any]:
+    """One chart of ours; the UI adds a chart for each metric by itself, but no section it does not find here."""
+    chart = {
+        "type": "PARALLEL",
+        "uuid": f"{KEY}-parallel-coordinates",
+        "metricSectionId": f"{KEY}-trials",
+        "displayName": "Searched parameters and the metric",
+        "selectedParams": list(parameters),
+        "selectedMetrics": [metric],
+        "showAllRuns": False,  # True would also draw runs that lack a value
+        "runsCountToCompare": 10,
+        "deleted": False,
+        "isGenerated": False,
+    }
+    names = {f"{KEY}-trials": CHARTS, f"{KEY}-model": "Model metrics", f"{KEY}-system": "System metrics"}
+    sections = [
+        {"uuid": uuid, "name": name, "display": True, "isReordered": False, "deleted": False, "isGenerated": False}
+        for uuid, name in names.items()
+    ]
+    sections[0] |= {"columns": 1, "cardHeight": 400}  # wide: one axis for each parameter
+    return {"compareRunCharts": [chart], "compareRunSections": sections, "isAccordionReordered": False}

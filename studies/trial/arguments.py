@@ -1,0 +1,249 @@
+"""Parses the sections of an experiment as LightningCLI does: by jsonargparse, from signatures and docstrings.
+
+Imports what it describes, so the driver never imports this: it runs in a trial process, and in
+`harness train NAME --help`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import functools
+import inspect
+import json
+import re
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jsonargparse import Namespace
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.cli import LightningArgumentParser, LRSchedulerTypeTuple
+from torch.optim import Optimizer
+
+from studies.acceleration.parsed_again import again, remember
+from studies.common.plain import is_plain
+from studies.common.suggestions import nearest
+from studies.config.experiment import flat_parameters
+from studies.trial.class_paths import import_class
+
+BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
+# What a run cannot have, because the harness decides it.
+REFUSED = {
+    "fast_dev_run": "it would leave no checkpoint; --trainer.limit_train_batches 1 --trainer.max_epochs 1 does as much",
+    "barebones": "a run without logger and checkpoints cannot be tracked",
+}
+TRAINER_PARAMETERS = frozenset(inspect.signature(Trainer).parameters)
+
+
+@dataclass
+class Parsed:
+    """A section, parsed: `config` is jsonargparse's, under the section's name; `parser` instantiates and dumps it."""
+
+    section: str
+    parser: LightningArgumentParser
+    config: Namespace
+    cls: Any = None  # of a section that is one object
+
+    def instantiated(self) -> Any:
+        """The section with all objects that it describes made: the module, or the Trainer's arguments."""
+        made = self.parser.instantiate(self.config).get(self.section)
+        if made is None:  # nothing to set
+            return Namespace() if self.cls is None else self.cls()
+        return made
+
+
+def parse_section(section: str, content: dict[str, Any]) -> Parsed:
+    """Parses one section: types converted, defaults put in, nested classes resolved.
+
+    Args:
+        section: "model", "data", "trainer", "optimizer" or "lr_scheduler".
+        content: as it was written.
+
+    Raises:
+        ValueError: in one line, naming the parameter, what it must be and what it is.
+    """
+    if section == "trainer":
+        return _parse_trainer(content)
+    cls = _class_of(section, content)
+    if section in BASES and isinstance(cls, type) and not content.get("dict_kwargs"):
+        # A parser of the class's own arguments says more exactly what is wrong than one of all subclasses.
+        parser, allowed = _class_parser(cls, section)
+        given = content.get("init_args") or {}
+        _check_names(section, given, allowed)
+        return _parsed(section, parser, given, cls, given)
+    return _parsed(section, _subclass_parser(section), content, cls, content.get("init_args") or {})
+
+
+def _class_of(section: str, content: dict[str, Any]) -> Any:
+    """The class of a section; None where only jsonargparse can find it by its short name.
+
+    Raises:
+        ValueError: it does not import, or is of another kind.
+    """
+    class_path = content["class_path"]
+    if "." not in class_path:
+        return None
+    try:
+        cls = import_class(class_path)
+    except ValueError as error:
+        raise ValueError(f"{section}: {error}") from error
+    base = BASES.get(section)
+    if base is not None and isinstance(cls, type) and not issubclass(cls, base):
+        raise ValueError(f"{section}: class_path={class_path!r} is not a {base.__name__}")
+    return cls
+
+
+def _parse_trainer(content: dict[str, Any]) -> Parsed:
+    """Only what is given is parsed: Lightning's defaults stay Lightning's."""
+    _check_names("trainer", content, TRAINER_PARAMETERS)
+    for name, why in REFUSED.items():
+        if content.get(name):
+            raise ValueError(f"trainer.{name} cannot be set: {why}")
+    given = {name: value for name, value in content.items() if name not in REFUSED}
+    return _parsed("trainer", _trainer_parser(frozenset(given)), given, Trainer, given)
+
+
+def _parsed(
+    section: str, parser: LightningArgumentParser, content: dict[str, Any], cls: Any, given: dict[str, Any]
+) -> Parsed:
+    made = cls if section in BASES else None
+    is_flat = content is given  # the section's arguments themselves, and not {class_path, init_args}
+    known = again(parser, given) if is_flat and not is_plain() else None
+    if known is not None:
+        config = Namespace()
+        config[section] = known
+        return Parsed(section, parser, config, made)
+    try:
+        # A copy: jsonargparse turns what it is given into its own namespaces.
+        config = parser.parse_object({section: copy.deepcopy(content)})
+        if is_flat and section in config:
+            remember(parser, given, config[section])
+        return Parsed(section, parser, config, made)
+    except (argparse.ArgumentError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise ValueError(_one_line(cls, section, given, str(error))) from error
+
+
+def _check_names(section: str, given: Iterable[Any], allowed: Iterable[str]) -> None:
+    for name in given:
+        if name not in allowed:
+            raise ValueError(f"unknown parameter {section}.{name}{nearest(str(name), allowed, section + '.')}")
+
+
+@functools.cache
+def _class_parser(cls: type, section: str) -> tuple[LightningArgumentParser, tuple[str, ...]]:
+    parser = _new_parser()
+    added = parser.add_class_arguments(cls, section, fail_untyped=False, sub_configs=True)
+    return parser, tuple(name.removeprefix(f"{section}.") for name in added)
+
+
+@functools.cache
+def _subclass_parser(section: str) -> LightningArgumentParser:
+    parser = _new_parser()
+    if section == "optimizer":
+        parser.add_optimizer_args((Optimizer,))
+    elif section == "lr_scheduler":
+        parser.add_lr_scheduler_args(LRSchedulerTypeTuple)
+    else:
+        parser.add_lightning_class_args(BASES[section], section, subclass_mode=True)  # type: ignore[arg-type]
+    return parser
+
+
+@functools.cache
+def _trainer_parser(given: frozenset[str]) -> LightningArgumentParser:
+    parser = _new_parser()
+    skip: set[str | int] = set(TRAINER_PARAMETERS - given)
+    parser.add_class_arguments(Trainer, "trainer", fail_untyped=False, instantiate=False, sub_configs=True, skip=skip)
+    return parser
+
+
+def _new_parser() -> LightningArgumentParser:
+    return LightningArgumentParser(exit_on_error=False, add_help=False)
+
+
+def dumped(sections: dict[str, Any]) -> dict[str, Any]:
+    """All parameters under their dotted names (see flat_parameters), with defaults, as the parser writes them.
+
+    Objects are written as the parser can: what it cannot serialize is a text that says so, and is never parsed again.
+    """
+    shown: dict[str, Any] = {}
+    for section, content in sections.items():
+        if content is None:
+            continue
+        parsed = parse_section(section, content)
+        text = parsed.parser.dump(parsed.config, format="json", skip_none=False, skip_validation=True)
+        shown[section] = json.loads(text).get(section) or {}
+        if section != "trainer" and "class_path" not in shown[section]:
+            shown[section] = {"class_path": content["class_path"], "init_args": shown[section]}
+    return flat_parameters({"trainer": {}, **shown})
+
+
+def _one_line(cls: Any, section: str, given: dict[str, Any], message: str) -> str:
+    """jsonargparse's message, which may be a page, in one line that names the parameter."""
+    keys = re.findall(r'[Pp]arser key "([\w.\[\]-]+)"', message)
+    way = ".".join(dict.fromkeys(key.removeprefix(f"{section}.") for key in keys if key != section))
+    refused = re.search(r"[Oo]ption '([^']+)' is not accepted", message)
+    if refused:
+        owner = re.findall(r"Problem with given class_path '([^']+)'", message)
+        where = f"{section}.{way}.init_args" if way else section
+        return f"unknown parameter {where}.{refused.group(1)}{_nearest_of(owner, refused.group(1))}"
+    name = way.split(".")[0]
+    if name in given and way == name and isinstance(cls, type):
+        expected = _expected(cls, name, given[name])
+        if expected is not None:
+            return f"{section}.{name} must be {expected}, but got {given[name]!r}"
+    required = re.search(rf'[Kk]ey "?{section}\.(\w+)"? is required|arguments are required: ([\w., ]+)', message)
+    if required:
+        wanted = (required.group(1) or required.group(2)).removeprefix(f"{section}.")
+        return f"{section}.{wanted} is required by {getattr(cls, '__name__', section)} and has no default"
+    reasons = [" ".join(line.split()) for line in message.split("\n")]
+    telling = [
+        line for line in reasons if line and not line.startswith(("Subtypes", "Given value", "Errors", "Parser"))
+    ]
+    return f"{section}{'.' + way if way else ''}: {' '.join(telling)}"[:400]
+
+
+def _nearest_of(owners: list[str], name: str) -> str:
+    """The nearest parameter of the innermost class that a message is of."""
+    try:
+        return nearest(name, inspect.signature(import_class(owners[-1])).parameters)
+    except (IndexError, ValueError, TypeError):
+        return ""
+
+
+def _expected(cls: type, name: str, value: Any) -> str | None:
+    """Words for the declared type of a parameter; the choices, and the nearest one, where it is a Literal."""
+    try:
+        hint = typing.get_type_hints(cls.__init__).get(name)  # type: ignore[misc]
+    except Exception:  # a name that only a type checker can resolve
+        return None
+    if hint is None:
+        return None
+    literals = [hint, *typing.get_args(hint)]
+    choices = [
+        str(choice) for item in literals if typing.get_origin(item) is Literal for choice in typing.get_args(item)
+    ]
+    if choices:
+        return " | ".join(choices) + nearest(str(value), choices)
+    words = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+    return words.replace("typing.", "").replace("NoneType", "None")
+
+
+def help_of(experiment: dict[str, Any]) -> str:
+    """What `harness train NAME --help` shows of the module's, datamodule's and trainer's parameters."""
+    texts = []
+    for section in ("model", "data", "trainer"):
+        if experiment.get(section) is None:
+            continue
+        cls = Trainer if section == "trainer" else import_class(experiment[section]["class_path"])
+        skip: set[str | int] = set(REFUSED) if section == "trainer" else set()
+        parser = LightningArgumentParser(exit_on_error=False, add_help=False)
+        parser.add_class_arguments(cls, section, fail_untyped=False, instantiate=False, sub_configs=True, skip=skip)
+        values = experiment["trainer"] if section == "trainer" else experiment[section].get("init_args") or {}
+        known = {f"{section}.{name}": value for name, value in values.items() if name not in skip}
+        parser.set_defaults(known)
+        lines = parser.format_help().split("\n")
+        body = [line for line in lines if not re.match(r"^(usage:|\s+\[--| +--\w+\.help|options:)", line)]
+        texts.append(f"{cls.__module__}.{cls.__qualname__} (--{section}.NAME VALUE)\n" + "\n".join(body).strip())
+    return "\n\n".join(texts)

@@ -1,0 +1,589 @@
+"""Where a trial can go on: best.ckpt and last.ckpt, complete, atomic, and exact to the step.
+
+last.ckpt is a whole checkpoint of Lightning's, objects of the user's own included, and is read from the trial's own
+folder alone. best.ckpt has what PyTorch reads with weights_only=True: it is what is tested, exported and published.
+
+A trial is left, and taken up again, between two epochs or between two batches. Lightning's own restart (2.6.6) calls
+hooks twice or not at all there, skips a step of ReduceLROnPlateau, and draws a loader's random numbers at another time;
+so a loop that goes on is told that it was never left, and random states are put back where the run left alone had them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import pickle
+import random
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch.utils.data import DataLoader, IterableDataset
+from torchmetrics import Metric
+
+from studies.common.atomic_files import replace_by_link, temporary_name
+from studies.protocol.channel import Link
+from studies.protocol.checkpoint_files import BEST, LAST, PREVIOUS, is_whole
+from studies.protocol.events import CheckpointSaved, better
+
+SAVE_SECONDS = 60.0  # at most so much work is lost to a power cut
+STATE = "harness"  # key of a checkpoint: what is needed to go on and Lightning does not keep
+BEFORE_EPOCH, AFTER_EPOCH, WITHIN_EPOCH = "before an epoch", "after an epoch", "within an epoch"
+KEPT_METRICS = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")  # of Lightning's logger connector
+LEFT_OUT = "harness_left_out"  # key of such a part: names of what else there was
+FOR_TRAINING = ("optimizer_states", "lr_schedulers", "loops", "callbacks", STATE)  # not needed to ask a model
+
+
+class Checkpoints(Checkpoint):
+    """Keeps best.ckpt (by the metric; the newest if there is none) and last.ckpt, where a trial can go on.
+
+    last.ckpt is written between epochs and, where the loader can be put back to its position, also where a trial is
+    stopped, and once a minute. It holds module, optimizer, scheduler, loops and the states of all random number
+    generators. Files are written beside their name, flushed and renamed, so a crash leaves the one before.
+
+    As the last callback it sees what others have done. Lightning's `trainer.checkpoint_callback` is this one where the
+    user has none.
+
+    Args:
+        folder: where the two files go.
+        metric: logged name whose best value picks best.ckpt, or None.
+        direction: "maximize" or "minimize".
+    """
+
+    def __init__(self, link: Link, folder: str | Path, metric: str | None, direction: str) -> None:
+        self.link = link
+        self.folder = Path(folder)
+        self.metric = metric
+        self.direction = direction
+        self.best_value: float | None = None
+        self.best_step: int | None = None
+        self.best_epoch: int | None = None
+        self.resume_point = ResumePoint(self)
+        self._best_is_due = False
+        self._where: str | None = None  # what is being saved, while it is
+        self._final = False
+        self._saved = time.monotonic()
+
+    @property
+    def best(self) -> Path:
+        return self.folder / BEST
+
+    @property
+    def last(self) -> Path:
+        return self.folder / LAST
+
+    @property
+    def best_model_path(self) -> str:
+        return str(self.best) if self.best.exists() else ""
+
+    @property
+    def last_model_path(self) -> str:
+        return str(self.last) if self.last.exists() else ""
+
+    @property
+    def best_model_score(self) -> torch.Tensor | None:
+        return None if self.best_value is None else torch.tensor(self.best_value)
+
+    @property
+    def dirpath(self) -> str:
+        return str(self.folder)
+
+    def measured(self, trainer: Trainer, value: float) -> None:
+        """Takes a new value of the metric; the weights that have it are kept if it is the best so far."""
+        if not better(value, self.best_value, self.direction):
+            return
+        self.best_value, self.best_step = value, trainer.global_step
+        self.best_epoch = trainer.current_epoch
+        if trainer.is_last_batch and not _may_change_weights(trainer):
+            self._best_is_due = True  # the checkpoint that is written before the next epoch serves for both
+        else:
+            self._best_is_due = False
+            self.save(trainer, self.best, None, value)
+
+    def polls(self) -> bool:
+        """Whether it wants to hear of this step's end: it need not of each; see epoch_loop.py."""
+        return time.monotonic() - self._saved > SAVE_SECONDS
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # The clock is each rank's own, but all ranks must save together: they do where they stop.
+        if trainer.world_size > 1 or not self.polls() or trainer.should_stop or not can_leave(trainer, batch_idx):
+            return
+        hook = pl_module.on_train_batch_end  # it comes later, and what it does would be lost
+        idle = not is_overridden("on_train_batch_end", pl_module) or getattr(hook, "polls", False)
+        if idle and self.resume_point.can_take_up_within_epoch(trainer):
+            self.save(trainer, self.last, WITHIN_EPOCH)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # max_steps or an early stop within an epoch: without a metric the last weights are those to keep.
+        ended = self.resume_point.natural and self.link.stop_reason is None
+        if self.metric is None and ended and self.best_step != trainer.global_step:
+            self.best_step, self.best_epoch = trainer.global_step, trainer.current_epoch
+            self.save(trainer, self.best, None)
+
+    def save_between_epochs(self, trainer: Trainer, where: str, final: bool = False) -> None:
+        """Writes last.ckpt, and best.ckpt where it is the same.
+
+        Args:
+            where: AFTER_EPOCH, or BEFORE_EPOCH, when Lightning has reloaded the loaders where it is to.
+            final: the fit has ended by itself: only an extension goes on from here.
+        """
+        if self.metric is None:
+            self.best_step, self.best_epoch = trainer.global_step, max(trainer.current_epoch - 1, 0)
+        self._final = final
+        self.save(trainer, self.last, where, best=self.metric is None or self._best_is_due)
+        self._best_is_due = self._final = False
+
+    def save(
+        self, trainer: Trainer, path: Path, where: str | None, value: float | None = None, best: bool = False
+    ) -> None:
+        """Writes a checkpoint; if it is the `best` one too, that is its second name, or has its readable part."""
+        temporary = temporary_name(path)  # beside it: a rename across disks isn't atomic
+        before, self._where = random_states(), where
+        try:
+            with _watched(trainer) as written:
+                trainer.save_checkpoint(temporary, weights_only=False)  # optimizer and loops too
+            if trainer.is_global_zero:
+                has_objects = not is_plain_data(written)
+                if path == self.best:
+                    torch.save(readable_part(written), temporary)
+                _flush(temporary)
+                if best and has_objects:
+                    beside = temporary_name(self.best)
+                    torch.save(readable_part(written), beside)
+                    _flush(beside)
+        except (AttributeError, TypeError, pickle.PicklingError) as error:
+            if not _was_pickling(error):
+                raise
+            raise ValueError(f"its checkpoints cannot be written: {error}") from error
+        except OSError:  # a full disk: what was written of it would keep it full
+            temporary.unlink(missing_ok=True)
+            temporary_name(self.best).unlink(missing_ok=True)
+            raise
+        finally:
+            self._where = None
+            restore_random_states(before)  # whatever the user's hooks drew: a run without checkpoints would not have
+        if trainer.is_global_zero:
+            if path == self.last and path.exists():
+                # Should the disk lose the newest, the one before is there.
+                replace_by_link(path, self.folder / PREVIOUS)
+            step, epoch = trainer.global_step, trainer.current_epoch - (where in (BEFORE_EPOCH, AFTER_EPOCH))
+            if best:  # before the other, which knows of it
+                if has_objects:
+                    beside.replace(self.best)
+                else:
+                    replace_by_link(temporary, self.best)
+                self.link.say(CheckpointSaved(str(self.best), step, epoch, self.best_value))
+            temporary.replace(path)
+            self._saved = time.monotonic()
+            self.link.say(CheckpointSaved(str(path), step, epoch, value))
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # A slice of stacked weights or moments (stacked_module.py) would be saved with all of the stack.
+        checkpoint["state_dict"] = _without_slices(checkpoint["state_dict"])
+        for optimizer in checkpoint.get("optimizer_states", []):
+            if "state" in optimizer:  # not what Lightning has where there is no optimizer
+                optimizer["state"] = {index: _without_slices(state) for index, state in optimizer["state"].items()}
+        if self._where is None:
+            return
+        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+        for count in (progress["total"], progress["current"]):
+            if self._where == BEFORE_EPOCH:
+                count["ready"] = count["completed"]  # the next one has been announced
+            elif self._where == WITHIN_EPOCH and self.resume_point.is_leaving:
+                count["processed"] = count["completed"]  # this one has not
+        checkpoint[STATE] = {
+            "where": self._where,
+            "final": self._final,
+            "random": random_states(),
+            "reloaded": trainer.fit_loop._last_train_dl_reload_epoch,
+            "generators": _generator_states(_loaders(trainer)),
+            "epoch_began": self.resume_point.epoch_began(trainer) if self._where == WITHIN_EPOCH else None,
+            "metrics": {name: _plain_metrics(getattr(trainer._logger_connector, name)) for name in KEPT_METRICS},
+        }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.resume_point.state = checkpoint.get(STATE)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_value": self.best_value, "best_step": self.best_step, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_value = state_dict["best_value"]
+        self.best_step = state_dict["best_step"]
+        self.best_epoch = state_dict["best_epoch"]
+
+
+class ResumePoint(Callback):
+    """Saves a trial where it can be left, and takes it up there. It is the first callback: no hook has run before it.
+
+    Attributes:
+        state: what the checkpoint says that the fit goes on from (see Checkpoints.on_save_checkpoint), until it does.
+        natural: whether the fit ends by itself; set by who stops it.
+        is_leaving: the fit was stopped within an epoch, after a batch that was its last.
+        sums_over_epoch: whether the last epoch had metrics that are summed over all of it.
+    """
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self._checkpoints = checkpoints
+        self._began: dict[int, tuple[DataLoader[Any], dict[str, Any]]] = {}
+        self.state: dict[str, Any] | None = None
+        self.natural = True
+        self.is_leaving = False
+        self.sums_over_epoch = False
+
+    @contextlib.contextmanager
+    def noting_loaders(self) -> Iterator[None]:
+        """Notes, while a fit runs, the random states from which DataLoaders are iterated."""
+        iterate = DataLoader.__iter__
+        began = self._began
+
+        def noting(loader: DataLoader[Any]) -> Any:
+            if id(loader) not in began:
+                began[id(loader)] = (loader, {"random": random_states(), "generators": _generator_states([loader])})
+            return iterate(loader)
+
+        DataLoader.__iter__ = noting  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            DataLoader.__iter__ = iterate  # type: ignore[method-assign]
+            began.clear()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.state is None:
+            return
+        loop = trainer.fit_loop
+        loop._restarting = False  # so that schedules are stepped at the epoch's end
+        loop._last_train_dl_reload_epoch = self.state["reloaded"]
+        if self.state["where"] != WITHIN_EPOCH:
+            loop._resuming_from_checkpoint = False  # so that the loader is iterated when it would have been
+            loop.epoch_loop.restarting = False
+            if self.state["where"] == AFTER_EPOCH:
+                self._after_the_last_hook(trainer, self._restore)
+        else:
+            # A schedule that asks for the number of steps makes Lightning set up the loader before it knows of the
+            # checkpoint, and then (2.6.6) it never gives the loader its position back.
+            if loop._combined_loader_states_to_load:
+                loop._combined_loader._load_state_dicts(loop._combined_loader_states_to_load)  # type: ignore[union-attr]
+                loop._combined_loader_states_to_load = []
+                iter(loop._data_fetcher)  # type: ignore[arg-type]
+            self._after_the_last_hook(trainer, self._take_up_within_epoch)
+
+    def _after_the_last_hook(self, trainer: Trainer, work: Callable[[Trainer], None]) -> None:
+        """Does some work once all on_train_start hooks, the strategy's last, have run: they may draw random numbers."""
+        strategy: Any = trainer.strategy
+        hook = strategy.on_train_start
+
+        def last() -> None:
+            del strategy.on_train_start
+            hook()
+            work(trainer)
+
+        strategy.on_train_start = last
+
+    def _take_up_within_epoch(self, trainer: Trainer) -> None:
+        assert self.state is not None
+        began, loop = self.state["epoch_began"], trainer.fit_loop
+        if began is not None:  # the loader has no position of its own: what was taken of it is drawn again
+            loaders = _loaders(trainer)
+            self._began.clear()
+            _restore_generators(loaders, began["generators"])
+            restore_random_states(began["random"])
+            fetcher: Any = loop._data_fetcher
+            iter(fetcher)
+            for _ in range(loop.epoch_loop.batch_progress.current.ready):
+                next(fetcher)
+            fetcher.fetched = 0  # Lightning adds the batches that were taken
+        self._restore(trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.state is not None:
+            self._restore(trainer)
+        elif trainer.current_epoch > 0:
+            self._checkpoints.save_between_epochs(trainer, BEFORE_EPOCH)
+        if trainer.current_epoch > 0:  # the first epoch's loader has been iterated, those of others are after this hook
+            self._began.clear()
+
+    def _restore(self, trainer: Trainer) -> None:
+        assert self.state is not None
+        for name, values in self.state["metrics"].items():
+            device = trainer.strategy.root_device
+            getattr(trainer._logger_connector, name).update({key: value.to(device) for key, value in values.items()})
+        _restore_generators(_loaders(trainer), self.state["generators"])
+        restore_random_states(self.state["random"])
+        self.state = None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.sums_over_epoch = _sums_over_epoch(trainer)
+        if self.is_leaving and self.can_take_up_within_epoch(trainer):
+            self._checkpoints.save(trainer, self._checkpoints.last, WITHIN_EPOCH)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_last_batch and not self.is_leaving:
+            self._checkpoints.save_between_epochs(trainer, AFTER_EPOCH, final=self.natural)
+
+    def can_take_up_within_epoch(self, trainer: Trainer) -> bool:
+        """Whether the training loaders can be put back to where they are now."""
+        loaders = _loaders(trainer)
+        noted = all(map(_has_position, loaders)) or all(id(loader) in self._began for loader in loaders)
+        return noted and knows_its_position(trainer) and not _sums_over_epoch(trainer)
+
+    def epoch_began(self, trainer: Trainer) -> dict[str, Any] | None:
+        """The random states to draw the epoch's batches from again; None where the loaders know their position."""
+        loaders = _loaders(trainer)
+        if all(map(_has_position, loaders)):
+            return None
+        noted = [states for loader, states in self._began.values() if any(loader is item for item in loaders)]
+        of_each = [self._began[id(loader)][1]["generators"][0] for loader in loaders]
+        return {"random": noted[0]["random"], "generators": of_each}
+
+
+class Found(NamedTuple):
+    """Where a trial goes on.
+
+    Attributes:
+        path: its checkpoint, or None to start afresh.
+        weights_only: whether PyTorch can read it so; objects of the user's own are in it if not.
+        notices: what the user should know of it, one line each.
+    """
+
+    path: str | None
+    weights_only: bool = True
+    notices: tuple[str, ...] = ()
+
+
+def loadable(path: str | None, extends: bool = False) -> Found:
+    """The checkpoint, or where it is broken the one before it, or none where that is too.
+
+    Empty, truncated and bit-flipped files raise all sorts of errors, or none.
+
+    Args:
+        extends: the trial ended by itself and shall go on. Otherwise the last epoch of one that had ended, and could
+            not say so, is trained again: its end belongs to it.
+    """
+    notices: list[str] = []
+    for candidate in dict.fromkeys([Path(path), Path(path).with_name(PREVIOUS)]) if path else []:
+        if not candidate.exists():
+            continue
+        try:
+            if not is_whole(candidate):
+                raise ValueError("its contents differ from its checksums")
+            checkpoint, weights_only = _read(candidate)
+            checkpoint["loops"]
+        except Exception as error:
+            notices.append(f"checkpoint {candidate.name} is broken and skipped: {type(error).__name__}")
+            continue
+        if checkpoint.get(STATE, {}).get("final") and not extends:
+            continue
+        return Found(str(candidate), weights_only, tuple(notices))
+    if notices:
+        notices.append("there is no whole checkpoint: the trial starts again from its beginning")
+    return Found(None, True, tuple(notices))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], bool]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True), True
+    except Exception:
+        return torch.load(path, map_location="cpu", weights_only=False), False
+
+
+@contextlib.contextmanager
+def _watched(trainer: Trainer) -> Iterator[dict[str, Any]]:
+    """What Trainer.save_checkpoint writes meanwhile."""
+    strategy: Any = trainer.strategy
+    save = strategy.save_checkpoint
+    written: dict[str, Any] = {}
+
+    def watched(checkpoint: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        written.update(checkpoint)
+        save(checkpoint, *args, **kwargs)
+
+    strategy.save_checkpoint = watched
+    try:
+        yield written
+    finally:
+        del strategy.save_checkpoint
+
+
+def _flush(path: Path) -> None:
+    if path.is_file():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+
+
+_PLAIN = (
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    torch.Tensor,
+    torch.nn.Parameter,
+    torch.Size,
+    torch.dtype,
+    torch.device,
+)
+
+
+def _was_pickling(error: BaseException) -> bool:
+    """Whether an error is pickle's own, of an object it cannot take, and not of a hook or of an object's method."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_code.co_filename == torch.serialization.__file__
+
+
+def is_plain_data(value: Any) -> bool:
+    """Whether PyTorch reads a value back with weights_only=True: tensors, numbers, text, and containers of them."""
+    kind = type(value)
+    if value is None or kind in _PLAIN:
+        return True
+    if kind in (dict, OrderedDict):
+        return all(is_plain_data(key) and is_plain_data(item) for key, item in value.items())
+    return kind in (list, tuple, set) and all(map(is_plain_data, value))
+
+
+def readable_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What of a checkpoint can be read with weights_only=True, and is needed to ask a model."""
+    part = {key: value for key, value in checkpoint.items() if key not in FOR_TRAINING and is_plain_data(value)}
+    return {**part, LEFT_OUT: [str(key) for key in checkpoint if key not in part]}
+
+
+def _may_change_weights(trainer: Trainer) -> bool:
+    """Whether something of the user's runs between a validation and the next epoch: weights are saved at once then."""
+    hooks = ("on_validation_end", "on_train_epoch_end", "on_train_end")
+    module = trainer.lightning_module
+    if any(is_overridden(hook, module) for hook in hooks):
+        return True
+    theirs = [item for item in trainer.callbacks if type(item).__module__.partition(".")[0] not in _KNOWN]  # type: ignore[attr-defined]
+    return any(is_overridden(hook, item, Callback) for hook in hooks for item in theirs)
+
+
+_KNOWN = ("pytorch_lightning", "lightning", "studies")
+
+
+def metric_value(trainer: Trainer, metric: str) -> float:
+    """The newest value of a logged metric.
+
+    Raises:
+        ValueError: if the module logs no such metric.
+    """
+    if metric not in trainer.callback_metrics:
+        logged = ", ".join(sorted(trainer.callback_metrics))
+        raise ValueError(f"metric must be one the module logs ({logged}), but got {metric=!r}")
+    return float(trainer.callback_metrics[metric])
+
+
+def can_leave(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether nothing more belongs to this batch: no logging, no validation, no end of the epoch.
+
+    There a fit can be left, saved, and taken up with the next batch as if it had never been left.
+    """
+    every = trainer.fit_loop.total_batch_idx + 1  # batches of all epochs
+    batches = every if trainer.check_val_every_n_epoch is None else batch_idx + 1
+    validates = bool(trainer.val_check_batch) and batches % (trainer.val_check_batch or 1) == 0
+    interval = getattr(trainer, "log_every_n_steps", 0) or 0
+    logs = bool(interval) and (every % interval == 0 or trainer.global_step % interval == 0)
+    accumulates = (batch_idx + 1) % trainer.accumulate_grad_batches != 0  # gradients are in no checkpoint
+    return not (trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or validates or logs or accumulates)
+
+
+def knows_its_position(trainer: Trainer) -> bool:
+    """Whether training can go on inside an epoch: its loaders have a position, or what was taken can be drawn again."""
+    loaders = _loaders(trainer)
+    if all(map(_has_position, loaders)):
+        return True
+    return all(map(is_map_style, loaders)) and "dataloader_iter" not in _parameters_of_step(trainer)
+
+
+def _sums_over_epoch(trainer: Trainer) -> bool:
+    """Whether something is summed over the epoch that no checkpoint has: by self.log(on_epoch=True) or torchmetrics."""
+    logged: Any = trainer.fit_loop.epoch_loop._results
+    if any(result.meta.on_epoch for result in logged.values()):
+        return True
+    metrics = (item for item in trainer.lightning_module.modules() if isinstance(item, Metric))
+    return any(metric.update_called for metric in metrics)
+
+
+def is_map_style(loader: Any) -> bool:
+    """Whether a loader's batches are a function of random states alone: a DataLoader that is no stream."""
+    return isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+
+
+def _has_position(loader: Any) -> bool:
+    return hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+
+
+def _parameters_of_step(trainer: Trainer) -> list[str]:
+    return list(inspect.signature(trainer.lightning_module.training_step).parameters)
+
+
+def _loaders(trainer: Trainer) -> list[Any]:
+    combined = trainer.fit_loop._combined_loader
+    return list(combined.flattened) if combined is not None else []
+
+
+def _generators_of(loader: Any) -> list[torch.Generator]:
+    """A loader's own random number generators, in a fixed order."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    holders = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    found = [getattr(holder, "generator", None) for holder in holders]
+    return list(dict.fromkeys(item for item in found if isinstance(item, torch.Generator)))
+
+
+def _generator_states(loaders: list[Any]) -> list[list[torch.Tensor]]:
+    return [[generator.get_state() for generator in _generators_of(loader)] for loader in loaders]
+
+
+def _restore_generators(loaders: list[Any], states: list[list[torch.Tensor]]) -> None:
+    for loader, of_one in zip(loaders, states, strict=True):
+        for generator, state in zip(_generators_of(loader), of_one, strict=True):
+            generator.set_state(state)
+
+
+def _plain_metrics(metrics: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu() for name, value in metrics.items() if isinstance(value, torch.Tensor)}
+
+
+def _without_slices(values: dict[Any, Any]) -> dict[Any, Any]:
+    return {name: value.clone() if _is_slice(value) else value for name, value in values.items()}
+
+
+def _is_slice(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.untyped_storage().nbytes() > value.nbytes
+
+
+def random_states() -> dict[str, Any]:
+    """States of Python's, NumPy's and PyTorch's generators, in types that load fast, and with weights_only=True."""
+    version, numbers, gauss = random.getstate()
+    numpy_state: Any = np.random.get_state(legacy=True)
+    name, keys, position, has_gauss, numpy_gauss = numpy_state
+    return {
+        "python": [version, torch.tensor(numbers), gauss],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, numpy_gauss],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Undoes random_states()."""
+    version, numbers, gauss = states["python"]
+    numbers = numbers.tolist() if isinstance(numbers, torch.Tensor) else numbers  # as checkpoints had them before
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"].cpu())
+    if states["cuda"]:
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])

@@ -1,0 +1,54 @@
+"""Finds the class behind a dotted path."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from studies.common.suggestions import nearest
+
+
+def import_class(class_path: str) -> type:
+    """The class behind a dotted path such as "lightning_modules.MLP".
+
+    Raises:
+        ValueError: if it does not import; the message says which part, and why.
+    """
+    module_name, _, name = class_path.rpartition(".")
+    if not module_name:
+        raise ValueError(f"class_path must be a dotted path such as lightning_modules.MLP, but got {class_path=!r}")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        outer = None if error.name != module_name else _nested(module_name, name)  # a class inside a class
+        if outer is not None:
+            return outer
+        raise ValueError(f"class_path={class_path!r} does not import: {type(error).__name__}: {error}") from error
+    except Exception as error:  # the user's module may raise anything at all
+        raise ValueError(f"class_path={class_path!r} does not import: {type(error).__name__}: {error}") from error
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        hint = nearest(name, classes, f"{module_name}.")
+        file = f" ({module.__file__})" if getattr(module, "__file__", None) else ""
+        raise ValueError(f"class_path={class_path!r}: {module_name}{file} has no {name}{hint}") from None
+
+
+def class_named(section: dict[str, Any]) -> Any:
+    """What a section's class_path names; None where only jsonargparse can find it, by its short name."""
+    return import_class(section["class_path"]) if "." in section["class_path"] else None
+
+
+def _nested(path: str, name: str) -> type | None:
+    module_name, _, outer = path.rpartition(".")
+    try:
+        return getattr(getattr(importlib.import_module(module_name), outer), name)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
+def parameters_of(cls: type) -> set[str]:
+    """Names of the parameters of a class's constructor."""
+    return set(inspect.signature(cls).parameters)

@@ -1,0 +1,285 @@
+"""Tries an experiment out before anything is created: names, types, ranges, shapes, metrics.
+
+Runs in a warm trial process, where the classes can be imported, and goes the way a trial goes, for one
+training and one validation batch. What it finds wrong is the user's to mend, in one line.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from studies.acceleration.training.malloc import keep_freed_memory
+from studies.acceleration.training.optimizer_step import backward, stepper
+from studies.acceleration.training.replay import ReplayedModule, is_replayable
+from studies.common.search_path import use
+from studies.common.suggestions import nearest
+from studies.config.experiment import set_parameter
+from studies.config.yaml_io import load_yaml
+from studies.protocol.channel import Link
+from studies.protocol.checkpoint_files import FOLDER
+from studies.protocol.events import TRACEBACK_LIMIT, TrialSpec, clean_text, error_text
+from studies.protocol.metric_names import metric_name
+from studies.trial.arguments import dumped, parse_section
+from studies.trial.checkpointing import Checkpoints, knows_its_position, loadable
+from studies.trial.class_paths import parameters_of
+from studies.trial.instantiate import Parts, build, links_of, with_sizes
+from studies.trial.logger import EventLogger, stand_ins
+from studies.trial.run import as_list, build_trainer, seed_and_threads, why_no_test, without_loggers
+
+STEPS = 8  # in a row, of each of the models that packing is tried on
+FEWEST, MOST, ENOUGH = 3, 12, 2.0  # turns that they take, and seconds after which the fewest are enough
+
+
+def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
+    """Checks a whole experiment.
+
+    Args:
+        payload: `experiment` (its sections, as YAML), `seed`, `threads`, `metric` (or None), `direction`,
+            `search_path`, `extremes`: dotted parameter name -> values at the ends of its search space, or all its
+            choices; `pack`: how many trials shall train as one model, 1 by default.
+
+    Returns:
+        `parameters` (all of them under their dotted names, with defaults), `metrics` (names that are logged), `metric`
+        (as it is logged), `notes` (lines for the user), `gpus` (how many are visible), and of packed trials `pack`:
+        `over` and `gain`, or `why_not`; see `packed`. Or `error` (one line), with `traceback` where the user's own
+        code raised.
+    """
+    try:
+        return _rehearse(**payload)
+    except (ValueError, OSError, MisconfigurationException) as error:
+        return {"error": " ".join(str(error).split())}
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        return {
+            "error": " ".join(error_text(error).split()),
+            "bad_input": type(error).__name__ == "DataUnavailable",
+            "traceback": clean_text(traceback.format_exc(), TRACEBACK_LIMIT),
+        }
+
+
+def _rehearse(
+    experiment: str,
+    seed: int,
+    threads: int,
+    metric: str | None,
+    extremes: dict[str, list[Any]],
+    direction: str = "maximize",
+    search_path: list[str] | None = None,
+    pack: int = 1,
+) -> dict[str, Any]:
+    keep_freed_memory()
+    use(search_path or [])
+    sections = load_yaml(experiment)
+    with tempfile.TemporaryDirectory(prefix="harness-rehearsal-") as folder:
+        spec = TrialSpec(
+            run_id="rehearsal",
+            experiment=sections,
+            seed=seed,
+            folder=folder,
+            metric=metric,
+            direction=direction,
+            threads=threads,
+        )
+        seed_and_threads(spec)
+        parse_section("trainer", sections["trainer"])
+        parts = build(without_loggers(sections), seed)
+        _check_space(sections, parts, seed, extremes)
+        trainer = _first_batches(spec, parts)
+        metrics = sorted(trainer.callback_metrics)
+    if metric is not None and metric not in metrics:  # it may be given by the name that MLflow shows
+        metric = next((name for name in metrics if metric_name(name) == metric), metric)
+    if metric is not None and metric not in metrics:
+        of_loaders = [name for name in metrics if name.startswith(f"{metric}/dataloader_idx_")]
+        raise ValueError(f"unknown metric {metric}{nearest(metric, of_loaders or metrics)}")
+    report: dict[str, Any] = {
+        "parameters": _parameters(sections, parts),
+        "metrics": metrics,
+        "metric": metric,
+        "notes": _notes(parts, trainer),
+        "gpus": torch.cuda.device_count(),
+    }
+    if pack > 1:
+        report["pack"] = _packed(sections, parts, seed, trainer, pack)
+    return report
+
+
+def _parameters(sections: dict[str, Any], parts: Parts) -> dict[str, Any]:
+    """All parameters with their defaults, but for those that the harness fills in."""
+    given = {name: set((sections.get(name) or {}).get("init_args") or {}) for name in ("model", "data")}
+    filled = {f"model.{name}" for name in parts.sizes if name not in given["model"]}
+    if "seed" in links_of(sections) and "seed" not in given["data"]:
+        filled.add("data.seed")
+    with_links = {**sections, "model": with_sizes(sections["model"], parts.sizes)}
+    return {name: value for name, value in dumped(with_links).items() if name not in filled}
+
+
+def _check_space(sections: dict[str, Any], parts: Parts, seed: int, extremes: dict[str, list[Any]]) -> None:
+    """Each searched parameter exists, and its ends are accepted by the class that gets them."""
+    for path, values in extremes.items():
+        for value in values:
+            changed = copy.deepcopy(sections)
+            try:
+                set_parameter(changed, path, value)
+                section = path.partition(".")[0]
+                if section == "trainer":
+                    parse_section("trainer", changed["trainer"])
+                elif section == "data":
+                    build(changed, seed, trainer=False)
+                elif section == "model":
+                    made = with_sizes(changed["model"], parts.sizes)
+                    parse_section("model", made).instantiated()
+                else:
+                    parse_section(section, changed[section])
+            except ValueError as error:
+                if str(error).startswith("unknown parameter"):
+                    raise ValueError(f"space: {error}") from error
+                raise ValueError(f"space: {path}={value!r}: {error}") from error
+
+
+def _first_batches(spec: TrialSpec, parts: Parts) -> Trainer:
+    """Trains and validates on one batch, with the user's callbacks, and writes a checkpoint that is read back."""
+    link, folder = Link(None), Path(spec.folder)
+    checkpoints = Checkpoints(link, folder / FOLDER, None, spec.direction)
+    checkpoints.folder.mkdir()
+    logger = EventLogger(None, folder, spec.run_id)
+    limits: dict[str, Any] = {"limit_train_batches": 1, "limit_val_batches": 1, "log_every_n_steps": 1}
+    limits |= {"max_epochs": 1, "max_steps": -1, "min_epochs": None, "min_steps": None, "max_time": None}
+    limits |= {"val_check_interval": None, "check_val_every_n_epoch": 1, "overfit_batches": 0}
+    limits |= {"devices": 1, "strategy": "auto", "num_nodes": 1, "accumulate_grad_batches": 1}
+    limits["default_root_dir"] = spec.folder
+    limits["logger"] = stand_ins(spec.experiment["trainer"].get("logger"), folder)  # code that logs is met here, too
+    for callback in as_list(parts.trainer.get("callbacks")):
+        if isinstance(callback, ModelCheckpoint):
+            callback.dirpath = str(folder / "theirs")  # nothing is left of a rehearsal
+    try:
+        trainer = build_trainer(spec, parts, logger, [checkpoints.resume_point], [checkpoints], **limits)
+    except MisconfigurationException as error:  # an accelerator that is not there, options that contradict
+        raise ValueError(f"trainer: {error}") from error
+    try:
+        trainer.fit(parts.module, datamodule=parts.datamodule)
+    except (RuntimeError, MisconfigurationException) as error:
+        conditioned = re.search(r"(\w+).*conditioned on metric `?([^`\s]+)`? which is not available", str(error))
+        if conditioned is None:
+            raise
+        wanted = conditioned.group(2)
+        raise ValueError(f"unknown metric {wanted}{nearest(wanted, trainer.callback_metrics)} (in: {error})") from error
+    if trainer.optimizers and checkpoints.last.exists():
+        found = loadable(str(checkpoints.last), extends=True)
+        if found.path is None:
+            raise ValueError(f"its checkpoints cannot be read back: {'; '.join(found.notices)}")
+    return trainer
+
+
+def _notes(parts: Parts, trainer: Trainer) -> list[str]:
+    """What the user should know before it starts."""
+    notes = []
+    why = why_no_test(parts.module, parts.datamodule)
+    if why is not None:
+        notes.append(f"no test: {why}")
+    if not trainer.enable_validation:
+        notes.append("no validation: the module or the data have none")
+    if not knows_its_position(trainer):
+        notes.append("the training data are a stream: an interrupted trial goes on from its last whole epoch")
+    return notes
+
+
+def _packed(sections: dict[str, Any], parts: Parts, seed: int, trainer: Trainer, pack: int) -> dict[str, Any]:
+    if parts.datamodule is None or not trainer.optimizers:
+        return {"why_not": "a packed trial needs a datamodule and an optimizer"}
+    resolved = {**sections, "model": with_sizes(sections["model"], parts.sizes)}
+    return packed(resolved, parts.datamodule, trainer.optimizers[0], pack)
+
+
+def packed(
+    experiment: dict[str, Any],
+    datamodule: LightningDataModule,
+    like: torch.optim.Optimizer,
+    count: int,
+) -> dict[str, Any]:
+    """Whether so many trials of an experiment may train as one model, and what that gains.
+
+    Args:
+        like: an optimizer such as the trials have.
+
+    Returns:
+        `over`, parameters of the model in which they may differ, and `gain`, how many times as fast they take
+        their steps as one after the other; or `why_not`.
+    """
+    from studies.acceleration.packing.stacked_module import Stack, why_not
+    from studies.acceleration.packing.stacked_steps import StackedSteps
+
+    if str(experiment["trainer"].get("devices", 1)) not in ("1", "auto"):
+        return {"why_not": "a trial of several devices has them for itself"}
+    loader = datamodule.train_dataloader()
+    if not getattr(loader, "owns_randomness", False):
+        return {"why_not": f"{type(loader).__name__} may draw from random states that the trials would share"}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    modules: list[Any] = [parse_section("model", experiment["model"]).instantiated().to(device) for _ in range(count)]
+    why = why_not(modules)
+    if why is not None:
+        return {"why_not": why}
+    batch = tuple(tensor.to(device) for tensor in next(iter(loader)))
+    # As trials have them: what is in the caches after one model's step is not what the next one needs.
+    options = {name: value for name, value in like.defaults.items() if name in parameters_of(type(like))}
+    optimizers = [type(like)(module.parameters(), **options) for module in modules]  # type: ignore[call-arg]
+    steppers = [stepper(optimizer) for optimizer in optimizers]
+    replays = [ReplayedModule(module) if is_replayable(module) else None for module in modules]
+
+    def alone() -> None:
+        for module, step, replay in zip(modules, steppers, replays, strict=True):
+            for _ in range(STEPS):
+                if replay is None or replay(batch) is None:
+                    loss, _ = module.loss_and_outputs(batch)
+                    module.zero_grad()
+                    backward(loss)
+                step()
+
+    def together() -> None:
+        if joint is not None:
+            joint.begin()
+        for _ in range(STEPS):
+            if joint is not None:
+                joint.take(tuple(torch.stack([tensor] * count) for tensor in batch))
+                continue
+            stack.learn([batch] * count)
+            for step in steppers:
+                step()
+
+    try:
+        alone()  # an optimizer's first step is not like its others
+        stack = Stack(modules)
+        try:
+            joint: StackedSteps | None = StackedSteps(stack, optimizers)
+        except ValueError:  # then each takes its own step
+            joint = None
+        one_by_one, at_once = _quickest(alone, together)
+        return {"over": list(modules[0].packs_over), "gain": one_by_one / at_once}
+    except RuntimeError as error:  # memory, or an operation that cannot be mapped
+        return {"why_not": " ".join(str(error).split())[:200]}
+
+
+def _quickest(*works: Callable[[], Any]) -> list[float]:
+    """Seconds that each of some works takes at its quickest; in turns, so that a busy neighbour is one of all."""
+    quickest = [math.inf] * len(works)
+    first, turns = time.perf_counter(), 0
+    while turns < FEWEST or (turns < MOST and time.perf_counter() - first < ENOUGH):
+        turns += 1
+        for place, work in enumerate(works):
+            began = time.perf_counter()
+            work()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            quickest[place] = min(quickest[place], time.perf_counter() - began)
+    return quickest

@@ -1,0 +1,160 @@
+"""`harness ui`: MLflow's tracking server on this machine, from start to the last process gone.
+
+The server is `mlflow server` with one worker and no job runners: it lives in a process group of its own, under
+a guard (this file, run as a program) that ends the group when `harness ui` is gone, even by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import IO
+
+from studies.web.local_server import Interrupted, choose_port, reachable, say, show, signals_raise
+
+DEFAULT_PORT = 5000
+STARTING = 180.0  # seconds to wait for the first answer; a cold disk and two cores take 20 to 40
+GRACE = 3.0  # seconds from SIGTERM to SIGKILL; a browser's open connections keep the server from ending by itself
+
+LIGHT = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+
+
+def serve(
+    tracking_uri: str,
+    artifact_root: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    open_browser: bool = True,
+    path: str = "",
+    announce: Callable[[str], None] = print,
+) -> int:
+    """Shows MLflow's UI: starts a tracking server and stays until it is stopped, or points to one that runs.
+
+    Args:
+        tracking_uri: the database to serve, or the http(s) address of a server; then nothing is started.
+        artifact_root: URI of the folder for artifacts of experiments made through this server.
+        host: address to listen on.
+        port: between 1 and 65535 inclusive; None: 5000, or a free one if that is taken.
+        open_browser: also open the address in a browser, where there is a display.
+        path: what to show: what follows the server's address, from "#/" on.
+        announce: gets the address, once it answers.
+
+    Returns:
+        The exit code: 0 if a server was only pointed to, 1 if the server ended by itself, 130 after Ctrl-C,
+        143 after SIGTERM.
+
+    Raises:
+        ValueError: if the host or port cannot be listened on.
+    """
+    if tracking_uri.startswith(("http://", "https://")):
+        show(f"{tracking_uri.rstrip('/')}/{path}", announce, open_browser)
+        return 0
+    port = choose_port(host, port, DEFAULT_PORT)
+    address = f"http://{reachable(host)}:{port}"
+    command = server_command(tracking_uri, artifact_root, host, port)
+    try:
+        with signals_raise(), tempfile.TemporaryFile() as log, _running(command, log) as guard:
+            if not _wait_until_it_answers(guard, address + "/health"):
+                say(f"the tracking server did not start:\n{_tail(log)}")
+                return 1
+            show(f"{address}/{path}", announce, open_browser)
+            say("MLflow is up: Ctrl-C ends it")
+            guard.wait()
+            say(f"the tracking server ended by itself:\n{_tail(log)}")
+            return 1
+    except Interrupted as interrupt:
+        say("the tracking server is stopped")
+        return 128 + interrupt.signum
+
+
+def server_command(tracking_uri: str, artifact_root: str, host: str, port: int) -> list[str]:
+    """MLflow's tracking server in two processes rather than eleven; the rest of it is in `LIGHT`."""
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--uvicorn-opts", "--no-access-log"]
+    command += ["--host", host, "--port", str(port)]
+    return [*command, "--backend-store-uri", tracking_uri, "--default-artifact-root", artifact_root]
+
+
+@contextlib.contextmanager
+def _running(command: list[str], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """The server's guard, which leads a process group of its own; afterwards the whole group is gone."""
+    guard = subprocess.Popen(
+        [sys.executable, "-P", __file__, *command],  # -P: this file's folder must not be on the path
+        stdin=subprocess.PIPE,  # ends with this process, however that ends
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **LIGHT},
+        start_new_session=True,
+    )
+    try:
+        yield guard
+    finally:
+        _stop(guard)
+
+
+def _wait_until_it_answers(guard: subprocess.Popen[bytes], url: str) -> bool:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy between us and ourselves
+    begin = time.monotonic()
+    say("starting MLflow's tracking server (about 20 s)")
+    while guard.poll() is None and time.monotonic() - begin < STARTING:
+        if sys.stderr.isatty():
+            print(f"\r{time.monotonic() - begin:4.0f} s ", end="", file=sys.stderr, flush=True)
+        try:
+            with direct.open(url, timeout=5):
+                break
+        except OSError:  # URLError is one
+            time.sleep(0.25)
+    if sys.stderr.isatty():
+        print("\r", end="", file=sys.stderr, flush=True)
+    return guard.poll() is None and time.monotonic() - begin < STARTING
+
+
+def _stop(guard: subprocess.Popen[bytes]) -> None:
+    """Ends the guard, mlflow and its worker."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(guard.pid, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        while time.monotonic() < deadline:
+            guard.poll()  # reaps it: a dead, unreaped process still counts as one of its group
+            os.killpg(guard.pid, 0)
+            time.sleep(0.05)
+        os.killpg(guard.pid, signal.SIGKILL)
+    guard.wait()
+
+
+def _tail(log: IO[bytes]) -> str:
+    log.seek(0)
+    return "\n".join(log.read().decode(errors="replace").splitlines()[-15:])
+
+
+def watch(command: list[str]) -> int:
+    """Runs a command until it ends, or until standard input does; then ends this process's whole group.
+
+    Returns:
+        The command's exit code, if it ended by itself.
+    """
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    while child.poll() is None:
+        ended, _, _ = select.select([sys.stdin], [], [], 0.5)
+        if ended:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.killpg(0, signal.SIGTERM)
+            time.sleep(GRACE)
+            os.killpg(0, signal.SIGKILL)
+    return child.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(watch(sys.argv[1:]))

@@ -1,0 +1,240 @@
+"""What a trial may leave behind in its process, and that the next one there does as it would have done alone."""
+
+import gc
+import multiprocessing
+import os
+import subprocess
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning.core import module as lightning_module
+from test_executors import until_exit
+
+import datamodules  # noqa: F401
+import lightning_modules
+from studies.acceleration import process_reuse as slate_module
+from studies.acceleration.process_reuse import Slate, class_paths, keeps_no_state
+from studies.executors.local import LocalExecutor
+from studies.protocol.event_log import NAME, EventReader
+from studies.protocol.events import Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
+
+KNOWN: dict[str, Any] = {
+    "model": {"class_path": "lightning_modules.MLP", "init_args": {"hidden_sizes": [8], "dropout": 0.2}},
+    "data": {"class_path": "datamodules.Tabular", "init_args": {"dataset": "moons", "batch_size": 50}},
+    "trainer": {"max_epochs": 2, "log_every_n_steps": 3},
+}
+FINISHED = Finished({})
+
+
+HAS_CHILDREN = slate_module._has_children
+
+
+@pytest.fixture(autouse=True)
+def childless() -> Iterator[None]:
+    """This process may have a warm server, which a trial's has not."""
+    with pytest.MonkeyPatch.context() as patch:  # a test may undo its own
+        patch.setattr(slate_module, "_has_children", lambda: False)
+        yield
+
+
+def spec(experiment: dict[str, Any] = KNOWN, folder: Path = Path("/nowhere"), **fields: Any) -> TrialSpec:
+    fields = {"seed": 1, "metric": "val/loss", "direction": "minimize"} | fields
+    return TrialSpec(folder.name, experiment, folder=str(folder), **fields)
+
+
+def test_a_trial_that_changes_nothing_leaves_a_clean_slate() -> None:
+    slate = Slate()
+    assert slate.is_clean(spec(), FINISHED) and slate.is_clean(spec(), Stopped("pruned", {}))
+
+
+@pytest.mark.parametrize("ending", [Failed("it broke", ""), Stopped("interrupted", {}), None])
+def test_what_did_not_end_well_may_have_left_anything(ending: Event | None) -> None:
+    assert not Slate().is_clean(spec(), ending)
+
+
+@pytest.mark.parametrize(
+    ("section", "value"),
+    [
+        ("model", {"class_path": "mine.Model"}),
+        ("data", {"class_path": "mine.Data"}),
+        ("trainer", {"callbacks": [{"class_path": "mine.Callback"}]}),
+        ("model", {"class_path": "lightning_modules.MLP", "init_args": {"part": {"class_path": "mine.Part"}}}),
+        ("model", {"class_path": "lightning_modules_of_mine.MLP"}),
+        ("model", {"class_path": "lightning_modules.mlp.Standardize"}),
+        ("model", {"class_path": "MLP"}),
+    ],
+)
+def test_of_classes_of_others_nothing_is_known(section: str, value: dict[str, Any]) -> None:
+    assert not Slate().is_clean(spec({**KNOWN, section: value}), FINISHED)
+
+
+def test_a_class_speaks_for_itself_and_not_for_what_inherits_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine(lightning_modules.MLP):
+        pass
+
+    class Promised(Mine):
+        keeps_no_state = True
+
+    for cls in (Mine, Promised):  # as if a user had put them into a package of that name
+        monkeypatch.setattr(lightning_modules, cls.__name__, cls, raising=False)
+    assert keeps_no_state("lightning_modules.MLP") and keeps_no_state("lightning_modules.Promised")
+    assert not keeps_no_state("lightning_modules.Mine")
+    assert keeps_no_state("pytorch_lightning.callbacks.EarlyStopping") and keeps_no_state("torch.optim.Adam")
+
+
+def test_nothing_is_reused_on_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_PLAIN", "1")
+    assert not Slate().is_clean(spec(), FINISHED)
+
+
+def leaves_a_process_behind() -> None:
+    slate_module._has_children = HAS_CHILDREN
+    slate = Slate()
+    assert slate.is_clean(spec(), FINISHED)
+    with subprocess.Popen(["sleep", "60"]) as left:
+        assert not slate.is_clean(spec(), FINISHED)
+        left.kill()
+    assert slate.is_clean(spec(), FINISHED)
+
+
+def test_a_trial_that_leaves_a_process_behind_is_the_last_of_its_own() -> None:
+    process = multiprocessing.get_context("fork").Process(target=leaves_a_process_behind)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_classes_are_found_wherever_they_are_named() -> None:
+    callback = {"class_path": "b.B", "init_args": {"inner": [{"class_path": "c.C"}]}}
+    assert set(class_paths({"model": {"class_path": "a.A"}, "trainer": {"callbacks": [callback]}})) == {
+        *("a.A", "b.B", "c.C")
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda patch: patch.chdir("/"),
+        lambda patch: patch.syspath_prepend("/nowhere"),
+        lambda patch: patch.setattr(warnings, "filters", []),
+        lambda patch: torch.use_deterministic_algorithms(True),
+        lambda patch: torch.set_default_dtype(torch.float64),
+        lambda patch: torch.set_grad_enabled(False),
+        lambda patch: patch.setattr(torch.backends.cudnn, "benchmark", True),
+    ],
+)
+def test_what_the_next_trial_would_find_changed_ends_the_process(
+    change: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slate = Slate()
+    try:
+        change(monkeypatch)
+        assert not slate.is_clean(spec(), FINISHED)
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_default_dtype(torch.float32)
+        torch.set_grad_enabled(True)
+    monkeypatch.undo()
+    assert slate.is_clean(spec(), FINISHED)
+
+
+def test_a_process_does_not_run_trials_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("studies.acceleration.process_reuse.TRIALS", 3)
+    slate = Slate()
+    assert [slate.is_clean(spec(), FINISHED) for _ in range(3)] == [True, True, False]
+
+
+@pytest.fixture
+def wiped() -> Iterator[None]:
+    """This process is not one of trials, and goes on."""
+    yield
+    gc.unfreeze()
+
+
+def test_a_trials_objects_are_gone_and_what_stays_is_not_looked_at_again(wiped: None) -> None:
+    slate, kept = Slate(), torch.nn.Linear(2, 2)
+    module = torch.nn.Linear(2, 2)
+    module.trainer = [module]  # they know each other
+    gone = weakref.ref(module)
+    del module
+    slate.wipe()
+    assert gone() is None
+    assert not any(item is kept for item in gc.get_objects())
+
+
+def test_the_environment_is_put_back(monkeypatch: pytest.MonkeyPatch, wiped: None) -> None:
+    monkeypatch.setenv("HARNESS_KEPT", "as it was")
+    monkeypatch.setenv("HARNESS_LOST", "as it was")
+    slate = Slate()
+    os.environ["HARNESS_KEPT"] = "changed"
+    os.environ["HARNESS_NEW"] = "new"
+    del os.environ["HARNESS_LOST"]
+    slate.wipe()
+    assert os.environ["HARNESS_KEPT"] == os.environ["HARNESS_LOST"] == "as it was"
+    assert "HARNESS_NEW" not in os.environ
+
+
+def test_each_trial_gets_its_warnings(wiped: None) -> None:
+    slate = Slate()
+    said = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(2):
+            for _ in range(3):
+                warnings.warn("of Python's", stacklevel=1)
+                lightning_module.warning_cache.warn("of Lightning's")
+            said.append(sorted(str(warning.message) for warning in caught))
+            caught.clear()
+            slate.wipe()
+    assert said == [["of Lightning's", "of Python's"]] * 2
+
+
+def words(folder: Path) -> dict[str, Any]:
+    (folder / "words.txt").write_text("\n".join(a + b + c for a in "abcde" for b in "fghi" for c in "jklm"))
+    arguments = {"batch_size": 8, "validation_size": 5, "test_size": 5, "words_file": str(folder / "words.txt")}
+    model = {"hidden_size": 12, "num_layers": 2, "dropout": 0.3}
+    return {
+        "model": {"class_path": "lightning_modules.GRUSeq2Seq", "init_args": model},
+        "data": {"class_path": "datamodules.WordReversal", "init_args": arguments},
+        "trainer": {"max_epochs": 2, "log_every_n_steps": 3},
+    }
+
+
+def story(folder: Path) -> tuple[int, list[Any], dict[str, torch.Tensor], str]:
+    """The process of a trial, the numbers it said, its weights and its log.txt."""
+    events = EventReader(folder / NAME).read()
+    assert isinstance(events[-1], Finished), (folder / "log.txt").read_text()
+    (started,) = [event for event in events if isinstance(event, Started)]  # on a busy machine not the first
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    numbers = [(event.step, event.values) for event in events if isinstance(event, Metrics)]
+    return started.pid, numbers, saved, (folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("kind", ["table", "words"])
+def test_a_trial_in_a_used_process_is_bit_for_bit_the_trial_in_a_new_one(tmp_path: Path, kind: str) -> None:
+    experiment = KNOWN if kind == "table" else words(tmp_path)
+    arguments = experiment["model"]["init_args"]
+    other = {**experiment, "model": {**experiment["model"], "init_args": {**arguments, "dropout": 0.6}}}
+    used, new = LocalExecutor(workers=1), LocalExecutor(workers=1)
+    try:
+        used.warm()
+        for executor, trials in (
+            (used, [(other, 7, "other"), (experiment, 1, "used")]),
+            (new, [(experiment, 1, "new")]),
+        ):
+            for description, seed, name in trials:
+                executor.submit(spec(description, tmp_path / name, seed=seed))
+                until_exit(executor)
+    finally:
+        used.close()
+        new.close()
+    first, second, alone = story(tmp_path / "other"), story(tmp_path / "used"), story(tmp_path / "new")
+    assert first[0] == second[0] != alone[0], "which processes ran them"
+    assert first[1] != second[1] == alone[1], "the numbers they said"
+    assert all(torch.equal(second[2][name], alone[2][name]) for name in alone[2])
+    assert second[3] == alone[3], "what was warned of"

@@ -1,0 +1,531 @@
+"""The command line in this process: parsing, exit codes, JSON, and every bad input a user can type.
+
+Trials run in real child processes of a warm server that all these tests share.
+"""
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from studies.cli import main as cli
+from studies.cli.main import main
+from studies.driver import commands as driver
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[str, Any], str]:
+    """Exit code, the JSON object, and stderr of `harness ... --json`."""
+    capsys.readouterr()
+    status = main([*argv, "--json"])
+    captured = capsys.readouterr()
+    lines = captured.out.strip().splitlines()
+    assert len(lines) == 1, "everything but the JSON object goes to stderr"
+    return status, json.loads(lines[0]), captured.err
+
+
+@pytest.fixture
+def client(home: Path) -> MlflowClient:
+    return MlflowClient(tracking_uri=f"sqlite:///{home}/mlflow.db")
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    status, answer, _ = run(capsys, "list")
+    assert status == 0
+    assert {"mnist_mlp", "reverse_gru"} <= {item["name"] for item in answer["experiments"]}
+    assert main(["list"]) == 0
+    assert "model.learning_rate" in capsys.readouterr().out
+
+
+def test_train_is_tracked_whole(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, answer, err = run(capsys, "train", str(toy), "--seed", "3", "--trainer.max_epochs", "2")
+    assert status == 0 and answer["status"] == "finished", err
+    assert set(answer) == {"run_id", "status", "metrics", "wall_seconds"}
+    assert {"val/loss", "test/loss", "best/val/loss"} <= set(answer["metrics"])
+    run_ = client.get_run(answer["run_id"])
+    assert run_.info.status == "FINISHED"
+    assert run_.data.params["trainer.max_epochs"] == "2" and run_.data.params["seed"] == "3"
+    assert run_.data.params["model.width"] == "1", "defaults too"
+    files = {item.path for item in client.list_artifacts(answer["run_id"])}
+    assert files == {"config.yaml", "log.txt", "pictures", "provenance", "checkpoints"}
+    history = client.get_metric_history(answer["run_id"], "val/loss")
+    assert [metric.step for metric in history] == [3, 7], "nothing is logged twice"
+    assert [metric.step for metric in client.get_metric_history(answer["run_id"], "test/loss")] == [8]
+
+
+def test_one_seed_one_result(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = [run(capsys, "train", str(toy), "--seed", seed, "--no-test")[1]["metrics"] for seed in ("1", "1", "2")]
+    losses = [metrics["val/loss"] for metrics in results]
+    assert losses[0] == losses[1] != losses[2]
+    assert "test/loss" not in results[0]
+
+
+def test_study_goes_on_and_agrees_with_mlflow(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, answer, err = run(capsys, "study", str(toy), "--trials", "2", "--workers", "2", "--no-test")
+    assert status == 0 and [trial["number"] for trial in answer["trials"]] == [0, 1], err
+    assert answer["test"] == {}
+    status, answer, err = run(capsys, "study", str(toy), "--trials", "4")
+    assert status == 0 and [trial["number"] for trial in answer["trials"]] == [0, 1, 2, 3]
+    assert "study toy goes on: 2 of 4 trials are done" in err
+    experiment = client.get_experiment_by_name("toy")
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [r for r in runs if r.data.tags["harness.kind"] == "study"]
+    children = {r.info.run_id: r for r in runs if r.data.tags["harness.kind"] == "trial"}
+    assert len(parents) == 1 and len(children) == 4
+    assert all(r.data.tags["mlflow.parentRunId"] == parents[0].info.run_id for r in children.values())
+    for trial in answer["trials"]:
+        child = children[trial["run_id"]]
+        assert child.info.status == "FINISHED" and trial["state"] == "COMPLETE"
+        assert child.data.metrics["best/val/loss"] == trial["value"]
+        for name, value in trial["params"].items():
+            assert json.loads(child.data.params[name]) == value, "the sampled value is the logged one"
+        assert int(child.data.metrics["best/step"]) % (32 // trial["params"]["data.batch_size"]) == 0, (
+            "and the used one"
+        )
+    ranks = {r.data.tags["harness.rank"] for r in children.values()}
+    assert ranks == {"1", "2", "3", "4"}
+    assert children[answer["best"]["run_id"]].data.tags["harness.rank"] == "1"
+    assert "test/loss" in children[answer["best"]["run_id"]].data.metrics
+    assert sum("test/loss" in r.data.metrics for r in children.values()) == 1, "only the champion meets the test set"
+    pictures = {item.path for item in client.list_artifacts(parents[0].info.run_id, "pictures")}
+    assert {"pictures/history.png", "pictures/parallel_coordinates.png", "pictures/slices.png"} <= pictures
+    champion = client.get_model_version_by_alias("toy", "champion")
+    assert champion.tags["harness.run_id"] == answer["best"]["run_id"]
+
+
+def test_packed_trials_are_ordinary_trials(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "PACKING_PAYS", 0.0)  # whether it does here is not what is tested
+    images = str(toy.with_name("images.yaml"))
+    often = ["--trainer.callbacks", "[]", "--trainer.log_every_n_steps", "5", "--no-test", "--pruner", "none"]
+    how = [images, *often, "--trials", "5"]
+    status, alone, err = run(capsys, "study", *how, "--study-name", "alone")
+    assert status == 0, err
+    status, packed, err = run(capsys, "study", *how, "--study-name", "packed", "--pack", "3")
+    assert status == 0 and "up to 3 trials are packed" in err
+    pids = []
+    for one, other in zip(packed["trials"], alone["trials"], strict=True):
+        assert one["params"] == other["params"] and one["state"] == other["state"] == "COMPLETE"
+        assert one["value"] == pytest.approx(other["value"], abs=1e-4)
+        child = client.get_run(one["run_id"])
+        assert child.info.status == "FINISHED"
+        history = client.get_metric_history(one["run_id"], "train/loss")
+        assert [metric.step for metric in history] == list(range(4, 52, 5))
+        assert {item.path for item in client.list_artifacts(one["run_id"])} >= {"log.txt", "pictures", "checkpoints"}
+        log = home / "trials" / one["run_id"] / "events.jsonl"
+        pids.append(json.loads(log.read_text().splitlines()[0])["pid"])
+    assert pids[0] == pids[1] == pids[2] and pids[3] == pids[4] and len(set(pids)) == 2
+
+
+def test_what_cannot_be_packed_is_run_one_by_one(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, answer, err = run(capsys, "study", str(toy), "--trials", "2", "--pack", "2", "--no-test")
+    assert status == 0 and len(answer["trials"]) == 2
+    assert "trials are not packed: DataLoader may draw from random states" in err
+
+
+def test_the_status_table(home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Failed, pruned and finished trials: Optuna's state and MLflow's status agree row by row."""
+    fails = ["study", str(toy), "--trials", "1", "--study-name", "fails", "--model.trouble", "raise"]
+    status, answer, err = run(capsys, *fails)
+    assert status == 1 and answer["status"] == "failed" and answer["best"] is None
+    assert answer["trials"][0]["state"] == "FAIL" and "the toy broke" in err
+    failed = client.get_run(answer["trials"][0]["run_id"])
+    assert failed.info.status == "FAILED" and "the toy broke" in failed.data.tags["harness.error"]
+    assert "traceback.txt" in {item.path for item in client.list_artifacts(failed.info.run_id)}
+
+    pruned = ["study", str(toy), "--trials", "8", "--study-name", "pruned", "--pruner", "median", "--no-test"]
+    status, answer, _ = run(capsys, *pruned)
+    states = {trial["run_id"]: trial["state"] for trial in answer["trials"]}
+    assert status == 0 and "PRUNED" in states.values() and "COMPLETE" in states.values()
+    for run_id, state in states.items():
+        run_ = client.get_run(run_id)
+        expected = {"PRUNED": ("KILLED", "pruned"), "COMPLETE": ("FINISHED", None)}[state]
+        assert (run_.info.status, run_.data.tags.get("harness.outcome")) == expected
+
+
+def test_a_nan_fails_its_trial_and_the_study_goes_on(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = toy.read_text().replace("data.batch_size: [4, 8, 16]", "model.trouble: [none, nan]")
+    toy.write_text(text)
+    status, answer, _ = run(
+        capsys, "study", str(toy), "--trials", "2", "--sampler", "grid", "--model.learning_rate=0.1"
+    )
+    assert status == 0
+    assert sorted(trial["state"] for trial in answer["trials"]) == ["COMPLETE", "FAIL"]
+
+
+def test_a_trial_that_hangs_has_failed_and_so_does_a_study_that_only_fails(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hangs = [
+        "study",
+        str(toy),
+        "--trials",
+        "9",
+        "--model.trouble",
+        "hang",
+        "--trial-timeout",
+        "2",
+        "--max-failures",
+        "2",
+    ]
+    status, answer, err = run(capsys, *hangs)
+    assert status == 1 and answer["status"] == "failed"
+    assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL"], "the rest was not tried"
+    assert "said nothing for 2 s" in err and "2 trials in a row have failed" in err
+    failed = client.get_run(answer["trials"][0]["run_id"])
+    assert failed.info.status == "FAILED" and "said nothing" in failed.data.tags["harness.error"]
+
+
+def test_failed_trials_run_again_on_request(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = ["study", str(toy), "--trials", "2", "--no-test", "--model.trouble", "cured"]
+    assert run(capsys, *study)[0] == 1
+    (home / "trials" / "cured").touch()
+    status, answer, _ = run(capsys, *study)
+    assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL"], "not without being asked"
+    status, answer, err = run(capsys, *study, "--retry-failed")
+    assert status == 0, err
+    assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    first, second, *again = answer["trials"]
+    assert [trial["params"] for trial in again] == [first["params"], second["params"]]
+    tags = client.get_run(again[0]["run_id"]).data.tags
+    assert tags["harness.retry_of"] == "0"
+    seeds = [client.get_run(trial["run_id"]).data.params["seed"] for trial in (first, again[0])]
+    assert seeds[0] == seeds[1], "the same trial once more"
+    _, answer, _ = run(capsys, *study, "--retry-failed")
+    assert len(answer["trials"]) == 4, "once is enough"
+
+
+def test_trials_are_extended_in_their_own_runs_with_one_joined_curve(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = ["study", str(toy), "--trials", "2", "--no-test", "--study-name", "whole", "--trainer.max_epochs", "5"]
+    _, longer, _ = run(capsys, *whole)
+    _, before, _ = run(capsys, "study", str(toy), "--trials", "2", "--no-test")
+    status, after, err = run(capsys, "extend", "toy", "--top", "2", "--epochs", "+2")
+    assert status == 0, err
+    assert [trial["run_id"] for trial in after["trials"]] == [trial["run_id"] for trial in before["trials"]]
+    for trial, other in zip(after["trials"], longer["trials"], strict=True):
+        assert (trial["state"], trial["value"]) == (other["state"], other["value"]), "as if never ended"
+        for name in ("val/loss", "train/loss"):
+            curves = [
+                [(m.step, m.value) for m in client.get_metric_history(item["run_id"], name)] for item in (trial, other)
+            ]
+            assert curves[0] == curves[1]
+        run_ = client.get_run(trial["run_id"])
+        assert run_.info.status == "FINISHED" and run_.data.tags["harness.epochs"] == "5"
+    assert main(["doctor"]) == 0
+    status, _, err = run(capsys, "extend", "tooy", "--epochs", "1")
+    assert status == 2 and "unknown study tooy; did you mean toy" in err
+    # The study itself still knows when it is done.
+    assert len(run(capsys, "study", str(toy), "--trials", "2")[1]["trials"]) == 2
+
+
+def test_a_pruned_trial_is_extended_to_its_planned_end_and_beyond(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = ["study", str(toy), "--trials", "8", "--pruner", "median", "--no-test"]
+    _, before, _ = run(capsys, *study)
+    pruned = [trial for trial in before["trials"] if trial["state"] == "PRUNED"]
+    assert pruned
+    status, after, err = run(capsys, "extend", "toy", "--top", "8", "--epochs", "1", "--workers", "2", "--no-test")
+    assert status == 0 and {trial["state"] for trial in after["trials"]} == {"COMPLETE"}, err
+    for trial in pruned:
+        run_ = client.get_run(trial["run_id"])
+        assert run_.info.status == "FINISHED" and "harness.outcome" not in run_.data.tags
+        epochs = [metric.value for metric in client.get_metric_history(trial["run_id"], "epoch")]
+        assert sorted(set(epochs)) == [0, 1, 2, 3], "three planned, one more"
+    assert main(["doctor"]) == 0
+
+
+def test_a_process_that_dies_goes_on_from_its_checkpoint(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run(capsys, "train", str(toy))[1]
+    status, answer, err = run(capsys, "train", str(toy), "--model.trouble", "kill", "--model.once", "true")
+    assert status == 0 and "was killed by SIGKILL; it goes on" in err
+    assert answer["metrics"]["val/loss"] == whole["metrics"]["val/loss"], "as if nothing had happened"
+    for name in ("val/loss", "train/loss"):
+        series = [[(m.step, m.value) for m in client.get_metric_history(r["run_id"], name)] for r in (whole, answer)]
+        assert series[0] == series[1]
+    status, answer, err = run(capsys, "train", str(toy), "--model.trouble", "kill")
+    assert status == 1 and answer["status"] == "failed" and "5 times" in err
+
+
+@pytest.mark.parametrize("name", ["MLP", "CNN", "GRUSeq2Seq"])
+def test_killed_amid_any_batch_and_gone_on_is_never_killed(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """The weights that are left, and every stored value, are those of a run that nobody killed."""
+    words = toy.with_name("words.txt")
+    words.write_text("\n".join(a + b + c for a in "abcde" for b in "fghi" for c in "jklm"))
+    sizes = {"MLP": "{hidden_sizes: [16], dropout: 0.3}", "CNN": "{width: 4, depth: 2, dropout: 0.3}"}
+    model = sizes.get(name, "{hidden_size: 12, num_layers: 2, dropout: 0.3}")
+    data = "{class_path: toy.ToyImages}"
+    if name == "GRUSeq2Seq":
+        arguments = f"{{batch_size: 7, validation_size: 5, test_size: 5, words_file: {words}}}"
+        data = f"{{class_path: datamodules.WordReversal, init_args: {arguments}}}"
+    experiment = toy.with_name("killed.yaml")
+    experiment.write_text(
+        f"model: {{class_path: lightning_modules.{name}, init_args: {model}}}\ndata: {data}\n"
+        "trainer: {max_epochs: 3, log_every_n_steps: 4}\nsearch: {metric: val/loss, direction: minimize, space: "
+        "{model.learning_rate: [0.1]}}"
+    )
+    train = ["train", str(experiment), "--no-test"]
+
+    def outcome(*arguments: str) -> tuple[Any, ...]:
+        status, answer, err = run(capsys, *train, *arguments)
+        assert status == 0, err
+        checkpoint = torch.load(home / "trials" / answer["run_id"] / "checkpoints" / "last.ckpt", weights_only=True)
+        names = [key for key in client.get_run(answer["run_id"]).data.metrics if not key.startswith(("system", "fit"))]
+        curves = {key: [(m.step, m.value) for m in client.get_metric_history(answer["run_id"], key)] for key in names}
+        return {key: value.tolist() for key, value in checkpoint["state_dict"].items()}, curves, err
+
+    *whole, _ = outcome()
+    chance = random.Random(name)
+    for batch in chance.sample(range(1, 30), 3):
+        killer = f"[{{class_path: toy.Killer, init_args: {{batch: {batch}}}}}]"
+        *parts, err = outcome("--trainer.callbacks", killer)
+        assert "was killed by SIGKILL; it goes on" in err, batch
+        assert parts == whole, batch
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_trials_go_on(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], number: int, status: int
+) -> None:
+    study = ["study", str(toy), "--trials", "2", "--model.seconds", "0.05", "--trainer.max_epochs", "6", "--no-test"]
+
+    def interrupt_once_it_trains() -> None:
+        for _ in range(600):
+            threading.Event().wait(0.1)
+            if any(b'"checkpoint"' in path.read_bytes() for path in home.glob("trials/*/events.jsonl")):
+                os.kill(os.getpid(), number)
+                return
+
+    thread = threading.Thread(target=interrupt_once_it_trains)
+    thread.start()
+    got, answer, _ = run(capsys, *study)
+    thread.join()
+    assert got == status and answer["status"] == "interrupted"
+    first = answer["trials"][0]
+    assert first["state"] == "RUNNING"
+    run_ = client.get_run(first["run_id"])
+    assert (run_.info.status, run_.data.tags["harness.outcome"]) == ("KILLED", "interrupted")
+
+    got, answer, _ = run(capsys, *study)
+    assert got == 0 and [trial["state"] for trial in answer["trials"]] == ["COMPLETE", "COMPLETE"]
+    assert answer["trials"][0]["run_id"] == first["run_id"], "the same trial, the same run"
+    run_ = client.get_run(first["run_id"])
+    assert run_.info.status == "FINISHED" and "harness.outcome" not in run_.data.tags
+    steps = [metric.step for metric in client.get_metric_history(first["run_id"], "val/loss")]
+    assert len(steps) == len(set(steps)) == 6, "nothing lost, nothing twice"
+
+
+def test_a_timeout_stops_and_the_same_command_goes_on(
+    home: Path, toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = ["study", str(toy), "--trials", "3", "--model.seconds", "0.05", "--trainer.max_epochs", "9", "--no-test"]
+    status, answer, _ = run(capsys, *study, "--timeout", "1")
+    assert status == 0 and answer["status"] == "timeout" and len(answer["trials"]) < 3
+    status, answer, _ = run(capsys, *study)
+    assert status == 0 and [trial["state"] for trial in answer["trials"]] == ["COMPLETE"] * 3
+
+
+def test_inline_and_local_agree_to_the_bit(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = []
+    for name in ("local", "inline"):
+        arguments = ["--study-name", name, "--executor", name, "--trials", "2", "--pruner", "median", "--no-test"]
+        status, answer, _ = run(capsys, "study", str(toy), *arguments)
+        assert status == 0
+        values.append([(trial["value"], trial["params"]) for trial in answer["trials"]])
+    assert values[0] == values[1]
+
+
+def test_the_number_of_workers_changes_nothing(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = []
+    for workers in ("1", "3"):
+        arguments = ["--study-name", f"w{workers}", "--workers", workers, "--trials", "3", "--no-test"]
+        _, answer, _ = run(capsys, "study", str(toy), *arguments)
+        values.append([(trial["number"], trial["value"], trial["params"]) for trial in answer["trials"]])
+    assert values[0] == values[1]
+
+
+def test_runs_and_compare(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [run(capsys, "train", str(toy), "--seed", seed)[1]["run_id"] for seed in ("1", "2")]
+    status, answer, _ = run(capsys, "runs", "--experiment", "toy")
+    assert status == 0 and {item["run_id"] for item in answer["runs"]} == set(ids)
+    assert {"run_id", "experiment", "study", "status", "params", "metrics"} <= set(answer["runs"][0])
+    status, answer, _ = run(capsys, "compare", ids[0], ids[1][:8])
+    assert status == 0 and [item["run_id"] for item in answer["runs"]] == ids
+    assert main(["compare", *ids]) == 0
+    shown = capsys.readouterr().out
+    assert "seed" in shown and "model.width" not in shown, "only the parameters that differ"
+    assert main(["runs"]) == 0
+    assert ids[0][:12] in capsys.readouterr().out
+
+
+TYPED = [
+    (["train", "mnist_mpl"], "did you mean mnist_mlp"),
+    (["trian"], "did you mean train"),
+    (["study", "TOY", "--trails", "3"], "did you mean --trials"),
+    (["study", "TOY", "--trials", "0"], "trials must be at least 1, but got trials=0"),
+    (["study", "TOY", "--trials", "many"], "invalid int value: 'many'"),
+    (["study", "TOY", "--workers", "0"], "workers must be at least 1"),
+    (["study", "TOY", "--threads", "0"], "threads must be at least 1"),
+    (["study", "TOY", "--timeout", "-1"], "timeout must be at least 1"),
+    (["study", "TOY", "--timeout", "nan"], "timeout must be at least 1"),
+    (["study", "TOY", "--trial-timeout", "0"], "trial-timeout must be at least 1"),
+    (["study", "TOY", "--max-failures", "0"], "max-failures must be at least 1"),
+    (["study", "TOY", "--sampler", "tpee"], "did you mean tpe"),
+    (["study", "TOY", "--pruner", "medain"], "did you mean median"),
+    (["study", "TOY", "--sampler", "grid"], "the grid sampler needs a list or a step for model.learning_rate"),
+    (["study", "TOY", "--study-name", "../x"], "study-name must be letters"),
+    (["study", "TOY", "--executor", "locla"], "did you mean local"),
+    (["study", "TOY", "--executor", "inline", "--workers", "2"], "workers must be 1 with the inline executor"),
+    (["study", "TOY", "--model.learning_rate", "1", "--data.batch_size", "8"], "nothing to search"),
+    (["study", "TOY", "--pack", "0"], "pack must be at least 1"),
+    (["study", "TOY", "--pack", "many"], "invalid int value"),
+    (["study", "TOY", "--pack", "2", "--executor", "inline"], "pack must be 1 with the inline executor"),
+    (["train", "TOY", "--seed", "-1"], "seed must be"),
+    (["train", "TOY", "--seed", "1.5"], "invalid int value"),
+    (["train", "TOY", "--model.learning_rate"], "--model.learning_rate needs a value"),
+    (["train", "TOY", "--model.learning_rate", "[1"], "broken YAML"),
+    (["train", "TOY", "--model.learning_rate", "-0.1"], "learning_rate must be above 0"),
+    (["train", "TOY", "--model.lerning_rate", "0.1"], "did you mean model.learning_rate"),
+    (["train", "TOY", "--data.batch_size", "0"], "batch_size must be between 1 and the 32 points"),
+    (["train", "TOY", "--data.batch_size", "64"], "batch_size must be between 1 and the 32 points"),
+    (["train", "TOY", "--trainer.max_epochs", "x"], "trainer.max_epochs must be"),
+    (["train", "TOY", "--model.class_path", "toy.Nothing"], "has no Nothing; did you mean"),
+    (["train", "TOY", "--modle.learning_rate", "0.1"], "unknown argument --modle.learning_rate"),
+    (["train"], "the following arguments are required: NAME"),
+    (["list", "--model.a", "1"], "belongs to train and study"),
+    (["runs", "--limit", "0"], "limit must be at least 1"),
+    (["runs"], "no runs yet"),
+    (["compare", "abc"], "no runs yet"),
+    (["ui"], "no runs yet"),
+    (["doctor"], "no runs yet"),
+    (["extend", "toy", "--epochs", "0"], "epochs must be at least 1"),
+    (["extend", "toy", "--epochs", "2", "--top", "0"], "top must be at least 1"),
+    (["extend", "toy", "--epochs", "2"], "unknown study toy"),
+    (["extend", "toy"], "the following arguments are required: --epochs"),
+    (["ui", "--port", "0"], "port must be between 1 and 65535"),
+]
+
+
+@pytest.mark.parametrize(("argv", "said"), TYPED)
+def test_bad_input_is_one_line_exit_2_and_nothing_created(
+    empty_home: Path, toy: Path, capsys: pytest.CaptureFixture[str], argv: list[str], said: str
+) -> None:
+    status, answer, err = run(capsys, *[str(toy) if word == "TOY" else word for word in argv])
+    assert status == 2
+    (line,) = [line for line in err.splitlines() if line.startswith("harness: ")]
+    assert said in line
+    assert set(answer) == {"error", "hint"}
+    assert not empty_home.exists(), "nothing half-created"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("low: 1.0e-3, high: 0.5", "low: 0.5, high: 1.0e-3", "low must be below high"),
+        ("model.learning_rate: {", "model.learning_rat: {", "unknown parameter model.learning_rat; did you mean"),
+        ("metric: val/loss", "metric: val/lss", "unknown metric val/lss; did you mean val/loss"),
+        ("[4, 8, 16]", "[4, 8, 64]", "data.batch_size=64: batch_size must be between"),
+        ("low: 1.0e-3, high: 0.5", "low: -1.0, high: 0.5", "low must be above 0"),
+        ("class_path: toy.Toy,", "class_path: toy.ToyData,", "is not a LightningModule"),
+        ("class_path: toy.Toy,", "class_path: nowhere.Toy,", "does not import"),
+        ("direction: minimize", "direction: minimise", "did you mean minimize"),
+        ("search:\n", "search: {\n", "broken YAML"),
+        ("description:", "descripton:", "did you mean description"),
+    ],
+)
+def test_a_bad_experiment_file(
+    empty_home: Path, toy: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, said: str
+) -> None:
+    text = toy.read_text()
+    assert old in text
+    toy.write_text(text.replace(old, new))
+    status, _, err = run(capsys, "study", str(toy), "--trials", "2")
+    assert status == 2 and said in err and "Traceback" not in err
+    assert not empty_home.exists()
+
+
+def test_the_users_bug_is_shown_with_its_traceback_and_nothing_created(
+    empty_home: Path, toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, "train", str(toy), "--model.class_path", "toy.Broken")
+    assert status == 1 and "broken on purpose" in err and "training_step" in err
+    assert not empty_home.exists()
+
+
+def test_a_study_of_that_name_with_another_space(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "study", str(toy), "--trials", "1", "--no-test")[0] == 0
+    for change, said in (
+        (["--data.batch_size", "8"], "another space"),
+        (["--trainer.max_epochs", "9"], "another experiment"),
+        (["--seed", "9"], "another seed"),
+    ):
+        status, _, err = run(capsys, "study", str(toy), "--trials", "2", *change)
+        assert status == 2 and said in err and "--study-name" in err
+    text = toy.read_text()
+    toy.write_text(text.replace("direction: minimize", "direction: maximize"))
+    assert "another direction" in run(capsys, "study", str(toy), "--trials", "2")[2]
+    toy.write_text(text.replace("[4, 8, 16]", "[4, 8]"))
+    assert "another space" in run(capsys, "study", str(toy), "--trials", "2")[2]
+
+
+def test_places_that_cannot_be_used(
+    empty_home: Path, toy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty_home.mkdir()
+    with sqlite3.connect(empty_home / "mlflow.db") as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    status, _, err = run(capsys, "train", str(toy))
+    assert status == 2 and "another program's database" in err
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("HARNESS_HOME", str(empty_home / "new"))
+    status, _, err = run(capsys, "train", str(toy))
+    assert status == 2 and "tracking server http://127.0.0.1:9" in err
+    assert not (empty_home / "new").exists()
+
+
+def test_a_data_folder_that_cannot_be_used(
+    empty_home: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    status, _, err = run(capsys, "train", "mnist_mlp", "--data.data_dir", str(tmp_path / "file"))
+    assert status == 2 and str(tmp_path / "file") in err and "Traceback" not in err
+    assert not empty_home.exists()
+
+
+def test_help_of_an_experiment(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(toy), "--help"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("--seed", "--model.learning_rate", "step size of SGD, above 0", "--data.batch_size", "--trainer."):
+        assert text in shown
+
+
+@pytest.mark.parametrize(("torch_is_there", "frozen"), [(False, True), (True, False)])
+def test_the_end_is_short_but_where_torch_would_complain(
+    torch_is_there: bool, frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(cli.gc, "freeze", lambda: done.append("frozen"))
+    monkeypatch.setattr(cli, "sys", SimpleNamespace(modules={"torch": None} if torch_is_there else {}))
+    cli._leave()
+    assert done == ["frozen"] * frozen

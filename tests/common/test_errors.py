@@ -1,0 +1,71 @@
+import errno
+import http.client
+import sqlite3
+
+import pytest
+
+from studies.common import errors as trouble
+from studies.common.errors import StorageFailed, disk_is_full, in_one_line, passes, patiently
+
+
+def wrapped(error: BaseException) -> RuntimeError:
+    """As libraries do: an error of their own around the one that counts."""
+    try:
+        try:
+            raise error
+        except BaseException as inner:
+            raise RuntimeError("something went wrong; see https://help.example") from inner
+    except RuntimeError as outer:
+        return outer
+
+
+FULL = [OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EDQUOT, "quota")]
+FULL += [sqlite3.OperationalError("database or disk is full")]
+PASSING = [sqlite3.OperationalError("database is locked"), ConnectionRefusedError(111, "Connection refused")]
+PASSING += [RuntimeError("API request failed: HTTPConnectionPool: Max retries exceeded with url: /api")]
+PASSING += [http.client.IncompleteRead(b"", 2817), http.client.RemoteDisconnected("Remote end closed connection")]
+REST = [sqlite3.OperationalError("no such table: runs"), ValueError("x"), OSError(errno.EACCES, "Permission denied")]
+
+
+@pytest.mark.parametrize("error", [*FULL, *PASSING, *REST])
+@pytest.mark.parametrize("inside", [False, True])
+def test_troubles_are_told_apart_however_wrapped(error: Exception, inside: bool) -> None:
+    seen = wrapped(error) if inside else error
+    assert disk_is_full(seen) == (error in FULL)
+    assert passes(seen) == (error in PASSING)
+
+
+def test_one_line_is_the_innermost_cause_without_its_statement() -> None:
+    error = wrapped(
+        RuntimeError("(sqlite3.OperationalError) database is locked\n[SQL: INSERT INTO x]\n(Background: y)")
+    )
+    assert in_one_line(error) == "(sqlite3.OperationalError) database is locked"
+
+
+def test_work_is_done_again_until_what_stops_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trouble.time, "sleep", lambda seconds: None)
+    answers: list[Exception | int] = [PASSING[0], PASSING[1], 7]
+    heard: list[str | None] = []
+
+    def work() -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert patiently(work, heard.append) == 7
+    assert heard == ["database is locked", "[Errno 111] Connection refused", None]
+
+
+def test_patience_ends_and_a_full_disk_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trouble.time, "sleep", lambda seconds: None)
+
+    def fail_with(error: Exception) -> None:
+        raise error
+
+    with pytest.raises(StorageFailed, match="locked"):
+        patiently(lambda: fail_with(PASSING[0]), patience=lambda: 0.0)
+    with pytest.raises(StorageFailed, match="no space left"):
+        patiently(lambda: fail_with(FULL[0]))
+    with pytest.raises(ValueError, match="x"):
+        patiently(lambda: fail_with(ValueError("x")))

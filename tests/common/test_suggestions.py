@@ -1,0 +1,11 @@
+from studies.common.suggestions import nearest
+
+
+def test_the_nearest_name_and_all_allowed_ones() -> None:
+    hint = nearest("lerning_rate", ["learning_rate", "dropout"], "model.")
+    assert hint == "; did you mean model.learning_rate? (allowed: model.dropout, model.learning_rate)"
+
+
+def test_nothing_near() -> None:
+    assert nearest("zzz", ["tpe", "gp"]) == " (allowed: gp, tpe)"
+    assert nearest("zzz", []) == ""

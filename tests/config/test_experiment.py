@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+
+from studies.config.experiment import (
+    flat_parameters,
+    load,
+    override,
+    parse,
+    shipped,
+)
+from studies.config.yaml_io import dump_yaml, load_yaml
+
+MINIMAL = "model: {class_path: a.B}\ndata: {class_path: c.D}\n"
+SEARCH = "search: {metric: val/loss, direction: minimize, space: {model.x: [1, 2], data.b: [3, 4]}}\n"
+
+
+def test_every_shipped_experiment_reads() -> None:
+    assert {"mnist_mlp", "mnist_cnn", "mnist_lenet5", "reverse_gru"} <= set(shipped())
+    for name in shipped():
+        experiment = load(name)
+        assert experiment.description
+        assert experiment.search is not None
+        assert {"model.learning_rate", "data.batch_size"} <= set(experiment.search.space)
+
+
+def test_numbers_as_people_write_them() -> None:
+    assert load_yaml("[1e-3, 1.0e-3, 5E2, -1e4, 3, 1e, e3]") == [0.001, 0.001, 500.0, -10000.0, 3, "1e", "e3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: {class_path: a.B\n", "line 2"),
+        (MINIMAL + "model: {class_path: x.Y}\n", "given twice"),
+        ("", "must map"),
+        ("- 1\n", "must map"),
+        ("modle: {class_path: a.B}\n", "did you mean model"),
+        ("data: {class_path: c.D}\n", "model must map"),
+        ("model: {class_path: 3}\ndata: {class_path: c.D}\n", "model.class_path"),
+        ("model: {class_path: a.B, init_args: [1]}\ndata: {class_path: c.D}\n", "model.init_args"),
+        ("model: {class_path: a.B, args: {}}\ndata: {class_path: c.D}\n", "did you mean init_args"),
+        (MINIMAL + "trainer: 3\n", "trainer must map"),
+        (MINIMAL + "seed: -1\n", "seed"),
+        (MINIMAL + "seed: one\n", "seed"),
+        (MINIMAL + "search: {space: {model.x: [1]}}\n", "search.metric"),
+        (MINIMAL + "search: {metric: m, space: {model.x: [1]}, sampler: tpee}\n", "did you mean tpe"),
+        (MINIMAL + "search: {metric: m, space: {model.x: [1]}, pruner: medain}\n", "did you mean median"),
+        (MINIMAL + "search: {metric: m, space: {model.x: [1]}, direction: maximise}\n", "did you mean maximize"),
+        (MINIMAL + "search: {metric: m, space: {model.x: {low: 2, high: 1}}}\n", "low must be below high"),
+        ("a: !!python/object/apply:os.system [ls]\n", "broken YAML"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_says_what_and_where(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        parse(text, Path("my.yaml"))
+    assert "my.yaml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_unknown_experiment_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match="did you mean mnist_mlp"):
+        load("mnist_mpl")
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="No such file"):
+        load(str(tmp_path / "none.yaml"))
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="not a text file"):
+        load(str(tmp_path / "binary.yaml"))
+
+
+def test_overrides_are_read_as_yaml_and_no_longer_searched() -> None:
+    experiment = parse(MINIMAL + SEARCH, Path("my.yaml"))
+    override(experiment, {"model.x": "[1, 2]", "trainer.max_epochs": "3", "data.lr": "1e-3"})
+    assert experiment.model["init_args"] == {"x": [1, 2]}
+    assert experiment.trainer == {"max_epochs": 3}
+    assert experiment.data["init_args"] == {"lr": 0.001}
+    assert experiment.search is not None and list(experiment.search.space) == ["data.b"]
+    assert experiment.search.space_as_written == {"data.b": [3, 4]}
+
+
+def test_sampled_values_go_into_a_copy() -> None:
+    experiment = parse(MINIMAL, Path("my.yaml"))
+    sections = experiment.with_params({"model.x": 3, "trainer.max_epochs": 2})
+    assert flat_parameters(sections) == {"model": "a.B", "model.x": 3, "data": "c.D", "trainer.max_epochs": 2}
+    assert experiment.model["init_args"] == {} and experiment.trainer == {}
+
+
+def test_a_config_reads_back_as_it_was_written() -> None:
+    sections = {"model": {"class_path": "a.B", "init_args": {"lr": 1e-5, "hidden": [1, 2], "on": "yes"}}}
+    assert load_yaml(dump_yaml(sections)) == sections

@@ -1,0 +1,63 @@
+"""The thread that owns the tracking: what waits, in which order, and what may go first."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from studies.common.errors import StorageFailed
+from studies.tracking.queue import TrackingQueue
+
+
+class Slow:
+    """A tracking whose first call takes until it is let go."""
+
+    def __init__(self) -> None:
+        self.made: list[Any] = []
+        self.may_go_on = threading.Event()
+
+    def wait(self) -> None:
+        assert self.may_go_on.wait(10)
+
+    def note(self, what: Any) -> Any:
+        self.made.append(what)
+        return what
+
+    def fail(self) -> None:
+        raise OSError("the disk is gone")
+
+
+@pytest.fixture
+def queue() -> Iterator[TrackingQueue]:
+    queue = TrackingQueue()
+    queue._tracking = Slow()
+    yield queue
+    queue._tracking.may_go_on.set()
+    queue._pool.shutdown()
+
+
+def test_calls_are_made_in_order(queue: TrackingQueue) -> None:
+    queue._tracking.may_go_on.set()
+    for number in range(5):
+        queue.put("note", number)
+    assert queue.get("note", "last") == "last"
+    assert queue._tracking.made == [0, 1, 2, 3, 4, "last"]
+
+
+def test_what_a_worker_waits_for_goes_before_what_waits(queue: TrackingQueue) -> None:
+    queue.put("wait")
+    for number in range(3):
+        queue.put("note", number)
+    queue.meanwhile = queue._tracking.may_go_on.set  # called while `get_first` waits
+    assert queue.get_first("note", "first") == "first"
+    queue.close()
+    assert queue._tracking.made == ["first", 0, 1, 2]
+
+
+def test_it_raises_what_the_call_raised(queue: TrackingQueue) -> None:
+    with pytest.raises(StorageFailed, match="the disk is gone"):
+        queue.get_first("fail")
+    with pytest.raises(StorageFailed, match="the disk is gone"):
+        queue.get_first("note", "after it")
+    assert queue._tracking.made == [], "what comes after it would tell half a story"

@@ -1,0 +1,51 @@
+import os
+from pathlib import Path
+from typing import Any
+
+from studies.protocol.event_log import NAME, EventWriter
+from studies.protocol.events import Finished, Report, Resources, Started, TrialSpec
+from studies.tracking.trial_log import TrialRecord
+
+
+class Calls:
+    """A tracking that writes down what it is asked to do."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[Any, ...]] = []
+
+    def put(self, *call: Any) -> None:
+        self.made.append(call)
+
+
+def test_what_a_killed_process_left_half_written_goes_when_the_trial_ends(tmp_path: Path) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    dead, living = checkpoints / ".previous.ckpt.4194999.tmp", checkpoints / f".last.ckpt.{os.getpid()}.tmp"
+    for path in (dead, living, checkpoints / "last.ckpt"):
+        path.write_bytes(b"x")
+    calls: Any = Calls()
+    ending = TrialRecord(TrialSpec("run", {}, 0, str(tmp_path)), calls).end(Finished({}))
+    assert ending.state == "COMPLETE" and calls.made[-1] == ("end", "run", "FINISHED", None)
+    assert {path.name for path in checkpoints.iterdir()} == {living.name, "last.ckpt"}
+
+
+def test_resources_are_numbered_on_where_a_trial_goes_on(tmp_path: Path) -> None:
+    log = EventWriter(tmp_path / NAME)
+    for samples in (3, 0, 2, 1):
+        log.append(Started(1, "host", "cpu", {}))
+        for step in range(samples):
+            log.append(Resources(step, {"system/cpu": 1.0}))
+    calls: Any = Calls()
+    TrialRecord(TrialSpec("run", {}, 0, str(tmp_path)), calls).read()
+    assert [event.step for _, _, event in calls.made if isinstance(event, Resources)] == list(range(6))
+
+
+def test_the_value_of_averaged_weights_is_the_trials(tmp_path: Path) -> None:
+    log = EventWriter(tmp_path / NAME)
+    for event in (Started(1, "host", "cpu", {}), Report(1, 0, 0.5), Report(2, 1, 0.9), Finished({}, 0.7)):
+        log.append(event)
+    calls: Any = Calls()
+    record = TrialRecord(TrialSpec("run", {}, 0, str(tmp_path), metric="val/accuracy"), calls)
+    record.read()
+    assert record.best == 0.9 and record.value == 0.7
+    assert record.ending is not None and record.end(record.ending).value == 0.7

@@ -1,0 +1,166 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from studies.plots import registry as pictures
+from studies.protocol.channel import Link
+from studies.protocol.event_log import NAME, EventReader, EventWriter
+from studies.protocol.events import Artifact, Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
+from studies.trial.run import run
+
+TOY: dict[str, Any] = {
+    "model": {"class_path": "toy.Toy", "init_args": {"learning_rate": 0.1}},
+    "data": {"class_path": "toy.ToyData", "init_args": {"batch_size": 8}},
+    "trainer": {"max_epochs": 3, "log_every_n_steps": 2},
+}
+
+
+def toy(**init_args: Any) -> dict[str, Any]:
+    return {**TOY, "model": {"class_path": "toy.Toy", "init_args": init_args}}
+
+
+def events_of(folder: Path, experiment: dict[str, Any] = TOY, **fields: Any) -> list[Event]:
+    fields = {"seed": 1, "metric": "val/loss", "direction": "minimize", "threads": 1} | fields
+    spec = TrialSpec(run_id="r", experiment=experiment, folder=str(folder), **fields)
+    spec.save()
+    log = EventWriter(folder / NAME)
+    run(spec, Link(log))
+    log.close()
+    return EventReader(folder / NAME).read()
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def series(events: list[Event]) -> list[tuple[int, dict[str, float]]]:
+    return [(event.step, event.values) for event in events if isinstance(event, Metrics)]
+
+
+def test_a_whole_life(tmp_path: Path) -> None:
+    events = events_of(tmp_path, test=True)
+    assert isinstance(events[0], Started) and events[0].epochs == 3
+    ending = events[-1]
+    assert isinstance(ending, Finished)
+    assert set(ending.summary) == {"fit_seconds", "best/val/loss", "best/step", "best/epoch", "test/loss"}
+    drawn = [event.path for event in events if isinstance(event, Artifact)]
+    assert drawn == ["pictures/learning_curves.png"]
+    assert (tmp_path / "artifacts" / drawn[0]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_are_of_the_batches_that_are_validated_on(tmp_path: Path) -> None:
+    for limit, samples in ((1, 50), (1.0, 104)):
+        experiment = shipped("MLP", tmp_path)
+        experiment["trainer"] |= {"max_epochs": 1, "limit_val_batches": limit}
+        folder = tmp_path / str(limit)
+        folder.mkdir()
+        with patch("studies.plots.registry.draw", wraps=pictures.draw) as draw:
+            events_of(folder, experiment)
+        counts = next(call.kwargs["counts"] for call in draw.mock_calls if call.args == ("confusion_matrix",))
+        assert counts.sum() == samples
+
+
+def test_the_test_set_is_met_only_when_asked(tmp_path: Path) -> None:
+    assert not any("test/loss" in values for _, values in series(events_of(tmp_path)))
+
+
+def test_one_seed_gives_the_same_bits_and_another_others(tmp_path: Path) -> None:
+    first, second, other = (events_of(tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    assert series(first) == series(second) != series(other)
+    a, b, c = (weights(tmp_path / name) for name in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+def test_going_on_from_an_epochs_end_gives_the_same_bits(tmp_path: Path) -> None:
+    longer = {**TOY, "trainer": {**TOY["trainer"], "max_epochs": 4}}
+    whole = events_of(tmp_path / "whole", longer)
+    events_of(tmp_path / "parts", {**TOY, "trainer": {**TOY["trainer"], "max_epochs": 2}})
+    resumed = events_of(
+        tmp_path / "rest", longer, resume=str(tmp_path / "parts" / "checkpoints" / "last.ckpt"), extends=True
+    )
+    assert series(resumed) == series(whole)[len(series(whole)) // 2 :]
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "rest")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert isinstance(resumed[-1], Finished) and isinstance(whole[-1], Finished)
+    assert resumed[-1].summary["best/val/loss"] == whole[-1].summary["best/val/loss"]
+
+
+class StopAfter(Link):
+    """A driver that says stop once a step has been logged."""
+
+    def __init__(self, log: EventWriter, step: int) -> None:
+        super().__init__(log)
+        self.step = step
+
+    def say(self, event: Event, *, durable: bool = False) -> None:
+        super().say(event, durable=durable)
+        if isinstance(event, Metrics) and event.progress >= self.step:
+            self.stop_reason = "interrupted"
+
+
+def shipped(name: str, folder: Path) -> dict[str, Any]:
+    """Small versions of the shipped models, with dropout, on resident data."""
+    (folder / "words.txt").write_text("\n".join(a + b + c for a in "abcde" for b in "fghi" for c in "jklm"))
+    words = {"batch_size": 8, "validation_size": 5, "test_size": 5, "words_file": str(folder / "words.txt")}
+    models = {
+        "MLP": {"hidden_sizes": [16], "dropout": 0.3, "batch_norm": True},
+        "CNN": {"width": 4, "depth": 2, "dropout": 0.3},
+        "GRUSeq2Seq": {"hidden_size": 12, "num_layers": 2, "dropout": 0.3},
+    }
+    data = {"class_path": "toy.ToyImages", "init_args": {}}
+    if name == "GRUSeq2Seq":
+        data = {"class_path": "datamodules.WordReversal", "init_args": words}
+    model = {"class_path": f"lightning_modules.{name}", "init_args": {**models[name], "schedule": "cosine"}}
+    return {"model": model, "data": data, "trainer": {"max_epochs": 3, "log_every_n_steps": 4}}
+
+
+@pytest.mark.parametrize("name", ["MLP", "CNN", "GRUSeq2Seq"])
+@pytest.mark.parametrize("step", [4, 12, 20])
+def test_stopped_inside_an_epoch_and_gone_on_is_never_stopped(tmp_path: Path, name: str, step: int) -> None:
+    experiment = shipped(name, tmp_path)
+    fields = {"metric": "val/loss", "direction": "minimize"}
+    whole = events_of(tmp_path / "whole", experiment, **fields)
+    assert isinstance(whole[-1], Finished), whole[-1]
+
+    folder = tmp_path / "parts"
+    spec = TrialSpec(run_id="r", experiment=experiment, seed=1, folder=str(folder), threads=1, **fields)  # type: ignore[arg-type]
+    log = EventWriter(folder / NAME)
+    run(spec, StopAfter(log, step))
+    log.close()
+    stopped = EventReader(folder / NAME).read()
+    assert isinstance(stopped[-1], Stopped) and stopped[-1].why == "interrupted"
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == step + 1, "at the next step at which nothing else happens"
+
+    resumed = events_of(tmp_path / "parts", experiment, resume=str(folder / "checkpoints" / "last.ckpt"), **fields)
+    assert isinstance(resumed[-1], Finished), resumed[-1]
+    assert series(resumed) == series(whole), "the same metrics at the same steps, none twice"
+    a, b = weights(tmp_path / "whole"), weights(folder)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_what_the_users_code_raises_is_an_event(tmp_path: Path) -> None:
+    ending = events_of(tmp_path, toy(trouble="raise"))[-1]
+    assert isinstance(ending, Failed)
+    assert ending.error == "RuntimeError: the toy broke" and "_misbehave" in ending.traceback
+
+
+def test_out_of_memory_says_how_much_and_which_batch_size(tmp_path: Path) -> None:
+    ending = events_of(tmp_path, toy(trouble="memory"))[-1]
+    assert isinstance(ending, Failed)
+    assert "out of memory: its process used" in ending.error and "data.batch_size=8" in ending.error
+    assert "allocate" in ending.error and "torch.empty" in ending.traceback
+
+
+def test_by_hand(tmp_path: Path) -> None:
+    """`python -m studies.trial spec.json`, with the module found by the spec's search path."""
+    search_path = [str(Path(__file__).parents[1] / "toy")]
+    spec = TrialSpec("r", TOY, 1, str(tmp_path), metric="val/loss", direction="minimize", search_path=search_path)
+    subprocess.run([sys.executable, "-m", "studies.trial", str(spec.save())], check=True, capture_output=True)
+    assert isinstance(EventReader(tmp_path / NAME).read()[-1], Finished)

@@ -1,0 +1,140 @@
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_mnist
+import tiny_models
+import torch
+from PIL import Image, ImageDraw
+
+from studies.common.state_folder import Home
+from studies.console.progress import Display
+from studies.inference.predict_worker import predict
+from studies.inference.trained_model import find
+from studies.web import demo
+from studies.web.demo import ModelPanel, kind_of, open_panels
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tiny_mnist.use(monkeypatch)
+    tiny_mnist.write(tmp_path, tiny_mnist.FILES)
+
+
+def home(folder: Path) -> Home:
+    return Home(folder, f"sqlite:///{folder}/mlflow.db", "")
+
+
+def panel(folder: Path, run_id: str) -> ModelPanel:
+    found = ModelPanel.of(find(run_id, home(folder), folder), folder)
+    assert found is not None
+    return found
+
+
+def opened(folder: Path, model: str | None = None) -> list[ModelPanel]:
+    with Display(title="demo", metric=None, direction="maximize", total=1) as display:
+        return open_panels(model, home(folder), folder, display)
+
+
+def png(shape: tuple[int, ...] | None) -> bytes:
+    image = Image.new("L", (280, 280), 0)
+    if shape is not None:
+        ImageDraw.Draw(image).line(shape, fill=255, width=20)
+    content = io.BytesIO()
+    image.save(content, "png")
+    return content.getvalue()
+
+
+def test_a_word_is_answered_as_predict_does_letter_by_letter(tmp_path: Path) -> None:
+    payload = tiny_models.words(tmp_path)
+    said = panel(tmp_path, "aa01").ask(b"Yekrut")
+    assert said == predict({**payload, "items": ["Yekrut"]})["predictions"][0]
+    assert said["notes"] == ["written in small letters"]
+    assert [letter["letter"] for letter in said["letters"]][: len(said["answer"])] == list(said["answer"])
+    product = torch.tensor([letter["probability"] for letter in said["letters"]]).prod().item()
+    assert said["probability"] == pytest.approx(product, rel=1e-4)
+
+
+def test_a_drawing_is_answered_as_predict_does_and_shown_as_the_model_sees_it(tmp_path: Path) -> None:
+    payload = tiny_models.digits(tmp_path)
+    content = png((140, 60, 140, 220))
+    said = panel(tmp_path, "cc03").ask(content)
+    (tmp_path / "same.png").write_bytes(content)
+    expected = predict({**payload, "items": [str(tmp_path / "same.png")]})["predictions"][0]
+    assert {**said, "input": "", "seen": None} == {**expected, "input": "", "seen": None}
+    seen = torch.tensor(said["seen"]["pixels"]).view(28, 28)
+    assert seen.min() == 0 and seen.max() == 255
+    assert (seen > 127).float().mean(dim=0).argmax() in (13, 14), "a stroke down the middle"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(png(None), "the drawing is blank"), (b"%PDF", "the drawing is no image"), (b"", "the drawing is empty")],
+)
+def test_a_drawing_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+    tiny_models.digits(tmp_path)
+    answer = panel(tmp_path, "cc03").ask(content)
+    assert answer["error"].startswith(said) and str(tmp_path) not in answer["error"]
+
+
+@pytest.mark.parametrize("word", [b"yekrut7", b"y" * 10_000, b"\xff\xfe"])
+def test_a_word_that_cannot_be_read_is_one_line(tmp_path: Path, word: bytes) -> None:
+    tiny_models.words(tmp_path)
+    answer = panel(tmp_path, "aa01").ask(word)
+    assert set(answer) == {"error"} and "\n" not in answer["error"] and len(answer["error"]) < 200
+
+
+def test_the_newest_of_each_kind_are_shown_and_tables_passed_over(tmp_path: Path) -> None:
+    for age, (make, run_id) in enumerate(
+        [
+            (tiny_models.table, "b1"),
+            (tiny_models.words, "a1"),
+            (tiny_models.words, "a2"),
+            (tiny_models.digits, "c1"),
+            (tiny_models.digits, "c2"),
+        ]
+    ):
+        checkpoint = make(tmp_path, run_id)["checkpoint"]
+        os.utime(checkpoint, (1e9 - age, 1e9 - age))
+    assert [(panel.kind, panel.run_id) for panel in opened(tmp_path)] == [("drawing", "c1"), ("word", "a1")]
+    assert [(panel.kind, panel.run_id) for panel in opened(tmp_path, "a2")] == [("word", "a2")]
+
+
+def test_a_run_that_cannot_be_read_gives_way_to_an_older_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_models.words(tmp_path, "a1")
+    os.utime(tmp_path / "trials/a1/checkpoints/best.ckpt", (1e9, 1e9))
+    Path(tiny_models.words(tmp_path, "a2")["checkpoint"]).write_bytes(b"torn")
+    assert [panel.run_id for panel in opened(tmp_path)] == ["a1"]
+    assert "run a2 cannot be asked" in capsys.readouterr().err
+
+
+def test_where_there_is_nothing_to_show_one_line_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no model in .* takes drawings or words: `harness train mnist_speedrun` or"):
+        opened(tmp_path)
+    tiny_models.table(tmp_path)
+    with pytest.raises(ValueError, match=r"takes neither drawings nor words.*`harness predict bb02 INPUT` asks it"):
+        opened(tmp_path, "bb02")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kind"),
+    [
+        ({"image_shape": [1, 28, 28], "num_classes": 10}, "drawing"),
+        ({"vocab_size": 29}, "word"),
+        ({"characters": ["a"]}, "word"),
+        ({"input_shape": [2]}, None),
+        ({}, None),
+    ],
+)
+def test_what_a_model_takes_is_told_by_its_sizes(sizes: dict[str, Any], kind: str | None) -> None:
+    assert kind_of(sizes) == kind
+
+
+def test_a_port_out_of_range_is_refused_before_torch_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "open_panels", lambda *arguments: pytest.fail("models were read"))
+    with pytest.raises(ValueError, match="port must be between 1 and 65535"):
+        demo.demo(None, "127.0.0.1", 0, False, lambda url, run_ids: None)
