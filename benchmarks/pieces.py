@@ -279,8 +279,12 @@ def pictures(pairs: int) -> Found:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from studies.acceleration.matplotlib import quick_text
     from studies.plots import classification as plots
     from studies.plots import figure as figures
+    from studies.plots.learning_curves import learning_curves
+
+    quick_text.warm_up()
 
     random = np.random.default_rng(0)
     counts = np.diag(random.integers(300, 500, 10)) + random.integers(0, 9, (10, 10))
@@ -291,7 +295,7 @@ def pictures(pairs: int) -> Found:
 
     def ours() -> None:
         figures.save(plots.confusion_matrix(counts, names), Path(folder.name) / "matrix.png")
-        figures.save(plots.learning_curves(series), Path(folder.name) / "curves.png")
+        figures.save(learning_curves(series), Path(folder.name) / "curves.png")
 
     def rival() -> None:
         matrix = Figure(figsize=(6.77, 6.5), dpi=100)

@@ -33,6 +33,7 @@ from matplotlib.figure import Figure
 from studies import search
 from studies.config import experiment
 from studies.driver import commands as driver
+from studies.driver import session
 from studies.executors.local import Message
 from studies.protocol.event_log import NAME, EventWriter
 from studies.protocol.events import Finished, Metrics, Report, Started, TrialSpec
@@ -111,7 +112,7 @@ def simulate(trials: int, workers: int, sampler: str) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(prefix="harness-scale-"))
     os.environ["HARNESS_HOME"] = str(folder)
     executor = SimulatedExecutor(workers)
-    driver.make_executor = lambda *arguments: executor  # type: ignore[assignment]
+    session.make_executor = lambda *arguments: executor  # type: ignore[assignment]
     plan = experiment.load("mnist_mlp")
     asked: list[float] = []
     told: list[float] = []
@@ -121,7 +122,7 @@ def simulate(trials: int, workers: int, sampler: str) -> dict[str, Any]:
     plan.search.sampler, plan.search.pruner = sampler, "none"
     try:
         with contextlib.redirect_stderr(open(os.devnull, "w")):
-            driver.study(plan, driver.Options(["simulated"], workers=workers, trials=trials, test=False))
+            driver.run_study(plan, session.Options(["simulated"], workers=workers, trials=trials, test=False))
         each = [
             1000 * (after - before) for before, after in zip(executor.submitted, executor.submitted[1:], strict=False)
         ]

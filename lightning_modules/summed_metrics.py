@@ -56,6 +56,8 @@ class SummedMetrics(pl.LightningModule):
         self.add_training(*outputs)
         return loss
 
+    training_step.is_of_loss_and_outputs = True  # type: ignore[attr-defined]  # nothing else is done in a step
+
     def summed(self, *outputs: Tensor) -> Tensor:
         """Sums, float (N,), of the outputs of several batches, each concatenated along its first dimension."""
         raise NotImplementedError

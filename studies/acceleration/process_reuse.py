@@ -49,7 +49,6 @@ class Slate:
         ended_well = isinstance(ending, Finished) or (isinstance(ending, Stopped) and ending.why == "pruned")
         return (
             ended_well
-            and os.environ.get("HARNESS_PLAIN", "0") in ("", "0")
             and all(keeps_no_state(path) for path in class_paths(spec.experiment))
             and not _has_children()
             and not registry.entry_points(group="pytorch_lightning.callbacks_factory")  # another package's callbacks
@@ -128,6 +127,14 @@ def _state() -> list[Any]:
         torch.is_anomaly_enabled(),
         [cudnn.enabled, cudnn.benchmark, cudnn.deterministic],
     ]
+
+
+def warm_up() -> None:
+    """Looks, before trials are forked, for what takes milliseconds to find."""
+    # Each Trainer asks all installed packages whether they offer it callbacks.
+    registry.entry_points = functools.cache(registry.entry_points)  # type: ignore[assignment]
+    registry.entry_points(group="pytorch_lightning.callbacks_factory")  # asked, not called: that is for each trial
+    warning_caches()
 
 
 @functools.cache

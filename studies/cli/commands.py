@@ -13,7 +13,7 @@ from studies.common.suggestions import nearest
 from studies.console.tables import leaderboard
 
 if TYPE_CHECKING:
-    from studies.driver.commands import Result
+    from studies.driver.session import Result
     from studies.tracking.client import RunInfo, Tracking
 
 

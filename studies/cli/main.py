@@ -210,8 +210,9 @@ def _train(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
     threads = _threads(options)
     from studies.cli import commands as report
     from studies.driver import commands as driver
+    from studies.driver.session import Options
 
-    how = driver.Options(argv, threads=threads, executor=options.executor, test=not options.no_test)
+    how = Options(argv, threads=threads, executor=options.executor, test=not options.no_test)
     result = driver.train(experiment, how)
     return report.trained(result, options.json)
 
@@ -241,10 +242,11 @@ def _study(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
             experiment.search.pruner = one_of("pruner", options.pruner, PRUNERS)
     from studies.cli import commands as report
     from studies.driver import commands as driver
+    from studies.driver.session import Options
 
-    result = driver.study(
+    result = driver.run_study(
         experiment,
-        driver.Options(
+        Options(
             argv,
             workers=options.workers,
             threads=threads,
@@ -269,9 +271,10 @@ def _extend(options: argparse.Namespace, overrides: dict[str, str], argv: list[s
     threads = _threads(options)
     from studies.cli import commands as report
     from studies.driver import commands as driver
+    from studies.driver.session import Options
 
     test = not options.no_test
-    how = driver.Options(argv, workers=options.workers, threads=threads, test=test, storage=options.storage)
+    how = Options(argv, workers=options.workers, threads=threads, test=test, storage=options.storage)
     return report.studied(driver.extend(options.study, options.top, options.epochs, how), options.json)
 
 

@@ -6,9 +6,11 @@ only.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 VARIABLE = "HARNESS_PLAIN"
 
@@ -16,6 +18,16 @@ VARIABLE = "HARNESS_PLAIN"
 def is_plain() -> bool:
     """Whether acceleration is switched off."""
     return os.environ.get(VARIABLE, "") not in ("", "0")
+
+
+def acceleration() -> Any | None:
+    """The package of faster parts (studies/acceleration/); None where it is switched off or was removed."""
+    if is_plain():
+        return None
+    try:
+        return importlib.import_module("studies.acceleration")
+    except ModuleNotFoundError:
+        return None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`harness train` and `harness study`: checks an experiment, then runs it. Imports no torch.
+"""`harness train`, `study` and `extend`: each checks its experiment, then runs it. Imports no torch.
 
 Order of a start: everything that can be wrong with the input is found first, in a warm process, while mlflow
 is imported beside it; only then is anything created.
@@ -6,257 +6,17 @@ is imported beside it; only then is anything created.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from studies.common.errors import StorageFailed, WorkFailed, disk_is_full, in_one_line, passes
-from studies.common.locks import Lease
-from studies.common.plain import is_plain
 from studies.common.state_folder import Home
-from studies.config.experiment import Experiment, flat_parameters
+from studies.config.experiment import Experiment
 from studies.config.search_space import Choice, Range
-from studies.config.yaml_io import dump_yaml
 from studies.console.progress import Display
 from studies.driver.loop import TrialLoop
-from studies.driver.provenance import Provenance
+from studies.driver.session import Options, Result, is_live, opened
 from studies.protocol.events import TrialSpec
-from studies.protocol.metric_names import cleaned_names, colliding_names
-from studies.tracking.queue import TrackingQueue
 from studies.tracking.trial_log import Ending
-
-# How much faster steps must be, taken together, for packed trials to be faster: the rest is done one by one. Where
-# steps were 1.7 times as fast, 16 whole trials were 1.4 times as fast; docs/benchmarks.md.
-PACKING_PAYS = 1.2
-
-PROVENANCE = "provenance"  # folder of a run's artifacts
-
-
-@dataclass
-class Result:
-    """What a command came to. `status`: finished, failed, interrupted, timeout. `signal`: what interrupted it."""
-
-    status: str
-    wall_seconds: float = 0.0
-    signal: int | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Options:
-    """How to run, beside the experiment. See `harness study --help`."""
-
-    argv: list[str]
-    workers: int = 1
-    threads: int = 0  # of each trial; 0 shares the cores out
-    pack: int = 1  # trials that may train as one model, in each worker
-    executor: str = "local"
-    test: bool = True
-    trials: int = 1
-    timeout: float | None = None
-    trial_timeout: float | None = None
-    max_failures: int = 10
-    retry_failed: bool = False
-    study_name: str | None = None
-    storage: str | None = None
-
-
-class Session:
-    """What `train` and `study` share: warm executor, checked experiment, open tracking, one way to start a run."""
-
-    def __init__(self, experiment: Experiment, options: Options, display: Display) -> None:
-        self.experiment = experiment
-        self.options = options
-        self.display = display
-        self.home = Home.find(options.storage)
-        self.home.check()
-        self.executor = make_executor(options.executor, options.workers, options.threads)
-        self.executor.warm()
-        self.tracking = TrackingQueue()
-        self.tracking.tell = display.say
-        self.provenance = Provenance.collect(options.argv, experiment.path)
-        self._parameters: dict[str, Any] = flat_parameters(experiment.sections)  # until it is rehearsed
-        self._lease: Lease | None = None
-
-    def check(self, metric: str | None, extremes: dict[str, list[Any]]) -> None:
-        """Rehearses the experiment and learns all its parameters, with those that are defaults.
-
-        Raises:
-            ValueError: what is wrong with it, in one line.
-            WorkFailed: if the user's code raised; the traceback is shown.
-        """
-        self.display.phase("importing torch and Lightning, then rehearsing one batch")
-        payload = {
-            "experiment": dump_yaml(self.experiment.sections),
-            "seed": self.experiment.seed,
-            "threads": self.executor.threads,
-            "metric": metric,
-            "direction": self.experiment.search.direction if self.experiment.search else "maximize",
-            "search_path": self.experiment.search_path,
-            "extremes": extremes,
-            "pack": self.options.pack,
-        }
-        try:
-            report = self.executor.call("studies.trial.preflight:rehearse", payload, self.display.refresh)
-        except RuntimeError as error:
-            raise WorkFailed(f"the rehearsal of {self.experiment.name} died: {error}") from error
-        if "error" in report:
-            if "traceback" in report and not report.get("bad_input"):
-                self.display.say(report["traceback"])
-                raise WorkFailed(f"the rehearsal of {self.experiment.name} failed: {report['error']}")
-            raise ValueError(report["error"])
-        for note in report["notes"]:
-            self.display.say(note)
-        for name, stored in cleaned_names(report["metrics"]).items():
-            self.display.say(f"MLflow shows the metric {name!r} as {stored!r}")
-        for stored, names in colliding_names(report["metrics"]).items():
-            self.display.say(f"MLflow shows the metrics {', '.join(map(repr, names))} as one: {stored!r}")
-        if self.experiment.search is not None and report["metric"] is not None:
-            self.experiment.search.metric = report["metric"]
-        self._parameters = report["parameters"]
-        self.executor.gpus = report["gpus"]
-        if self.options.pack > 1:
-            self._pack(report["pack"], list(extremes))
-
-    def _pack(self, found: dict[str, Any], searched: list[str]) -> None:
-        """Lets the executor pack trials, if the rehearsal found that it pays."""
-        count = self.options.pack
-        if "why_not" in found:
-            self.display.say(f"trials are not packed: {found['why_not']}")
-            return
-        gain, over = found["gain"], found["over"]
-        if gain < PACKING_PAYS:
-            self.display.say(
-                f"trials are not packed: steps of {count} at once would be {gain:.1f} times as fast as one by one, "
-                f"and it takes {PACKING_PAYS} for whole trials to be faster"
-            )
-            return
-        self.executor.pack, self.executor.packs_over = count, over
-        apart = [name for name in searched if name.removeprefix("model.") not in over]
-        equal = f" of equal {', '.join(apart)}" if apart else ""
-        self.display.say(f"up to {count} trials{equal} are packed: steps {gain:.1f} times as fast as one by one")
-
-    def connect(self) -> str:
-        """Opens MLflow and returns the id of the experiment there; creates both where they are not."""
-        self.display.phase("opening MLflow")
-        self.home.folder.mkdir(parents=True, exist_ok=True)
-        self.tracking.connect(self.home.tracking_uri, None if self.home.is_remote else self.home.artifacts)
-        return self.tracking.get("experiment", self.experiment.name)
-
-    def start_run(
-        self,
-        experiment_id: str,
-        name: str,
-        sections: dict[str, Any],
-        seed: int,
-        tags: dict[str, str],
-        params: Mapping[str, Any],
-        searched: Collection[str] = (),
-        adopted: str | None = None,
-    ) -> tuple[str, Path]:
-        """Opens an MLflow run with its parameters and provenance; returns its id and its trial folder.
-
-        Args:
-            sections: what it is built from, for its config.yaml.
-            params: the sampled ones among its parameters.
-
-        A study's own run has no value of the parameters that are `searched`: a chart would draw it as a trial.
-        A run that is `adopted` was opened before by a driver that died, and perhaps got no further.
-        """
-        tags = {**self.provenance.tags, "harness.experiment": self.experiment.name, **tags}
-        tags["harness.accelerated"] = "no" if is_plain() else "yes"
-        if adopted is None:
-            all_params = self.parameters(params, seed, searched)
-            run_id = self.tracking.get_first("start", experiment_id, name, all_params, tags)
-        else:
-            run_id = adopted
-            self.tracking.get("reopen", run_id)
-            self.put_parameters(run_id, params, seed, searched)
-        folder = self.home.trial_folder(run_id)
-        self.write_config(run_id, folder / "artifacts", {**sections, "seed": seed})
-        return run_id, folder
-
-    def put_parameters(self, run_id: str, params: Mapping[str, Any], seed: int, searched: Collection[str] = ()) -> None:
-        """Logs a run's parameters; again, where a driver that died may not have come to it."""
-        self.tracking.put("log_params", run_id, self.parameters(params, seed, searched))
-
-    def parameters(self, params: Mapping[str, Any], seed: int, searched: Collection[str] = ()) -> dict[str, Any]:
-        """All of a run's parameters under their dotted names: the experiment's, the sampled ones put in."""
-        changed = {name for name in params if name not in self._parameters or self._parameters[name] != params[name]}
-        inner = tuple(f"{name}." for name in changed)  # arguments of a class that is another one now
-        known = {name: value for name, value in self._parameters.items() if not (inner and name.startswith(inner))}
-        found = {**known, **params, "seed": seed}
-        return {name: value for name, value in found.items() if name not in searched}
-
-    def write_config(self, run_id: str, folder: Path, config: dict[str, Any]) -> None:
-        """config.yaml and the provenance, as artifacts; not all of the folder, where the trial is soon at work."""
-        self.provenance.write(folder / PROVENANCE)
-        (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
-        self.tracking.put("log_files", run_id, folder / PROVENANCE, PROVENANCE)
-        self.tracking.put("log_files", run_id, folder / "config.yaml")
-
-    def take_lease(self, study: str) -> None:
-        """Makes this process the one driver of a study, until MLflow has all that there is to say of it.
-
-        Raises:
-            ValueError: another process drives it; the message names that process.
-        """
-        lease = Lease(self.home.lease(study))
-        lease.take()
-        self._lease = lease
-
-    def release_lease(self) -> None:
-        if self._lease is not None:
-            self._lease.release()
-
-    def loop(self, deadline: float | None = None) -> TrialLoop:
-        return TrialLoop(self.executor, self.tracking, self.display, deadline, self.options.trial_timeout)
-
-    def close(self) -> None:
-        """Waits until MLflow has everything, as long as that may come to pass."""
-        self.executor.close()
-        self.tracking.meanwhile = self.display.refresh
-        self.tracking.close()
-
-
-def make_executor(name: str, workers: int, threads: int = 0) -> Any:
-    """local | inline."""
-    if name == "inline":
-        from studies.executors.inline import InlineExecutor
-
-        return InlineExecutor(workers, threads)
-    from studies.executors.local import LocalExecutor
-
-    return LocalExecutor(workers, threads)
-
-
-def _live(options: Options) -> bool | None:
-    """Plain lines for the inline executor, whose debugger has the terminal; else as the terminal allows."""
-    return False if options.executor == "inline" else None
-
-
-@contextlib.contextmanager
-def _session(experiment: Experiment, options: Options, display: Display) -> Iterator[Session]:
-    session = Session(experiment, options, display)
-    try:
-        yield session
-        session.close()
-    except BaseException as error:
-        session.executor.close()
-        session.tracking.hurry()
-        with contextlib.suppress(Exception):  # the first error is the one to show
-            session.tracking.close()
-        if isinstance(error, Exception) and not isinstance(error, StorageFailed | ValueError):
-            if disk_is_full(error):
-                raise StorageFailed(f"no space left on the disk: {in_one_line(error)}") from error
-            if passes(error):
-                raise StorageFailed(in_one_line(error)) from error
-        raise
-    finally:
-        session.release_lease()
 
 
 class SingleRun:
@@ -287,9 +47,9 @@ def train(experiment: Experiment, options: Options) -> Result:
     began = time.monotonic()
     plan = experiment.search
     metric, direction = (plan.metric, plan.direction) if plan else (None, "maximize")
-    title, live = f"train {experiment.name}", _live(options)
+    title, live = f"train {experiment.name}", is_live(options)
     display = Display(title=title, metric=metric, direction=direction, total=1, live=live)
-    with display, _session(experiment, options, display) as session:
+    with display, opened(experiment, options, display) as session:
         session.check(metric, {})
         experiment_id = session.connect()
         name = f"{experiment.name} seed {experiment.seed}"
@@ -316,7 +76,7 @@ def train(experiment: Experiment, options: Options) -> Result:
     return Result(status, time.monotonic() - began, loop.signal, fields)
 
 
-def study(experiment: Experiment, options: Options) -> Result:
+def run_study(experiment: Experiment, options: Options) -> Result:
     """Searches an experiment until there are `trials` trials in total; goes on where a study of that name stands."""
     began = time.monotonic()
     plan = experiment.search
@@ -329,7 +89,7 @@ def study(experiment: Experiment, options: Options) -> Result:
         metric=plan.metric,
         direction=plan.direction,
         total=options.trials,
-        live=_live(options),
+        live=is_live(options),
     )
     written = experiment.sections  # before defaults are put in: what a study's definition compares
     extremes = {
@@ -337,7 +97,7 @@ def study(experiment: Experiment, options: Options) -> Result:
         for name, parameter in (plan.space.items() if isinstance(plan.space, dict) else ())
         if isinstance(parameter, Range | Choice)
     }
-    with display, _session(experiment, options, display) as session:
+    with display, opened(experiment, options, display) as session:
         # Optuna, matplotlib and what the end needs are imported here while the warm server imports torch.
         from studies.driver.conclusion import conclude, prepare
         from studies.driver.study import Study, StudySource
@@ -348,12 +108,12 @@ def study(experiment: Experiment, options: Options) -> Result:
         check_space(plan.space, plan.sampler)
         session.check(plan.metric, extremes)
         session.take_lease(name)
-        opened = Study(session, plan, name, written)
-        source = StudySource(opened)
+        found = Study(session, plan, name, written)
+        source = StudySource(found)
         deadline = time.monotonic() + options.timeout if options.timeout else None
         loop = session.loop(deadline)
         loop.run(source)
-        fields = conclude(opened, loop)
+        fields = conclude(found, loop)
     return _concluded(loop, fields, source.gave_up, began)
 
 
@@ -368,18 +128,18 @@ def extend(name: str, top: int, epochs: int, options: Options) -> Result:
     plan = experiment.search
     assert plan is not None
     title = f"extend {name}"
-    display = Display(title=title, metric=plan.metric, direction=plan.direction, total=top, live=_live(options))
-    with display, _session(experiment, options, display) as session:
+    display = Display(title=title, metric=plan.metric, direction=plan.direction, total=top, live=is_live(options))
+    with display, opened(experiment, options, display) as session:
         from studies.driver.conclusion import conclude
         from studies.driver.study import Study
 
         session.take_lease(name)
-        opened = Study(session, plan, name, experiment.sections)
-        source = ExtensionSource(opened, top, epochs)
+        found = Study(session, plan, name, experiment.sections)
+        source = ExtensionSource(found, top, epochs)
         loop = session.loop()
         loop.run(source)
         source.restore()
-        fields = conclude(opened, loop)
+        fields = conclude(found, loop)
     return _concluded(loop, fields, source.failed, began)
 
 

@@ -7,17 +7,15 @@ one MLflow child run, bound by the run id before the trial starts.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from studies.common.sources import origin_of
 from studies.config.experiment import SearchPlan
+from studies.driver.session import Session
 from studies.protocol.events import TrialSpec
 from studies.search import Search, TrialRow, best_of, derive_seed
 from studies.tracking.trial_log import Ending
 from studies.tracking.ui_view import prepared_view
-
-if TYPE_CHECKING:
-    from studies.driver.commands import Session
 
 
 class Study:
@@ -46,8 +44,9 @@ class Study:
             "seed": self.experiment.seed,
         }
         session.home.folder.mkdir(parents=True, exist_ok=True)
+        parts = session.acceleration.for_search() if session.acceleration else {}
         self.search = Search(
-            session.home.storage, name, definition, plan.space, plan.sampler, plan.pruner, self._reports()
+            session.home.storage, name, definition, plan.space, plan.sampler, plan.pruner, self._reports(), **parts
         )
         self._know_origin(written)
         self.experiment_id = session.connect()

@@ -40,7 +40,9 @@ ATTEMPTS = 3  # to do a call whose process somebody killed
 PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds between attempts to start a process
 UNKNOWN = 255  # multiprocessing's exit status of a process whose server was killed
 LOOK_SECONDS = 0.25  # between two looks at whether processes are there
-PRELOAD = ["studies.executors.warm_server"]  # what the warm server imports
+# What the warm server imports: first what a trial of a shipped experiment would, and the command, for a child imports
+# its parent's main script.
+PRELOAD = ["lightning_modules", "datamodules", "studies.cli.main", "studies.executors.warm_server"]
 SAFE_PATH = "PYTHONSAFEPATH"
 SAFE = "of the harness"  # its value where the user has not set it: the warm server takes it back (preload.py)
 
@@ -61,10 +63,12 @@ class LocalExecutor:
     Args:
         workers: how many trials run at once, from 1; the machine's cores are shared out among them.
         threads: threads of each trial; 0 gives each an equal share of the cores.
+        plain: without acceleration.
     """
 
-    def __init__(self, workers: int = 1, threads: int = 0) -> None:
+    def __init__(self, workers: int = 1, threads: int = 0, plain: bool = False) -> None:
         self.workers = workers
+        self.plain = plain
         self.threads = threads or max(1, len(os.sched_getaffinity(0)) // workers)
         self.gpus = 0
         self.pack = 1  # how many trials one process may run at once, in one slot
@@ -207,7 +211,7 @@ class LocalExecutor:
         elif _spans_processes(specs[0]):
             process = _start_script(paths[0], theirs[0])
         else:
-            process = self._start(run_trials, specs[0], theirs[0])
+            process = self._start(run_trials, specs[0], theirs[0], self.plain)
         for spec, (ours, other) in zip(specs, pipes, strict=True):
             other.close()
             self._trials[spec.run_id] = _Trial(slot, ours, process, len(specs) > 1)

@@ -19,25 +19,38 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NoReturn
 
-from studies.common.plain import is_plain
+from studies.common.plain import acceleration
 from studies.executors import orphans
 from studies.protocol.channel import Link, end_in_time
 from studies.protocol.event_log import NAME, EventWriter
 from studies.protocol.events import TrialSpec, clean_json
 
 
-def run_trials(spec: TrialSpec, connection: Connection) -> None:
+def warm_up() -> None:
+    """Imports what trials use, for the warm server, from which they are forked."""
+    from studies.trial import run
+
+    run.warm_up()
+    accelerated = acceleration()
+    if accelerated is not None:
+        accelerated.warm_up()
+
+
+def run_trials(spec: TrialSpec, connection: Connection, plain: bool) -> None:
     """Runs a trial, and then those that the driver sends, as long as each leaves the process as it found it."""
-    from studies.acceleration.process_reuse import Slate
     from studies.trial import run as trial
 
     _become_a_users_own()
-    slate = Slate()
+    accelerated = None if plain else acceleration()
+    parts = None if accelerated is None else accelerated.for_trial()
+    slate = parts.new_slate() if parts and parts.new_slate else None
+    if parts and parts.keep_memory:
+        parts.keep_memory()
     while True:
         _prepare(spec)
         link = Link(EventWriter(Path(spec.folder) / NAME), connection)
-        status = trial.run(spec, link)
-        if status or is_plain() or not slate.is_clean(spec, link.ending):
+        status = trial.run(spec, link, parts.prepare_trainer if parts else None)
+        if status or slate is None or not slate.is_clean(spec, link.ending):
             _end(status)
         link.leave(status)
         slate.wipe()
@@ -51,12 +64,12 @@ def run_pack(specs: list[TrialSpec], connections: list[Connection]) -> None:
     """Runs several trials at once."""
     _become_a_users_own()
     _prepare(specs[0])
-    from studies.acceleration.packing.packed_trials import Pack
-
+    accelerated = acceleration()
+    assert accelerated is not None, "trials are packed where acceleration is there"
     logs = [EventWriter(Path(spec.folder) / NAME) for spec in specs]
-    pack = Pack(specs, [Link(log, connection) for log, connection in zip(logs, connections, strict=True)])
+    links = [Link(log, connection) for log, connection in zip(logs, connections, strict=True)]
     # On the main thread each trial's Trainer would put back the signal handlers that another's had set.
-    thread = threading.Thread(target=pack.run, name="pack")
+    thread = threading.Thread(target=accelerated.for_trial().run_packed, args=(specs, links), name="pack")
     thread.start()
     thread.join()
     _end(0)

@@ -10,20 +10,19 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import Locator
 from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
 from studies.common.atomic_files import temporary_name
-from studies.plots.colours import GREY, GRID, INK, in_our_colours
-from studies.plots.panel import Panel, QuickText, add_line, draw_texts
+from studies.plots.colours import GREY, GRID, INK
+from studies.plots.panel import Panel, add_line
 
 DPI = 100
 
@@ -73,7 +72,7 @@ def write(axes: Axes | Panel, x: float, y: float, text: str, **style: Any) -> No
     transform = style.pop("transform", axes.transData)
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
-    figure.texts.append(QuickText.like(x, y, text, figure, transform, **style))
+    _drawing.add_text(figure, x, y, text, transform=transform, **style)
 
 
 def title(axes: Axes | Panel, text: str, pad: float = 12) -> None:
@@ -161,29 +160,27 @@ def save(figure: Figure, path: str | Path) -> None:
 
 def image_of(figure: Figure) -> Image.Image:
     """A figure as an image without transparency, whose file would take longer to write."""
-    pixels = drawn(figure)
-    return in_our_colours(pixels) or Image.fromarray(pixels).convert("RGB")
+    return Image.fromarray(_drawing.pixels_of(figure)).convert("RGB")
 
 
-def drawn(figure: Figure) -> np.ndarray:
-    """A figure's pixels, uint8 (H, W, 4), on white: all of it, and over it its texts, which are most of it, at once."""
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    pixels = np.asarray(renderer.buffer_rgba())
-    pixels[:] = 255
-    texts = list(figure.texts)
-    quick: list[QuickText] = []
-    others: list[Text] = []
-    for text in texts:
-        if isinstance(text, QuickText) and text.is_quick:
-            quick.append(text)
-        else:
-            others.append(text)
-    figure.patch.set_visible(False)  # white too; as a path it takes 1 ms
-    figure.texts[:] = others
-    try:
-        figure.draw(renderer)
-    finally:
-        figure.patch.set_visible(True)
-        figure.texts[:] = texts
-    draw_texts(renderer, quick)
-    return pixels
+def pixels_of(figure: Figure) -> np.ndarray:
+    """A figure's pixels, uint8 (H, W, 4), as matplotlib draws them."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
+
+
+class Drawing(NamedTuple):
+    """How texts are put into a figure, and how its pixels are made."""
+
+    add_text: Callable[..., object]
+    pixels_of: Callable[[Figure], np.ndarray]
+
+
+_drawing = Drawing(Figure.text, pixels_of)
+
+
+def use(drawing: Drawing) -> None:
+    """Draws all pictures of this process another way from here on."""
+    global _drawing
+    _drawing = drawing

@@ -7,26 +7,24 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from studies.common.suggestions import nearest
-from studies.plots import canvas as canvas_plots
-from studies.plots import classification as plots
-from studies.plots import model as task_plots
+from studies.plots import canvas, classification, learning_curves, model, words
 
 PICTURES = {
     function.__name__: function
     for function in (
-        plots.confusion_matrix,
-        plots.worst_mistakes,
-        plots.decoded_words,
-        plots.exact_match_by_length,
-        plots.learning_curves,
-        task_plots.decision_boundary,
-        task_plots.predicted_against_true,
-        task_plots.activation_functions,
-        task_plots.gradient_by_distance,
-        task_plots.filters,
-        task_plots.feature_maps,
-        canvas_plots.masked_canvases,
-        canvas_plots.boxed_canvases,
+        classification.confusion_matrix,
+        classification.worst_mistakes,
+        words.decoded_words,
+        words.exact_match_by_length,
+        learning_curves.learning_curves,
+        model.decision_boundary,
+        model.predicted_against_true,
+        model.activation_functions,
+        model.gradient_by_distance,
+        model.filters,
+        model.feature_maps,
+        canvas.masked_canvases,
+        canvas.boxed_canvases,
     )
 }
 

@@ -7,13 +7,12 @@ depend on nothing else, so restarts and the number of workers change nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from studies.acceleration.optuna.cached_tpe import RememberingTPE
 from studies.config.search_space import Choice, Range, encode_choice
 
 
@@ -41,16 +40,23 @@ class ByName(optuna.samplers.RandomSampler):
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
-def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """A fresh sampler: random | grid | tpe | gp | cmaes (gp imports torch; grid's points are enqueued)."""
+MakeSampler = Callable[[int], optuna.samplers.BaseSampler]
+
+
+def make_sampler(name: str, seed: int, others: Mapping[str, MakeSampler] | None = None) -> optuna.samplers.BaseSampler:
+    """A fresh sampler: random | grid | tpe | gp | cmaes (gp imports torch; grid's points are enqueued).
+
+    Args:
+        others: makes some of them in another way.
+    """
     samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
         "random": lambda: ByName(seed),
         "grid": lambda: ByName(seed),
-        "tpe": lambda: RememberingTPE(seed),
+        "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
         "gp": lambda: optuna.samplers.GPSampler(seed=seed),
         "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=seed),
     }
-    return samplers[name]()
+    return others[name](seed) if others and name in others else samplers[name]()
 
 
 def make_pruner(name: str, reports: int | None) -> optuna.pruners.BasePruner:
@@ -78,3 +84,15 @@ def distribution_of(parameter: Range | Choice) -> BaseDistribution:
             int(parameter.low), int(parameter.high), log=parameter.log, step=int(parameter.step or 1)
         )
     return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+
+
+def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    """Draws a parameter of a trial; of one that has it already, the same again."""
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
+    assert isinstance(distribution, FloatDistribution)
+    return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)

@@ -1,175 +1,17 @@
-"""Where a study lies: a database, written by one process, which answers its own questions from memory.
-
-Optuna's storage asks the database at each question, and a trial is some thirty of them: half of what the driver did
-for a trial of a second. The driver is the only writer (its lease sees to that), so what it has read and written is
-what there is. Reads are answered by Optuna's own in-memory storage; trials are written as what they have more than the
-database (rows.py), all else through Optuna's own storage of databases. A trial is two transactions. The first holds
-all that was drawn for it: it is in the database with its parameters, or not at all. What is said of it while it runs
-waits for its end, or for `write`: a driver that dies finds it again in the trial's own log, and its run by the run's
-tags.
-
-Written against the inside of Optuna 5.0, to which pyproject.toml holds it.
-"""
+"""Where studies lie: Optuna's storage in a database, made if it is not there."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.storages import InMemoryStorage, RDBStorage
-from optuna.storages._rdb import models
-from optuna.storages._rdb.storage import _create_scoped_session
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import insert, select
-from sqlalchemy.exc import IntegrityError
+from optuna.storages import BaseStorage, RDBStorage
 
-from studies.acceleration.optuna.trial_rows import Rows, rows_of, write_difference
-from studies.acceleration.sqlite_journal import keep_journals
-from studies.common.errors import StorageFailed
 from studies.common.sqlite_files import made_whole, sqlite_path
 
-
-class OneWriter(InMemoryStorage):
-    """One study of a database, read once.
-
-    Args:
-        database: nobody else writes to that study while this object is in use.
-        name: of the study, which is there.
-
-    Raises:
-        KeyError: there is no such study.
-    """
-
-    def __init__(self, database: RDBStorage, name: str) -> None:
-        super().__init__()
-        self._database, self._name = database, name
-        self._its_study = database.get_study_id_from_name(name)
-        self._its_trials: dict[int, int] = {}  # our id of a trial -> the database's, of those it has
-        self._written: dict[int, Rows] = {}  # our id of a trial that has not ended -> what the database has of it
-        self._waiting: set[int] = set()  # our ids of trials of which more has been said since
-        study = super().create_new_study(database.get_study_directions(self._its_study), name)
-        for key, value in database.get_study_user_attrs(self._its_study).items():
-            super().set_study_user_attr(study, key, value)
-        for key, value in database.get_study_system_attrs(self._its_study).items():
-            super().set_study_system_attr(study, key, value)
-        for trial in database.get_all_trials(self._its_study, deepcopy=False):
-            trial_id = super().create_new_trial(study, trial)
-            self._its_trials[trial_id] = trial._trial_id
-            if not trial.state.is_finished():
-                self._written[trial_id] = rows_of(trial)
-            self._studies[study].param_distribution.update(trial.distributions)
-
-    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """Opens a trial, which is written at once if it is given, else by `keep` or by what is said of it first."""
-        trial_id = super().create_new_trial(study_id, template_trial)
-        if template_trial is not None:
-            self.keep(trial_id)
-        return trial_id
-
-    def keep(self, trial_id: int) -> None:
-        """Writes a trial with all that is known of it, if it has not been.
-
-        Raises:
-            StorageFailed: the database has another trial of that number: somebody else writes to the study.
-        """
-        if trial_id not in self._its_trials:
-            self._write({trial_id: self._get_trial(trial_id)})
-
-    def set_trial_param(
-        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
-    ) -> None:
-        super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
-        if trial_id in self._its_trials:  # of one that goes on, a parameter that it had not got yet
-            self._write({trial_id: self._get_trial(trial_id)})
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        super().set_trial_system_attr(trial_id, key, value)
-        if trial_id in self._its_trials:
-            self._waiting.add(trial_id)
-
-    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self.keep(trial_id)
-        super().set_trial_user_attr(trial_id, key, value)
-        self._waiting.add(trial_id)
-
-    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        self.keep(trial_id)
-        super().set_trial_intermediate_value(trial_id, step, intermediate_value)
-        self._waiting.add(trial_id)
-
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        trial = self._get_trial(trial_id)
-        self.check_trial_is_updatable(trial_id, trial.state)
-        if state == TrialState.RUNNING and trial.state != TrialState.WAITING:
-            return False
-        then = copy.copy(trial)  # the database first: where it cannot be written, nothing has changed
-        then.state = state
-        if values is not None:
-            then.values = list(values)
-        if state == TrialState.RUNNING:
-            then.datetime_start = datetime.now()
-        if state.is_finished():
-            then.datetime_complete = datetime.now()
-        self._write({trial_id: then})
-        super().set_trial_state_values(trial_id, state, values)
-        self._set_trial(trial_id, then)  # with the times that the database has
-        return True
-
-    def write(self) -> None:
-        """Writes what waits, of all trials, in one transaction."""
-        if self._waiting:
-            self._write({trial_id: self._get_trial(trial_id) for trial_id in sorted(self._waiting)})
-
-    def _write(self, trials: dict[int, FrozenTrial]) -> None:
-        """Brings the database to how trials are, all of them or none.
-
-        Raises:
-            StorageFailed: there is something that we have not written.
-        """
-        written = {trial_id: rows_of(trial) for trial_id, trial in trials.items()}
-        theirs: dict[int, int] = {}
-        try:
-            with _create_scoped_session(self._database.scoped_session) as session:
-                for trial_id, rows in written.items():
-                    its = self._its_trials.get(trial_id)
-                    if its is None:
-                        its = self._open(session, trials[trial_id].number, rows)
-                    theirs[trial_id] = its
-                    write_difference(session, its, self._written.get(trial_id), rows)
-        except (IntegrityError, LookupError) as error:
-            said = getattr(error, "orig", None) or error.args[0]
-            raise StorageFailed(f"study {self._name} is written by another process too: {said}") from error
-        self._its_trials |= theirs
-        for trial_id, trial in trials.items():
-            self._written.pop(trial_id, None)
-            if not trial.state.is_finished():
-                self._written[trial_id] = written[trial_id]
-        self._waiting -= set(trials)
-
-    def _open(self, session: Any, number: int, rows: Rows) -> int:
-        """Makes a trial's row; its id."""
-        trials = models.TrialModel.__table__
-        its = trials.c.study_id == self._its_study
-        last = session.execute(select(trials.c.number).where(its).order_by(trials.c.trial_id.desc()).limit(1)).scalar()
-        if number != (0 if last is None else last + 1):
-            raise StorageFailed(f"study {self._name} has got a trial {number} from another process")
-        row = {"study_id": self._its_study, "number": number, **rows.of_trial}
-        return int(session.execute(insert(trials).values(row)).inserted_primary_key[0])
-
-    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._database.set_study_user_attr(self._its_study, key, value)
-        super().set_study_user_attr(study_id, key, value)
-
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._database.set_study_system_attr(self._its_study, key, value)
-        super().set_study_system_attr(study_id, key, value)
-
-    def remove_session(self) -> None:
-        self._database.remove_session()
+# (the database, name of the study) -> the storage that its one writer uses
+Storage = Callable[[RDBStorage, str], BaseStorage]
 
 
 def study_names(storage: str) -> list[str]:
@@ -190,16 +32,21 @@ def upgrade_database(storage: str) -> None:
     RDBStorage(storage, skip_compatibility_check=True).upgrade()
 
 
-def open_study(storage: str, name: str, direction: Any, pruner: optuna.pruners.BasePruner) -> optuna.Study:
-    """A study for its one writer, made if it is not there, and its database too."""
+def open_study(
+    storage: str, name: str, direction: Any, pruner: optuna.pruners.BasePruner, writer: Storage | None = None
+) -> optuna.Study:
+    """A study for its one writer, made if it is not there, and its database too.
+
+    Args:
+        writer: makes what is asked and told in place of the database itself.
+    """
     with made_whole(storage, lambda url: database(url).engine.dispose()):
         whole = database(storage)
         optuna.create_study(storage=whole, study_name=name, direction=direction, load_if_exists=True)
-    return optuna.load_study(study_name=name, storage=OneWriter(whole, name), pruner=pruner)
+    return optuna.load_study(study_name=name, storage=writer(whole, name) if writer else whole, pruner=pruner)
 
 
 def database(url: str) -> RDBStorage:
     """The database of a URL; SQLite itself waits for a lock of somebody else's."""
-    keep_journals()
     arguments = {"connect_args": {"timeout": 600}} if sqlite_path(url) else {"pool_pre_ping": True}
     return RDBStorage(url, engine_kwargs=arguments)

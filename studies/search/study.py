@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,14 @@ from optuna.trial import TrialState
 from studies.common.sources import changed_since, is_elsewhere
 from studies.common.suggestions import nearest
 from studies.config.search_space import Choice, Space, decode_choice, encode_choice, grid_of, parse_space
-from studies.search.samplers import derive_seed, distribution_of, make_pruner, make_sampler
-from studies.search.storage import OneWriter, open_study, study_attributes, study_names
+from studies.search.samplers import MakeSampler, derive_seed, distribution_of, make_pruner, make_sampler, suggest
+from studies.search.storage import Storage, open_study, study_attributes, study_names
 
 DEFINITION = "harness.definition"  # study attribute: what may not change while a study goes on
 ORIGIN = "harness.origin"  # study attribute: where its experiment file lies, and digests of the user's code
 RUN = "harness.run_id"  # trial attribute: the MLflow run
 REBOUND = "harness.run_id."  # study attribute, and a closed trial's number: its MLflow run since it was made anew
 RETRY_OF = "harness.retry_of"  # trial attribute: the failed trial that this one runs again
-# What a sampler works out of all ended trials, bit by bit: the parameters they have in common, and TPE's memory. It
-# does not depend on the sampler's seed; worked out anew for each trial it would be most of the work of the 10,000th.
-KNOWLEDGE = ("_search_space", "_intersection_search_space", "memory")
 EXTENDED = "harness.extended."  # study attribute, and the trial's number: how it went on after its end
 LARGEST = 1e100  # of values whose variance can be worked out
 FANOVA_TRIALS = 1000  # its time grows with their square: ten seconds for these, over six minutes for 10,000
@@ -61,6 +58,14 @@ class TrialRow:
         return {name: getattr(self, name) for name in ("number", "state", "value", "params", "run_id")}
 
 
+class _AtOnce:
+    """Of Optuna's own storages, which keep nothing back."""
+
+    def keep(self, trial_id: int) -> None: ...
+
+    def write(self) -> None: ...
+
+
 class Search:
     """One Optuna study.
 
@@ -73,6 +78,9 @@ class Search:
         sampler: random | grid | tpe | gp | cmaes.
         pruner: none | median | hyperband | asha.
         reports: see make_pruner.
+        writer: makes what is asked and told in place of the database; see studies/acceleration/optuna/.
+        samplers: make some of the samplers in another way.
+        prepare_sampler: is given each trial's sampler before it draws.
 
     Raises:
         ValueError: if a study of that name has another definition, or the space's function does not import.
@@ -87,19 +95,22 @@ class Search:
         sampler: str,
         pruner: str,
         reports: int | None,
+        writer: Storage | None = None,
+        samplers: Mapping[str, MakeSampler] | None = None,
+        prepare_sampler: Callable[[optuna.samplers.BaseSampler], None] = lambda sampler: None,
     ) -> None:
         self.name = name
+        self._samplers, self._prepare_sampler = samplers, prepare_sampler
         self.direction: str = definition["direction"]
         self._seed: int = definition["seed"]
         self._space = space
         self._function = _import_function(space) if isinstance(space, str) else None
         self._sampler = sampler
         self._grid = grid_of(space, self._seed) if sampler == "grid" and not isinstance(space, str) else None
-        self._study = open_study(storage, name, self.direction, make_pruner(pruner, reports))
-        assert isinstance(self._study._storage, OneWriter)
+        self._study = open_study(storage, name, self.direction, make_pruner(pruner, reports), writer)
         self._storage = self._study._storage
+        self._writer: Any = self._storage if writer else _AtOnce()
         self._define(definition)
-        self._knowledge: dict[str, Any] = {}
         self._live: dict[int, optuna.Trial] = {}
         self._reported: dict[int, set[int]] = {}  # trial -> steps
 
@@ -175,15 +186,13 @@ class Search:
         self._study.sampler = self._sampler_for(number)
         trial = self._study.ask()
         params = self._suggest(trial)
-        self._storage.keep(trial._trial_id)
+        self._writer.keep(trial._trial_id)
         self._live[trial.number], self._reported[trial.number] = trial, set()
         return TrialRow(trial.number, "RUNNING", None, params)
 
     def _sampler_for(self, number: int) -> optuna.samplers.BaseSampler:
-        sampler = make_sampler(self._sampler, derive_seed(self._seed, number, "sampler"))
-        for name in KNOWLEDGE:
-            if hasattr(sampler, name):
-                setattr(sampler, name, self._knowledge.setdefault(name, getattr(sampler, name)))
+        sampler = make_sampler(self._sampler, derive_seed(self._seed, number, "sampler"), self._samplers)
+        self._prepare_sampler(sampler)
         return sampler
 
     def reopen(self, number: int) -> TrialRow:
@@ -217,7 +226,7 @@ class Search:
         assert not isinstance(self._space, str)
         params = {}
         for name, parameter in self._space.items():
-            value = trial._suggest(name, distribution_of(parameter))
+            value = suggest(trial, name, distribution_of(parameter))
             params[name] = decode_choice(parameter, value) if isinstance(parameter, Choice) else value
         return params
 
@@ -245,7 +254,7 @@ class Search:
 
     def write(self) -> None:
         """Writes what waits to be written of trials that run: their runs and reports."""
-        self._storage.write()
+        self._writer.write()
 
     def tell(self, number: int, state: str, value: float | None) -> None:
         """Closes a trial: COMPLETE with its value, PRUNED with its value so far, or FAIL."""

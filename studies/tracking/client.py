@@ -14,10 +14,12 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlparse
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -33,9 +35,6 @@ from mlflow.store.db.utils import _all_tables_exist, _initialize_tables, _upgrad
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking._tracking_service.utils import _get_store
 
-from studies.acceleration.mlflow.local_artifacts import local_folder, place
-from studies.acceleration.mlflow.single_transaction import one_transaction
-from studies.acceleration.sqlite_journal import keep_journals
 from studies.common.errors import StorageFailed, in_one_line, patiently
 from studies.common.sqlite_files import made_whole, sqlite_path
 from studies.common.suggestions import nearest
@@ -112,6 +111,8 @@ class Tracking:
         artifacts: folder for artifacts of new experiments, or None to leave it to the server.
         patient: does a call again and again while the database is locked or the server away; see trouble.patiently.
         notice: hears, in one line each, what was not as it was left (in MLflow's UI, for one) and what was done.
+        together: makes what a thread asks of a SqlAlchemyStore one transaction; None: each call is its own.
+        place: puts files into a folder of artifacts on this machine; None: MLflow copies them.
 
     Raises:
         ValueError: in one line, if the database is of another MLflow version or the server refuses.
@@ -123,8 +124,11 @@ class Tracking:
         artifacts: Path | None,
         patient: Patience = patiently,
         notice: Callable[[str], None] = lambda text: None,
+        together: Callable[[Any], AbstractContextManager[None]] | None = None,
+        place: Callable[[Path, Path], None] | None = None,
     ) -> None:
         self.uri = uri
+        self._one_transaction, self._place = together, place
         self._notice = notice
         self._gone: set[str] = set()  # runs that MLflow has no more, of which that was said
         self._artifacts = artifacts
@@ -132,7 +136,6 @@ class Tracking:
         self._pending: dict[str, list[Metric]] = {}
         self._pending_tags: dict[str, dict[str, str]] = {}
         self._folders: dict[str, Path | None] = {}  # of the artifacts of runs that are open
-        keep_journals()
         try:
             with made_whole(uri, _make, _template()):
                 for line in relocate(uri):
@@ -276,7 +279,8 @@ class Tracking:
         """
         database = self._database
         one_by_one = one_by_one or (lambda: work(self._client))
-        if database is None:
+        one_transaction = self._one_transaction
+        if database is None or one_transaction is None:
             return one_by_one()
 
         def whole() -> Result:
@@ -447,7 +451,8 @@ class Tracking:
         if run_id not in self._folders:
             self._folders[run_id] = local_folder(self._client.get_run(run_id).info.artifact_uri)
         folder = self._folders[run_id]
-        if folder is not None:
+        place = self._place
+        if folder is not None and place is not None:
             self._patient(lambda: place(path, folder / to if to else folder))
         elif path.is_dir():
             self._client.log_artifacts(run_id, str(path), to)
@@ -633,6 +638,14 @@ class Tracking:
     def crown(self, name: str, version: int) -> None:
         """Makes a version the champion of its model."""
         self._client.set_registered_model_alias(name, "champion", str(version))
+
+
+def local_folder(uri: str) -> Path | None:
+    """The folder that an artifact URI means, or None where it is not one of this machine's."""
+    parsed = urlparse(uri)
+    if parsed.scheme == "file" and parsed.netloc in ("", "localhost") and not (parsed.query or parsed.fragment):
+        return Path(unquote(parsed.path))
+    return Path(uri) if not parsed.scheme and os.path.isabs(uri) else None
 
 
 def _make(url: str) -> None:

@@ -39,15 +39,18 @@ class TrackingQueue:
         self.tell: Callable[[str], None] = lambda line: None
         self._notices: deque[str] = deque()
 
-    def connect(self, uri: str, artifacts: Path | None) -> None:
+    def connect(self, uri: str, artifacts: Path | None, **parts: Any) -> None:
         """Opens the database or server; it is made here if it is not there.
+
+        Args:
+            parts: `together` and `place` of Tracking.
 
         Raises:
             ValueError: see Tracking.
         """
         if self._tracking is None:
             tell = self._notices.append
-            self._tracking = self._result(self._pool.submit(_connect, uri, artifacts, self._patiently, tell))
+            self._tracking = self._result(self._pool.submit(_connect, uri, artifacts, self._patiently, tell, parts))
 
     def get(self, method: str, *arguments: Any) -> Any:
         """Calls a method of the Tracking, after all that was put before, and returns its result."""
@@ -127,7 +130,9 @@ def _import() -> None:
     import studies.tracking.client  # noqa: F401
 
 
-def _connect(uri: str, artifacts: Path | None, patient: Any, notice: Callable[[str], None]) -> Any:
+def _connect(
+    uri: str, artifacts: Path | None, patient: Any, notice: Callable[[str], None], parts: dict[str, Any]
+) -> Any:
     from studies.tracking.client import Tracking
 
-    return Tracking(uri, artifacts, patient, notice)
+    return Tracking(uri, artifacts, patient, notice, **parts)

@@ -22,8 +22,6 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LRSchedulerTypeTuple
 from torch.optim import Optimizer
 
-from studies.acceleration.parsed_again import again, remember
-from studies.common.plain import is_plain
 from studies.common.suggestions import nearest
 from studies.config.experiment import flat_parameters
 from studies.trial.class_paths import import_class
@@ -109,17 +107,9 @@ def _parsed(
     section: str, parser: LightningArgumentParser, content: dict[str, Any], cls: Any, given: dict[str, Any]
 ) -> Parsed:
     made = cls if section in BASES else None
-    is_flat = content is given  # the section's arguments themselves, and not {class_path, init_args}
-    known = again(parser, given) if is_flat and not is_plain() else None
-    if known is not None:
-        config = Namespace()
-        config[section] = known
-        return Parsed(section, parser, config, made)
     try:
         # A copy: jsonargparse turns what it is given into its own namespaces.
         config = parser.parse_object({section: copy.deepcopy(content)})
-        if is_flat and section in config:
-            remember(parser, given, config[section])
         return Parsed(section, parser, config, made)
     except (argparse.ArgumentError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise ValueError(_one_line(cls, section, given, str(error))) from error

@@ -7,23 +7,17 @@ training and one validation batch. What it finds wrong is the user's to mend, in
 from __future__ import annotations
 
 import copy
-import math
 import re
 import tempfile
-import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from studies.acceleration.training.malloc import keep_freed_memory
-from studies.acceleration.training.optimizer_step import backward, stepper
-from studies.acceleration.training.replay import ReplayedModule, is_replayable
 from studies.common.search_path import use
 from studies.common.suggestions import nearest
 from studies.config.experiment import set_parameter
@@ -34,13 +28,9 @@ from studies.protocol.events import TRACEBACK_LIMIT, TrialSpec, clean_text, erro
 from studies.protocol.metric_names import metric_name
 from studies.trial.arguments import dumped, parse_section
 from studies.trial.checkpointing import Checkpoints, knows_its_position, loadable
-from studies.trial.class_paths import parameters_of
 from studies.trial.instantiate import Parts, build, links_of, with_sizes
 from studies.trial.logger import EventLogger, stand_ins
 from studies.trial.run import as_list, build_trainer, seed_and_threads, why_no_test, without_loggers
-
-STEPS = 8  # in a row, of each of the models that packing is tried on
-FEWEST, MOST, ENOUGH = 3, 12, 2.0  # turns that they take, and seconds after which the fewest are enough
 
 
 def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
@@ -49,13 +39,12 @@ def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
     Args:
         payload: `experiment` (its sections, as YAML), `seed`, `threads`, `metric` (or None), `direction`,
             `search_path`, `extremes`: dotted parameter name -> values at the ends of its search space, or all its
-            choices; `pack`: how many trials shall train as one model, 1 by default.
+            choices.
 
     Returns:
         `parameters` (all of them under their dotted names, with defaults), `metrics` (names that are logged), `metric`
-        (as it is logged), `notes` (lines for the user), `gpus` (how many are visible), and of packed trials `pack`:
-        `over` and `gain`, or `why_not`; see `packed`. Or `error` (one line), with `traceback` where the user's own
-        code raised.
+        (as it is logged), `notes` (lines for the user), `gpus` (how many are visible). Or `error` (one line), with
+        `traceback` where the user's own code raised.
     """
     try:
         return _rehearse(**payload)
@@ -77,11 +66,9 @@ def _rehearse(
     extremes: dict[str, list[Any]],
     direction: str = "maximize",
     search_path: list[str] | None = None,
-    pack: int = 1,
 ) -> dict[str, Any]:
-    keep_freed_memory()
     use(search_path or [])
-    sections = load_yaml(experiment)
+    sections = sections_of({"experiment": experiment})
     with tempfile.TemporaryDirectory(prefix="harness-rehearsal-") as folder:
         spec = TrialSpec(
             run_id="rehearsal",
@@ -96,23 +83,20 @@ def _rehearse(
         parse_section("trainer", sections["trainer"])
         parts = build(without_loggers(sections), seed)
         _check_space(sections, parts, seed, extremes)
-        trainer = _first_batches(spec, parts)
+        trainer = first_batches(spec, parts)
         metrics = sorted(trainer.callback_metrics)
     if metric is not None and metric not in metrics:  # it may be given by the name that MLflow shows
         metric = next((name for name in metrics if metric_name(name) == metric), metric)
     if metric is not None and metric not in metrics:
         of_loaders = [name for name in metrics if name.startswith(f"{metric}/dataloader_idx_")]
         raise ValueError(f"unknown metric {metric}{nearest(metric, of_loaders or metrics)}")
-    report: dict[str, Any] = {
+    return {
         "parameters": _parameters(sections, parts),
         "metrics": metrics,
         "metric": metric,
         "notes": _notes(parts, trainer),
         "gpus": torch.cuda.device_count(),
     }
-    if pack > 1:
-        report["pack"] = _packed(sections, parts, seed, trainer, pack)
-    return report
 
 
 def _parameters(sections: dict[str, Any], parts: Parts) -> dict[str, Any]:
@@ -148,7 +132,12 @@ def _check_space(sections: dict[str, Any], parts: Parts, seed: int, extremes: di
                 raise ValueError(f"space: {path}={value!r}: {error}") from error
 
 
-def _first_batches(spec: TrialSpec, parts: Parts) -> Trainer:
+def sections_of(payload: dict[str, Any]) -> dict[str, Any]:
+    """An experiment's sections, which are sent as YAML: JSON has fewer types."""
+    return dict(load_yaml(payload["experiment"]))
+
+
+def first_batches(spec: TrialSpec, parts: Parts) -> Trainer:
     """Trains and validates on one batch, with the user's callbacks, and writes a checkpoint that is read back."""
     link, folder = Link(None), Path(spec.folder)
     checkpoints = Checkpoints(link, folder / FOLDER, None, spec.direction)
@@ -193,93 +182,3 @@ def _notes(parts: Parts, trainer: Trainer) -> list[str]:
     if not knows_its_position(trainer):
         notes.append("the training data are a stream: an interrupted trial goes on from its last whole epoch")
     return notes
-
-
-def _packed(sections: dict[str, Any], parts: Parts, seed: int, trainer: Trainer, pack: int) -> dict[str, Any]:
-    if parts.datamodule is None or not trainer.optimizers:
-        return {"why_not": "a packed trial needs a datamodule and an optimizer"}
-    resolved = {**sections, "model": with_sizes(sections["model"], parts.sizes)}
-    return packed(resolved, parts.datamodule, trainer.optimizers[0], pack)
-
-
-def packed(
-    experiment: dict[str, Any],
-    datamodule: LightningDataModule,
-    like: torch.optim.Optimizer,
-    count: int,
-) -> dict[str, Any]:
-    """Whether so many trials of an experiment may train as one model, and what that gains.
-
-    Args:
-        like: an optimizer such as the trials have.
-
-    Returns:
-        `over`, parameters of the model in which they may differ, and `gain`, how many times as fast they take
-        their steps as one after the other; or `why_not`.
-    """
-    from studies.acceleration.packing.stacked_module import Stack, why_not
-    from studies.acceleration.packing.stacked_steps import StackedSteps
-
-    if str(experiment["trainer"].get("devices", 1)) not in ("1", "auto"):
-        return {"why_not": "a trial of several devices has them for itself"}
-    loader = datamodule.train_dataloader()
-    if not getattr(loader, "owns_randomness", False):
-        return {"why_not": f"{type(loader).__name__} may draw from random states that the trials would share"}
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    modules: list[Any] = [parse_section("model", experiment["model"]).instantiated().to(device) for _ in range(count)]
-    why = why_not(modules)
-    if why is not None:
-        return {"why_not": why}
-    batch = tuple(tensor.to(device) for tensor in next(iter(loader)))
-    # As trials have them: what is in the caches after one model's step is not what the next one needs.
-    options = {name: value for name, value in like.defaults.items() if name in parameters_of(type(like))}
-    optimizers = [type(like)(module.parameters(), **options) for module in modules]  # type: ignore[call-arg]
-    steppers = [stepper(optimizer) for optimizer in optimizers]
-    replays = [ReplayedModule(module) if is_replayable(module) else None for module in modules]
-
-    def alone() -> None:
-        for module, step, replay in zip(modules, steppers, replays, strict=True):
-            for _ in range(STEPS):
-                if replay is None or replay(batch) is None:
-                    loss, _ = module.loss_and_outputs(batch)
-                    module.zero_grad()
-                    backward(loss)
-                step()
-
-    def together() -> None:
-        if joint is not None:
-            joint.begin()
-        for _ in range(STEPS):
-            if joint is not None:
-                joint.take(tuple(torch.stack([tensor] * count) for tensor in batch))
-                continue
-            stack.learn([batch] * count)
-            for step in steppers:
-                step()
-
-    try:
-        alone()  # an optimizer's first step is not like its others
-        stack = Stack(modules)
-        try:
-            joint: StackedSteps | None = StackedSteps(stack, optimizers)
-        except ValueError:  # then each takes its own step
-            joint = None
-        one_by_one, at_once = _quickest(alone, together)
-        return {"over": list(modules[0].packs_over), "gain": one_by_one / at_once}
-    except RuntimeError as error:  # memory, or an operation that cannot be mapped
-        return {"why_not": " ".join(str(error).split())[:200]}
-
-
-def _quickest(*works: Callable[[], Any]) -> list[float]:
-    """Seconds that each of some works takes at its quickest; in turns, so that a busy neighbour is one of all."""
-    quickest = [math.inf] * len(works)
-    first, turns = time.perf_counter(), 0
-    while turns < FEWEST or (turns < MOST and time.perf_counter() - first < ENOUGH):
-        turns += 1
-        for place, work in enumerate(works):
-            began = time.perf_counter()
-            work()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            quickest[place] = min(quickest[place], time.perf_counter() - began)
-    return quickest

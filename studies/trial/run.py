@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
+import io
 import itertools
 import logging
 import math
@@ -22,23 +23,22 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.cloud_io import get_filesystem
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, ModelSummary, ProgressBar, StochasticWeightAveraging
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from studies.acceleration.training.malloc import keep_freed_memory
 from studies.common import lightning_alias, search_path
 from studies.common.errors import DISK_FULL, disk_is_full
 from studies.common.out_of_memory import explain, is_out_of_memory
-from studies.common.plain import is_plain
 from studies.protocol.channel import DRIVER_FD, Link, end_in_time
 from studies.protocol.event_log import NAME, EventReader, EventWriter
 from studies.protocol.events import (
@@ -62,8 +62,7 @@ from studies.trial.instantiate import Parts, build
 from studies.trial.logger import EventLogger, loggers_beside, stand_ins
 from studies.trial.schedules import StretchesSchedules
 
-if TYPE_CHECKING:
-    from studies.acceleration.training.epoch_loop import Together
+Prepare = Callable[[Trainer], None]
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no tips in every trial's log
 
@@ -74,7 +73,7 @@ def build_trainer(
     logger: EventLogger,
     first: list[Callback],
     last: list[Callback],
-    together: Together | None = None,
+    prepare_trainer: Prepare | None = None,
     /,
     **limits: Any,
 ) -> Trainer:
@@ -105,20 +104,9 @@ def build_trainer(
     loggers = loggers_beside(arguments.pop("logger", None), logger)
     trainer = Trainer(**arguments, logger=loggers, callbacks=callbacks)
     logger.trainer = trainer
-    accelerate(trainer, together)
+    if prepare_trainer is not None:
+        prepare_trainer(trainer)
     return trainer
-
-
-def accelerate(trainer: Trainer, together: Together | None = None) -> None:
-    """Gives a Trainer the faster loop, unless that is switched off or was written for another version of a library."""
-    if is_plain():
-        return
-    try:
-        from studies.acceleration.training.epoch_loop import speed_up
-    except (ImportError, AttributeError) as error:
-        warnings.warn(f"trains by Lightning's own loop, for the faster one does not import: {error}", stacklevel=2)
-        return
-    speed_up(trainer, together)
 
 
 def without_loggers(sections: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +135,7 @@ def flush_denormals(module_class: type | None) -> None:
     It holds for this thread and for those that are started from it, so it is to be said before a process's first
     parallel work.
     """
-    wanted = module_class is not None and vars(module_class).get("flush_denormals") is True and not is_plain()
+    wanted = module_class is not None and vars(module_class).get("flush_denormals") is True
     torch.set_flush_denormal(wanted)
 
 
@@ -167,11 +155,11 @@ def seed_and_threads(spec: TrialSpec) -> None:
     pl.seed_everything(spec.seed, workers=True, verbose=False)
 
 
-def run(spec: TrialSpec, link: Link, together: Together | None = None) -> int:
+def run(spec: TrialSpec, link: Link, prepare_trainer: Prepare | None = None) -> int:
     """Runs one trial and says everything as events, the last of which is finished, stopped or failed.
 
     Args:
-        together: takes plain steps for several trials at once; see studies/acceleration/packing/packed_trials.py.
+        prepare_trainer: is given the Trainer before its fit; for example studies/acceleration's, which makes it faster.
 
     Returns:
         The exit status of its process: 0, or DISK_FULL where the ending could not be said: the trial has not
@@ -182,7 +170,7 @@ def run(spec: TrialSpec, link: Link, together: Together | None = None) -> int:
     ending: Event
     try:
         with denormals_as_before():
-            ending = _run(spec, link, together)
+            ending = _run(spec, link, prepare_trainer)
     except BaseException as error:  # Lightning turns signals into SystemExit: no ending goes unsaid
         _print_traceback()
         if disk_is_full(error):
@@ -214,11 +202,9 @@ def _print_traceback() -> None:
             output.write(text.encode("utf-8", "backslashreplace"))
 
 
-def _run(spec: TrialSpec, link: Link, together: Together | None) -> Finished | Stopped:
+def _run(spec: TrialSpec, link: Link, prepare_trainer: Prepare | None) -> Finished | Stopped:
     search_path.use(spec.search_path)
     flush_denormals(class_named(spec.experiment["model"]))
-    if not is_plain():
-        keep_freed_memory()
     forget_absent_gpus()
     seed_and_threads(spec)
     parts = build(spec.experiment, spec.seed)
@@ -231,7 +217,7 @@ def _run(spec: TrialSpec, link: Link, together: Together | None) -> Finished | S
     first: list[Callback] = [checkpoints.resume_point, ValidationSteps()]
     if spec.extends:
         first.append(StretchesSchedules(link))
-    trainer = build_trainer(spec, parts, logger, first, [checkpoints, verdicts], together)
+    trainer = build_trainer(spec, parts, logger, first, [checkpoints, verdicts], prepare_trainer)
     found = loadable(spec.resume, spec.extends)
     link.say(_started(spec, trainer))
     for notice in found.notices:
@@ -397,6 +383,15 @@ class _FirstBatches:
 
     def __iter__(self) -> Iterator[Any]:
         return itertools.islice(self._dataloader, self._count)
+
+
+def warm_up() -> None:
+    """Imports, and has done once, what trials need: for the process that they are forked from."""
+    from studies.plots import registry  # noqa: F401
+
+    torch.save({}, io.BytesIO())
+    get_filesystem("")  # of local files, which Lightning saves through
+    versions()
 
 
 @functools.cache

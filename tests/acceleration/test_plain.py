@@ -1,22 +1,22 @@
 """Trials without acceleration: what HARNESS_PLAIN and --plain switch off."""
 
-import builtins
+import importlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
-from test_executors import spec
-from toy import Toy
+from test_executors import spec, until_exit
 
 from lightning_modules import CNN, MLP, Detector, GRUSeq2Seq, Segmenter
-from studies.acceleration.training.epoch_loop import FastEpochLoop
+from studies import acceleration
 from studies.cli import main as cli
 from studies.common.plain import is_plain
-from studies.trial import run as trial
-from studies.trial.instantiate import Parts
-from studies.trial.logger import EventLogger
+from studies.executors.local import LocalExecutor
+
+TOY = Path(__file__).parents[1] / "toy"
 
 
 @pytest.mark.parametrize(("value", "plain"), [(None, False), ("", False), ("0", False), ("1", True), ("yes", True)])
@@ -49,31 +49,45 @@ def test_plain_trials_are_not_packed(capsys: pytest.CaptureFixture[str], monkeyp
     assert capsys.readouterr().err == "harness: pack must be 1 with --plain (HARNESS_PLAIN), but got pack=4\n"
 
 
-def loop_of(folder: Path) -> Any:
-    trainer = trial.build_trainer(spec(folder), Parts(Toy(), None), EventLogger(None, folder, "r"), [], [])
-    return type(trainer.fit_loop.epoch_loop)
+def loop_of(folder: Path, plain: bool) -> str:
+    """What trains a trial of a LocalExecutor, as its module says."""
+    executor = LocalExecutor(plain=plain)
+    of_trial = spec(folder)
+    of_trial.experiment["model"]["class_path"] = "toy.Telling"
+    executor.submit(of_trial)
+    until_exit(executor)
+    executor.close()
+    return (folder / "r" / "log.txt").read_text()
 
 
-def test_a_plain_trainer_has_lightnings_own_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert loop_of(tmp_path / "one") is FastEpochLoop
-    monkeypatch.setenv("HARNESS_PLAIN", "1")
-    assert loop_of(tmp_path / "two") is _TrainingEpochLoop
+def test_a_plain_trial_has_lightnings_own_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOY))
+    assert "trained by FastEpochLoop" in loop_of(tmp_path / "one", plain=False)
+    assert "trained by _TrainingEpochLoop" in loop_of(tmp_path / "two", plain=True)
 
 
 @pytest.mark.parametrize("error", [ImportError("no module named _fused"), AttributeError("it has no _fused")])
-def test_what_does_not_import_is_one_warning_and_lightnings_own_loop(
-    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    imported = builtins.__import__
+def test_what_does_not_import_is_left_out_with_one_warning(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = importlib.import_module
 
-    def breaks(name: str, *arguments: Any, **options: Any) -> Any:
-        if name == "studies.acceleration.training.epoch_loop":
+    def breaks(name: str, *arguments: Any) -> Any:
+        if name.endswith(".epoch_loop"):
             raise error
-        return imported(name, *arguments, **options)
+        return imported(name, *arguments)
 
-    monkeypatch.setattr(builtins, "__import__", breaks)
-    with pytest.warns(UserWarning, match=f"Lightning's own loop.*{error}"):
-        assert loop_of(tmp_path) is _TrainingEpochLoop
+    monkeypatch.setattr(importlib, "import_module", breaks)
+    with pytest.warns(UserWarning, match=f"Lightning's own loop.*{error}") as heard:
+        parts = acceleration.for_trial.__wrapped__()
+    assert len(heard) == 1
+    assert parts.prepare_trainer is None and parts.new_slate is not None
+
+
+def test_what_is_not_chosen_is_not_imported() -> None:
+    code = (
+        "import os, sys; os.environ['HARNESS_PLAIN'] = '1'; import studies.executors.warm_server, studies.driver.study;"
+        "assert not [name for name in sys.modules if name.startswith('studies.acceleration')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_shipped_classes_ask_for_what_changes_arithmetic_and_those_that_inherit_have_not() -> None:

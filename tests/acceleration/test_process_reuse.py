@@ -87,11 +87,6 @@ def test_a_class_speaks_for_itself_and_not_for_what_inherits_from_it(monkeypatch
     assert keeps_no_state("pytorch_lightning.callbacks.EarlyStopping") and keeps_no_state("torch.optim.Adam")
 
 
-def test_nothing_is_reused_on_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HARNESS_PLAIN", "1")
-    assert not Slate().is_clean(spec(), FINISHED)
-
-
 def leaves_a_process_behind() -> None:
     slate_module._has_children = HAS_CHILDREN
     slate = Slate()

@@ -33,9 +33,10 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
     try:
         from studies.config.experiment import load
         from studies.driver import commands as driver
+        from studies.driver.session import Options
 
-        study = driver.study(load(str(toy)), driver.Options(["study", "toy"], trials=3, workers=2, test=False))
-        single = driver.train(load(str(toy)), driver.Options(["train", "toy"]))
+        study = driver.run_study(load(str(toy)), Options(["study", "toy"], trials=3, workers=2, test=False))
+        single = driver.train(load(str(toy)), Options(["train", "toy"]))
     finally:
         del os.environ["HARNESS_HOME"]
         if previous is not None:

@@ -65,9 +65,12 @@ class Branches(LightningModule):
         return x * self.weight if x.sum() > 0 else x
 
 
-def test_a_module_that_cannot_be_exported_is_one_line(table: dict[str, Any], path: str) -> None:
+def test_a_module_that_cannot_be_exported_is_one_line(
+    table: dict[str, Any], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
     torch.save({"state_dict": Branches([2]).state_dict()}, table["checkpoint"])
-    experiment = with_model(table, "test_export.Branches")
+    experiment = with_model(table, "test_export_worker.Branches")
     failed = export({**table, "experiment": experiment, "format": "pt2", "path": path})["failed"]
     assert "data-dependent" in failed and "\n" not in failed and len(failed) <= 500
 

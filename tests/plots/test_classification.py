@@ -16,6 +16,8 @@ from PIL import Image
 from studies.common import atomic_files as temporary
 from studies.plots import classification as plots
 from studies.plots import figure as figures
+from studies.plots import learning_curves, words
+from studies.plots.colours import ORANGE
 from studies.plots.panel import Pixels
 
 NAN, INF = math.nan, math.inf
@@ -85,25 +87,25 @@ def test_worst_mistakes_without_mistakes_and_with_broken_pixels() -> None:
 
 
 def test_decoded_words_marks_wrong_letters_and_puts_the_wrong_words_first() -> None:
-    figure = plots.decoded_words(["tac", "god", "yx"], ["cat", "dog", "xy"], ["cat", "dig", "x"])
+    figure = words.decoded_words(["tac", "god", "yx"], ["cat", "dog", "xy"], ["cat", "dig", "x"])
     said = texts(figure)
     assert "2 wrong, 1 right" in everything(figure)
     assert said.index("✗") < said.index("✓") and said.count("✗") == 2
-    orange = [text.get_text() for text in figure.texts if text.get_color() == plots.ORANGE]
+    orange = [text.get_text() for text in figure.texts if text.get_color() == ORANGE]
     assert orange == ["✗", " i ", "✗", " _"]  # in the letter's place; a letter that is missing
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(st.text("ab$_ ", max_size=40), st.text("ab$_ ", max_size=40)), max_size=4))
 def test_decoded_words_never_makes_a_wrong_word_look_right(pairs: list[tuple[str, str]]) -> None:
-    figure = plots.decoded_words([a for a, _ in pairs], [a for a, _ in pairs], [b for _, b in pairs])
+    figure = words.decoded_words([a for a, _ in pairs], [a for a, _ in pairs], [b for _, b in pairs])
     said = texts(figure)
     assert said.count("✗") == sum(a != b for a, b in pairs)
     assert said.count("✓") == sum(a == b for a, b in pairs)
 
 
 def test_exact_match_by_length_weighs_lengths_by_their_words() -> None:
-    said = everything(plots.exact_match_by_length([3, 4, 5], [10, 45, 0], [10, 50, 0]))
+    said = everything(words.exact_match_by_length([3, 4, 5], [10, 45, 0], [10, 50, 0]))
     assert "91.67% of 60 words" in said and "4\n50" in said
 
 
@@ -112,7 +114,7 @@ def test_exact_match_by_length_weighs_lengths_by_their_words() -> None:
     [([], [], []), ([5], [0], [3]), ([5], [3], [3]), ([2], [0], [0]), (list(range(60)), [1] * 60, [2] * 60)],
 )
 def test_exact_match_by_length_at_the_edges(length: list[int], correct: list[int], total: list[int]) -> None:
-    figure = plots.exact_match_by_length(length, correct, total)
+    figure = words.exact_match_by_length(length, correct, total)
     assert "Exact match by word length" in everything(figure)
     assert figure.get_figwidth() < 12
 
@@ -120,7 +122,7 @@ def test_exact_match_by_length_at_the_edges(length: list[int], correct: list[int
 def test_learning_curves_has_one_axes_per_metric_with_its_splits() -> None:
     points = ([1, 2], [0.5, 0.25])
     names = ["train/loss", "val/loss", "train/accuracy", "train/learning_rate", "plain"]
-    figure = plots.learning_curves(dict.fromkeys(names, points))
+    figure = learning_curves.learning_curves(dict.fromkeys(names, points))
     titles = [text.get_text() for text in figure.texts if text.get_fontweight() == "bold"]
     assert titles == ["loss", "accuracy", "learning rate", "plain"]
     curves = [line for line in figure.lines if line.get_marker() == "o"]
@@ -140,10 +142,10 @@ def test_learning_curves_has_one_axes_per_metric_with_its_splits() -> None:
     ],
 )
 def test_learning_curves_at_the_edges(series: dict[str, Any]) -> None:
-    figure = plots.learning_curves(series)
+    figure = learning_curves.learning_curves(series)
     assert everything(figure)
     titles = [text for text in figure.texts if text.get_fontweight() == "bold"]
-    assert len(titles) <= max(1, plots.MAX_CURVE_AXES)
+    assert len(titles) <= max(1, learning_curves.MAX_CURVE_AXES)
 
 
 @settings(max_examples=20, deadline=None)
@@ -152,8 +154,8 @@ def test_thinning_keeps_ends_and_spikes(count: int, spike: int) -> None:
     x, y = np.arange(count, dtype=float), np.zeros(count)
     if count:
         y[spike % count] = 9.0
-    kept_x, kept_y = plots.thin(x, y)
-    assert len(kept_x) == len(kept_y) <= plots.MAX_POINTS
+    kept_x, kept_y = learning_curves.thin(x, y)
+    assert len(kept_x) == len(kept_y) <= learning_curves.MAX_POINTS
     assert (np.diff(kept_x) > 0).all()
     if count:
         assert kept_y.max() == 9 and kept_x[0] == 0 and kept_x[-1] == count - 1
@@ -186,7 +188,7 @@ def test_a_save_that_fails_keeps_the_picture_that_was_there(tmp_path: Path, monk
 
 def test_threads_may_draw_at_once(tmp_path: Path) -> None:
     def work(index: int) -> None:
-        figures.save(plots.learning_curves({"train/loss": ([1, 2], [1.0, index])}), tmp_path / f"{index}.png")
+        figures.save(learning_curves.learning_curves({"train/loss": ([1, 2], [1.0, index])}), tmp_path / f"{index}.png")
 
     threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
     for thread in threads:

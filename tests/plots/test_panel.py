@@ -1,17 +1,15 @@
 """Panels, and what is drawn into them, against matplotlib's own."""
 
 import io
-from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from studies.plots.colours import BLUE
 from studies.plots.figure import new_figure, new_panel
-from studies.plots.panel import Panel, QuickText, add_line
+from studies.plots.panel import Panel, add_line
 
 MARGINS = {"left": 0.5, "bottom": 0.4, "right": 0.3, "top": 0.2}
 
@@ -20,42 +18,6 @@ def drawn(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())
-
-
-def ink(kind: type[Text], **style: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns that a text leaves its colour in."""
-    figure = Figure(figsize=(3, 3), dpi=100)
-    FigureCanvasAgg(figure)
-    figure.texts.append(kind(0.5, 0.5, "9 quick Words", figure=figure, transform=figure.transFigure, **style))
-    figure.canvas.draw()
-    return np.nonzero(np.asarray(figure.canvas.buffer_rgba())[..., 1] < 128)  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("across", ["left", "center", "right"])
-@pytest.mark.parametrize("up", ["top", "center", "baseline", "bottom"])
-@pytest.mark.parametrize(
-    "other", [{}, {"size": 14, "color": BLUE}, {"color": (0.8, 0.1, 0)}, {"family": "monospace"}, {"rotation": 90}]
-)
-def test_quick_text_stands_where_matplotlibs_own_would(across: str, up: str, other: dict[str, Any]) -> None:
-    style = {"ha": across, "va": up, **other}
-    near = 0.5 * style.get("size", 10) * 100 / 72  # of a letter's height, in pixels
-    for ours, theirs in zip(ink(QuickText, **style), ink(Text, **style), strict=True):
-        assert abs(ours.min() - theirs.min()) <= near and abs(ours.max() - theirs.max()) <= near
-        assert len(ours) > 0.5 * len(theirs)
-
-
-def test_a_text_like_another_is_the_text_itself() -> None:
-    for style in ({"size": 9, "color": BLUE}, {"size": 9, "weight": "bold"}, {"ha": "right"}, {"size": 9}):
-        pictures = []
-        for make in (QuickText, QuickText.like):
-            figure = Figure(figsize=(3, 2), dpi=100)
-            for place, text in ((0.3, "first"), (0.6, "second")):
-                arguments = {"figure": figure, "transform": figure.transFigure, **style}
-                figure.texts.append(make(place, place, text, **arguments))
-            pictures.append(drawn(figure))
-        assert (pictures[0] == pictures[1]).all() and (pictures[0] < 128).any(), style
-    with pytest.raises(AttributeError, match="colour"):
-        QuickText.like(0, 0, "", figure, figure.transFigure, colour=BLUE)
 
 
 @pytest.mark.parametrize(("across", "up"), [((0, 1), (0, 1)), ((-3.0, 9.0), (5.0, -2.0)), ((1e-9, 2e-9), (-7, 1e6))])

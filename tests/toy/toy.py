@@ -342,3 +342,10 @@ class Unusual(Toy):
 class SpeechlessError(Exception):
     def __str__(self) -> str:
         raise ValueError("no text")
+
+
+class Telling(Toy):
+    """Prints what trains it."""
+
+    def on_train_start(self) -> None:
+        print(f"trained by {type(self.trainer.fit_loop.epoch_loop).__name__}")

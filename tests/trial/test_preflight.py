@@ -107,31 +107,6 @@ def test_help_shows_parameters_docstrings_and_the_files_values() -> None:
     assert "--trainer.fast_dev_run" not in text
 
 
-def images(**arguments: Any) -> dict[str, Any]:
-    """An MLP, which can be stacked, on resident data."""
-    return payload(
-        model__class_path="lightning_modules.MLP",
-        model__hidden_sizes=[16],
-        data__class_path="toy.ToyImages",
-        pack=4,
-        **arguments,
-    )
-
-
-def test_it_says_what_packing_would_gain() -> None:
-    report = rehearse(images())
-    assert set(report["pack"]) == {"over", "gain"} and report["pack"]["gain"] > 0
-    assert set(report["pack"]["over"]) == {"optimizer", "learning_rate", "weight_decay", "schedule", "dropout"}
-    assert "pack" not in rehearse(payload()), "where nobody asked"
-
-
-def test_it_says_why_trials_cannot_be_packed() -> None:
-    assert rehearse(images(trainer__devices=2))["pack"]["why_not"].startswith("a trial of several devices")
-    assert rehearse(payload(pack=2))["pack"]["why_not"].startswith("DataLoader may draw from random states")
-    toy = payload(pack=2, data__class_path="toy.ToyImages", model__class_path="toy.Unstackable")
-    assert rehearse(toy)["pack"]["why_not"].startswith("Unstackable does not say how")
-
-
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rehearse(payload())

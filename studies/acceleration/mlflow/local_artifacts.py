@@ -8,22 +8,12 @@ a copy: no time, and no room on the disk.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 from studies.common.atomic_files import is_temporary, replace_by_link, temporary_name
 
 NEVER_REWRITTEN = {".ckpt"}
-
-
-def local_folder(uri: str) -> Path | None:
-    """The folder that an artifact URI means, or None where it is not one of this machine's."""
-    parsed = urlparse(uri)
-    if parsed.scheme == "file" and parsed.netloc in ("", "localhost") and not (parsed.query or parsed.fragment):
-        return Path(unquote(parsed.path))
-    return Path(uri) if not parsed.scheme and os.path.isabs(uri) else None
 
 
 def place(source: Path, folder: Path) -> None:

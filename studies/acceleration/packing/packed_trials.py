@@ -17,6 +17,7 @@ import random
 import sys
 import traceback
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,20 @@ from torch import Tensor
 from studies.acceleration.packing.stacked_module import Stack, sums_suffice
 from studies.acceleration.packing.stacked_optimizer import OptionsChanged
 from studies.acceleration.packing.stacked_steps import StackedSteps
-from studies.acceleration.training.epoch_loop import PlainStep, batches_of
+from studies.acceleration.training.epoch_loop import PlainStep, batches_of, speed_up
+from studies.acceleration.training.malloc import keep_freed_memory
 from studies.protocol.channel import Link
 from studies.protocol.events import TrialSpec
 from studies.trial import run as trial
 
 BLOCK = 64  # steps at most before a trial looks at the clock and hears whether to stop
 AT_ONCE = {"cuda": 2**29, "cpu": 2**25}  # bytes of batches that lie ready; on a CPU those in the caches are near
+
+
+def run_packed(specs: list[TrialSpec], links: list[Link]) -> None:
+    """Runs several trials in this process to their ends."""
+    keep_freed_memory()
+    Pack(specs, links).run()
 
 
 class Pack:
@@ -210,7 +218,7 @@ class Member:
 
     def _run(self) -> None:
         try:
-            status = trial.run(self.spec, self._link, self._wait)
+            status = trial.run(self.spec, self._link, partial(speed_up, together=self._wait))
             how = " as a whole" if self._whole else ""
             print(f"{self._together} steps were taken together with other trials{how}", flush=True)
             self._link.leave(status)

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from lightning_modules.summed_metrics import SummedMetrics
 from studies.acceleration.training.optimizer_step import backward
 from studies.acceleration.training.recorded_step import Computed, Program, Recorder, Unknown
 
@@ -166,9 +165,8 @@ class ReplayedModule:
 def is_replayable(module: Any) -> bool:
     """Whether a module's class itself promises what is needed, it lies on a CPU, and nobody listens to its layers."""
     return (
-        isinstance(module, SummedMetrics)
-        and bool(vars(type(module)).get("pure_loss"))  # a subclass may have changed what it inherits
-        and type(module).training_step is SummedMetrics.training_step
+        bool(vars(type(module)).get("pure_loss"))  # a subclass may have changed what it inherits
+        and getattr(type(module).training_step, "is_of_loss_and_outputs", False)
         and all(p.device.type == "cpu" and p.layout is torch.strided for p in module.parameters())
         and not any(_is_heard(layer) for layer in module.modules())
         and not any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in module.parameters())

@@ -7,22 +7,8 @@ from pathlib import Path
 import pytest
 
 from studies.acceleration.mlflow import local_artifacts as artifact_files
-from studies.acceleration.mlflow.local_artifacts import local_folder, place
+from studies.acceleration.mlflow.local_artifacts import place
 from studies.common.atomic_files import temporary_name
-
-
-def test_the_folder_of_a_uri() -> None:
-    folder = Path("/tmp/a folder #1/100%/ü")
-    assert local_folder(folder.as_uri()) == folder
-    assert local_folder("/tmp/plain") == Path("/tmp/plain")
-    assert local_folder("file://localhost/tmp/plain") == Path("/tmp/plain")
-
-
-@pytest.mark.parametrize(
-    "uri", ["mlflow-artifacts:/1/2", "s3://bucket/a", "file://elsewhere/tmp/a", "https://host/a", "relative/a"]
-)
-def test_what_is_no_folder_of_this_machine_is_left_to_mlflow(uri: str) -> None:
-    assert local_folder(uri) is None
 
 
 def test_a_folder_is_copied_with_all_that_it_holds(tmp_path: Path) -> None:

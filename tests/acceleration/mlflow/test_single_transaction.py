@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from studies.acceleration import for_tracking
 from studies.acceleration.mlflow.single_transaction import one_transaction
 from studies.protocol.events import Metrics, Started
 from studies.tracking.client import Tracking
@@ -19,7 +20,7 @@ from studies.tracking.client import Tracking
 
 @pytest.fixture
 def tracking(home: Path) -> Tracking:
-    return Tracking(f"sqlite:///{home}/mlflow.db", home / "artifacts")
+    return Tracking(f"sqlite:///{home}/mlflow.db", home / "artifacts", **for_tracking())
 
 
 def of_runs(tracking: Tracking, what: str = "count(*)", table: str = "runs") -> list[Any]:

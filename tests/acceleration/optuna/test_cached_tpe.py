@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from studies.acceleration.optuna.cached_tpe import RememberingTPE
-from studies.search.samplers import make_sampler
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -117,7 +116,7 @@ def test_constraints_are_optunas() -> None:
 
 def test_an_ended_trial_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     study = optuna.create_study()
-    memory = make_sampler("tpe", 0).memory  # type: ignore[attr-defined]
+    memory = RememberingTPE(0).memory
     taken = []
     monkeypatch.setattr(memory, "_take", lambda trial, sign: taken.append(trial.number))
     trials = [study.ask() for _ in range(5)]

@@ -12,15 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from studies.acceleration.optuna.write_behind import OneWriter
 from studies.common.errors import StorageFailed
-from studies.search.storage import OneWriter, database, open_study, study_names
+from studies.search.storage import database, open_study, study_names
 
 SHOWN = ("number", "state", "values", "params", "distributions", "user_attrs", "system_attrs", "intermediate_values")
 SHOWN += ("datetime_start", "datetime_complete")
 
 
 def opened(folder: Path) -> tuple[optuna.Study, OneWriter]:
-    study = open_study(f"sqlite:///{folder}/optuna.db", "s", "maximize", optuna.pruners.NopPruner())
+    study = open_study(f"sqlite:///{folder}/optuna.db", "s", "maximize", optuna.pruners.NopPruner(), OneWriter)
     assert isinstance(study._storage, OneWriter)
     return study, study._storage
 

@@ -1,0 +1,31 @@
+"""What packing would gain, or why it cannot be done."""
+
+from typing import Any
+
+from test_preflight import payload
+
+from studies.acceleration.packing.gain import measure
+
+
+def images(**arguments: Any) -> dict[str, Any]:
+    """An MLP, which can be stacked, on resident data."""
+    return payload(
+        model__class_path="lightning_modules.MLP",
+        model__hidden_sizes=[16],
+        data__class_path="toy.ToyImages",
+        pack=4,
+        **arguments,
+    )
+
+
+def test_it_says_what_packing_would_gain() -> None:
+    report = measure(images())
+    assert set(report) == {"over", "gain"} and report["gain"] > 0
+    assert set(report["over"]) == {"optimizer", "learning_rate", "weight_decay", "schedule", "dropout"}
+
+
+def test_it_says_why_trials_cannot_be_packed() -> None:
+    assert measure(images(trainer__devices=2))["why_not"].startswith("a trial of several devices")
+    assert measure(payload(pack=2))["why_not"].startswith("DataLoader may draw from random states")
+    toy = payload(pack=2, data__class_path="toy.ToyImages", model__class_path="toy.Unstackable")
+    assert measure(toy)["why_not"].startswith("Unstackable does not say how")
