@@ -8,13 +8,21 @@ INSTALLED := .venv/installed
 # Two tests at once, each of several threads, have more threads than cores: those that wait must not spin.
 CALMLY := OMP_WAIT_POLICY=passive
 
-.PHONY: study test test-slow ui storm results bench lint install
+.PHONY: study test test-plain test-slow ui storm results bench lint install
 
 study: install
 	$(BIN)/harness study mnist_mlp --trials 8 --workers 2
 
 test: install
 	$(CALMLY) $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
+
+# The same without acceleration: in a copy, from which the folder was removed.
+test-plain: install
+	rm -rf .plain && mkdir .plain
+	git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --create | tar -x -C .plain
+	rm -r .plain/studies/acceleration .plain/tests/acceleration
+	cd .plain && $(CALMLY) PYTHONPATH=$$PWD ../$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
+	rm -r .plain
 
 test-slow: install
 	$(CALMLY) $(BIN)/python -m pytest -q -m slow -n 2 --dist worksteal

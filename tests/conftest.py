@@ -20,7 +20,7 @@ def nothing_left_in_the_environment() -> Iterator[None]:
     """No test changes the environment of those after it: which run in one process is up to pytest-xdist."""
     before = dict(os.environ)
     yield
-    ours = {name for name in {*before, *os.environ} if name.startswith(("HARNESS_", "MLFLOW_", "OMP_"))}
+    ours = {name for name in {*before, *os.environ} if name.startswith(("HARNESS_", "OMP_"))}
     changed = {name: os.environ.get(name) for name in ours if os.environ.get(name) != before.get(name)}
     for name in changed:
         os.environ.pop(name) if name not in before else os.environ.update({name: before[name]})
@@ -76,3 +76,11 @@ def table(tmp_path: Path) -> dict[str, Any]:
     import tiny_models
 
     return tiny_models.table(tmp_path)
+
+
+@pytest.fixture
+def client(home: Path) -> Any:
+    """MLflow's, of the state folder."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=f"sqlite:///{home}/mlflow.db")

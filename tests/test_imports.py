@@ -83,7 +83,8 @@ def test_packages_import_what_is_below_them(package: str) -> None:
 
 def test_no_file_lies_flat_and_every_package_has_its_law() -> None:
     assert [path.name for path in (ROOT / "studies").iterdir() if path.is_file()] == ["__init__.py"]
-    assert {package_of(path) for path in FILES} - {"__init__.py"} == set(MAY_IMPORT)
+    found = {package_of(path) for path in FILES} - {"__init__.py"}
+    assert found | {"acceleration"} == set(MAY_IMPORT), "acceleration may be removed"
 
 
 def test_imports_form_no_circle() -> None:

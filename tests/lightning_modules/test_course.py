@@ -13,7 +13,6 @@ from sklearn.preprocessing import StandardScaler
 
 from datamodules.resident import ResidentLoader
 from lightning_modules import MLP
-from studies.acceleration.training.epoch_loop import speed_up
 
 
 class PlainNetwork:
@@ -94,7 +93,6 @@ def test_training_is_the_courses_plain_loop(classes: int | None, hidden_sizes: l
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    speed_up(trainer)
     trainer.fit(module, loader())
 
     for layer, weight, bias in zip(linear, oracle.weights, oracle.biases, strict=True):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from commands import run
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -22,7 +23,6 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
-from test_main import client, run  # noqa: F401
 from test_run import TOY, StopAfter, events_of
 
 from studies.protocol.channel import Link
@@ -518,7 +518,7 @@ def test_stopped_and_gone_on_logs_the_same_points(tmp_path: Path) -> None:
 def test_all_that_a_module_logs_is_in_mlflow(
     home: Path,
     toy: Path,
-    client: MlflowClient,  # noqa: F811
+    client: MlflowClient,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     talker = json.dumps([{"class_path": "chatty.Talker"}])

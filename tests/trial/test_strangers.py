@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from test_main import run
+from commands import run
 from test_preflight import payload
 from test_run import events_of
 from torch import Tensor, nn

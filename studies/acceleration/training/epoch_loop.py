@@ -3,8 +3,8 @@
 A step of a small model takes some 250 µs; what Lightning does around it (closures, profiler contexts, hooks that
 nobody overrides, results that nobody logged) takes about as long again. FastEpochLoop does the same things in the
 same order, and nothing else: the same calls of the module and of the callbacks that listen, the same counters, the
-same bits; what is logged it has Lightning log. test_epoch_loop.py and tests/trial/equality/
-compare the two.
+same bits; what is logged it has Lightning log. test_epoch_loop.py and equality/ compare
+the two.
 
 Whether a step can be taken here is asked at that step, once its batch is there (`PlainStep.is_plain`): a module or a
 callback may change anything in the middle of an epoch. If it cannot, the step is Lightning's own. Three parts of a

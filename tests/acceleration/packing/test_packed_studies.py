@@ -1,0 +1,41 @@
+"""Studies whose trials are packed, from the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import run
+from mlflow import MlflowClient
+
+from studies.driver import session
+
+
+def test_packed_trials_are_ordinary_trials(
+    home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "PACKING_PAYS", 0.0)  # whether it does here is not what is tested
+    images = str(toy.with_name("images.yaml"))
+    often = ["--trainer.callbacks", "[]", "--trainer.log_every_n_steps", "5", "--no-test", "--pruner", "none"]
+    how = [images, *often, "--trials", "5"]
+    status, alone, err = run(capsys, "study", *how, "--study-name", "alone")
+    assert status == 0, err
+    status, packed, err = run(capsys, "study", *how, "--study-name", "packed", "--pack", "3")
+    assert status == 0 and "up to 3 trials are packed" in err
+    pids = []
+    for one, other in zip(packed["trials"], alone["trials"], strict=True):
+        assert one["params"] == other["params"] and one["state"] == other["state"] == "COMPLETE"
+        assert one["value"] == pytest.approx(other["value"], abs=1e-4)
+        child = client.get_run(one["run_id"])
+        assert child.info.status == "FINISHED"
+        history = client.get_metric_history(one["run_id"], "train/loss")
+        assert [metric.step for metric in history] == list(range(4, 52, 5))
+        assert {item.path for item in client.list_artifacts(one["run_id"])} >= {"log.txt", "pictures", "checkpoints"}
+        log = home / "trials" / one["run_id"] / "events.jsonl"
+        pids.append(json.loads(log.read_text().splitlines()[0])["pid"])
+    assert pids[0] == pids[1] == pids[2] and pids[3] == pids[4] and len(set(pids)) == 2
+
+
+def test_what_cannot_be_packed_is_run_one_by_one(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, answer, err = run(capsys, "study", str(toy), "--trials", "2", "--pack", "2", "--no-test")
+    assert status == 0 and len(answer["trials"]) == 2
+    assert "trials are not packed: DataLoader may draw from random states" in err
