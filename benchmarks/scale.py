@@ -34,9 +34,10 @@ from studies import search
 from studies.config import experiment
 from studies.driver import commands as driver
 from studies.driver import session
-from studies.executors.local import Message
+from studies.executors.base import Message
 from studies.protocol.event_log import NAME, EventWriter
-from studies.protocol.events import Finished, Metrics, Report, Started, TrialSpec
+from studies.protocol.events import Finished, Metrics, Report, Started
+from studies.protocol.trial_spec import TrialSpec
 
 REPORTS = 5  # validations of each trial
 

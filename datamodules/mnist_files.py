@@ -40,6 +40,8 @@ DOWNLOAD_TIMEOUT = 20.0  # seconds without a byte
 class DataUnavailable(RuntimeError):
     """The data are not there and could not be fetched; the message says what can be done."""
 
+    is_bad_input = True  # for whoever asks: no traceback helps
+
 
 def read(path: Path) -> Tensor:
     """An IDX file of unsigned bytes as a tensor, uint8, of the shape the file says.

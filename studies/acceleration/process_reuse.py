@@ -28,7 +28,8 @@ from lightning_utilities.core.rank_zero import WarningCache
 
 from studies.acceleration.training.malloc import give_back_freed_memory
 from studies.protocol.channel import LISTENER
-from studies.protocol.events import Event, Finished, Stopped, TrialSpec
+from studies.protocol.events import Event, Finished, Stopped
+from studies.protocol.trial_spec import TrialSpec
 
 PACKAGES = ("lightning_fabric", "pytorch_lightning", "torch", "torchvision")  # whose classes are known
 TRIALS = 100  # after so many a process ends: what is lost little by little is not lost for long

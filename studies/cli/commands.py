@@ -14,7 +14,8 @@ from studies.console.tables import leaderboard
 
 if TYPE_CHECKING:
     from studies.driver.session import Result
-    from studies.tracking.client import RunInfo, Tracking
+    from studies.tracking.client import Tracking
+    from studies.tracking.run_info import RunInfo
 
 
 def trained(result: Result, as_json: bool) -> int:

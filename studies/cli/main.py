@@ -20,11 +20,11 @@ from typing import Any, TextIO
 
 try:
     from studies.cli.parser import BadInput, build_parser, parse
-    from studies.common.errors import chain
+    from studies.common.errors import StorageFailed, WorkFailed, chain
     from studies.common.plain import is_plain, made_plain
     from studies.common.search_path import use
     from studies.common.strict_json import json_line
-    from studies.config.experiment import PRUNERS, SAMPLERS, Experiment, load, one_of, override, shipped
+    from studies.config.experiment import EXECUTORS, PRUNERS, SAMPLERS, Experiment, load, named, override, shipped
 except KeyboardInterrupt:  # nobody is there yet to say it better
     raise SystemExit(130) from None
 
@@ -72,7 +72,7 @@ def _answer(argv: list[str]) -> int:
     except Exception as error:
         if any(isinstance(cause, KeyboardInterrupt) for cause in chain(error)):  # an import that it broke off
             return _fail("interrupted", 130, as_json)
-        if type(error).__name__ in ("WorkFailed", "StorageFailed"):
+        if isinstance(error, WorkFailed | StorageFailed):
             return _fail(str(error), 1, as_json)
         raise
 
@@ -145,7 +145,8 @@ def _load(options: argparse.Namespace, overrides: dict[str, str]) -> Experiment:
     if options.seed is not None:
         experiment.seed = checked_seed(options.seed)
     use(experiment.search_path)  # for a space that is a function
-    one_of("executor", options.executor, ("local", "inline"))
+    if options.executor is not None:
+        experiment.executor = named("executor", options.executor, EXECUTORS)
     return experiment
 
 
@@ -212,7 +213,7 @@ def _train(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
     from studies.driver import commands as driver
     from studies.driver.session import Options
 
-    how = Options(argv, threads=threads, executor=options.executor, test=not options.no_test)
+    how = Options(argv, threads=threads, executor=experiment.executor, test=not options.no_test)
     result = driver.train(experiment, how)
     return report.trained(result, options.json)
 
@@ -229,17 +230,17 @@ def _study(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
             _at_least(name, seconds)
     if options.study_name is not None and not re.fullmatch(r"[\w][\w.-]{0,99}", options.study_name):
         raise BadInput(f"study-name must be letters, digits, '.', '_' and '-', but got {options.study_name!r}")
-    if options.executor == "inline" and options.workers != 1:
+    if experiment.executor == "inline" and options.workers != 1:
         raise BadInput(f"workers must be 1 with the inline executor, but got workers={options.workers}")
-    if options.executor == "inline" and options.pack != 1:
+    if experiment.executor == "inline" and options.pack != 1:
         raise BadInput(f"pack must be 1 with the inline executor, but got pack={options.pack}")
     if is_plain() and options.pack != 1:
         raise BadInput(f"pack must be 1 with --plain (HARNESS_PLAIN), but got pack={options.pack}")
     if experiment.search is not None:
         if options.sampler is not None:
-            experiment.search.sampler = one_of("sampler", options.sampler, SAMPLERS)
+            experiment.search.sampler = named("sampler", options.sampler, SAMPLERS)
         if options.pruner is not None:
-            experiment.search.pruner = one_of("pruner", options.pruner, PRUNERS)
+            experiment.search.pruner = named("pruner", options.pruner, PRUNERS)
     from studies.cli import commands as report
     from studies.driver import commands as driver
     from studies.driver.session import Options
@@ -251,7 +252,7 @@ def _study(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
             workers=options.workers,
             threads=threads,
             pack=options.pack,
-            executor=options.executor,
+            executor=experiment.executor,
             test=not options.no_test,
             trials=options.trials,
             timeout=options.timeout,

@@ -7,7 +7,7 @@ import re
 from typing import NoReturn
 
 from studies.common.suggestions import nearest
-from studies.config.experiment import PRUNERS, SAMPLERS
+from studies.config.experiment import EXECUTORS, PRUNERS, SAMPLERS
 
 OVERRIDE = re.compile(
     r"--((?:model|data|trainer|optimizer|lr_scheduler)\.[^\s=]+|model|data|optimizer|lr_scheduler)(?:=(.*))?$",
@@ -66,8 +66,8 @@ def build_parser() -> Parser:
         "small models on a GPU, if any; a sampler that learns hears of all K at once (default: 1)",
     )
     study.add_argument("--study-name", metavar="S", help="name of the study (default: the experiment's)")
-    study.add_argument("--sampler", help=f"{' | '.join(SAMPLERS)} (default: the file's)")
-    study.add_argument("--pruner", help=f"{' | '.join(PRUNERS)} (default: the file's)")
+    study.add_argument("--sampler", help=f"{' | '.join(SAMPLERS)}, or a class of your own (default: the file's)")
+    study.add_argument("--pruner", help=f"{' | '.join(PRUNERS)}, or a class of your own (default: the file's)")
     study.add_argument("--seed", type=int, help="study seed: each trial's seed follows from it (default: the file's)")
     study.add_argument(
         "--timeout", type=float, metavar="T", help="seconds after which running trials stop; again goes on"
@@ -92,7 +92,9 @@ def build_parser() -> Parser:
             help="a .yaml file laid over NAME; any number of them",
         )
         sub.add_argument(
-            "--executor", default="local", help="local | inline: this process, for debuggers (default: local)"
+            "--executor",
+            help=f"{' | '.join(EXECUTORS)} (this process, for debuggers), or a class of your own (default: the file's, "
+            "or local)",
         )
 
     extend = command("extend", "let the best trials of a study go on for more epochs, in their own runs")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from studies.protocol.events import error_text
+from studies.common.text import error_text
 
 DISK_FULL = 28  # exit status of a trial that could not write: ENOSPC's number
 PATIENCE = 3600.0  # seconds that a locked database or an absent server is waited for

@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from studies.protocol.events import error_text
+from studies.common.text import error_text
 
 
 def kills() -> int:

@@ -23,8 +23,9 @@ SAMPLERS = ("random", "grid", "tpe", "gp", "cmaes")
 PRUNERS = ("none", "median", "hyperband", "asha")
 DIRECTIONS = ("maximize", "minimize")
 LIGHTNING_KEYS = ("seed_everything", "model", "data", "trainer", "optimizer", "lr_scheduler")  # LightningCLI's
-KEYS = ("description", *LIGHTNING_KEYS, "seed", "search")
+KEYS = ("description", *LIGHTNING_KEYS, "seed", "search", "executor")
 IGNORED_WHEN_NULL = ("ckpt_path", "weights_only")  # a saved LightningCLI config has them
+EXECUTORS = ("local", "inline")
 CLASS_SECTIONS = ("model", "data", "optimizer", "lr_scheduler")
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 SEARCH_KEYS = ("metric", "direction", "space", "sampler", "pruner")
@@ -38,8 +39,8 @@ class SearchPlan:
     metric: str
     direction: str
     space: Space | str
-    sampler: str = "tpe"
-    pruner: str = "none"
+    sampler: str | dict[str, Any] = "tpe"  # a name, or {class_path, init_args} of Optuna's BaseSampler
+    pruner: str | dict[str, Any] = "none"
     space_as_written: Any = None  # what a study's definition keeps
 
 
@@ -63,6 +64,7 @@ class Experiment:
     lr_scheduler: dict[str, Any] | None = None
     seed: int = 0
     search: SearchPlan | None = None
+    executor: str | dict[str, Any] = "local"
     description: str = ""
     search_path: list[str] = field(default_factory=list)
 
@@ -310,6 +312,7 @@ def _experiment(content: dict[str, Any], path: Path) -> Experiment:
         lr_scheduler=content.get("lr_scheduler"),
         seed=_seed(content),
         search=_search(content["search"]) if content.get("search") is not None else None,
+        executor=named("executor", content.get("executor") or "local", EXECUTORS),
         description=str(content.get("description", "")),
         search_path=list(dict.fromkeys([*folders, *own])),
     )
@@ -350,8 +353,8 @@ def _search(content: Any) -> SearchPlan:
         metric=metric,
         direction=one_of("search.direction", content.get("direction", "maximize"), DIRECTIONS),
         space=space,
-        sampler=one_of("search.sampler", content.get("sampler", "tpe"), SAMPLERS),
-        pruner=one_of("search.pruner", content.get("pruner", "none"), PRUNERS),
+        sampler=named("search.sampler", content.get("sampler", "tpe"), SAMPLERS),
+        pruner=named("search.pruner", content.get("pruner", "none"), PRUNERS),
         space_as_written=written,
     )
 
@@ -369,6 +372,15 @@ def one_of(what: str, value: Any, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise ValueError(f"unknown {what} {value}{nearest(str(value), allowed)}")
     return str(value)
+
+
+def named(what: str, value: Any, names: tuple[str, ...]) -> str | dict[str, Any]:
+    """One of some names, or a class of the user's: its dotted path, or {class_path, init_args}."""
+    if isinstance(value, dict):
+        return _class_section(value, what)
+    if isinstance(value, str) and "." in value:
+        return {"class_path": value, "init_args": {}}
+    return one_of(what, value, names)
 
 
 def checked_seed(value: Any) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 from typing import Any
+
+from studies.common.objective import rank_key
 
 
 def leaderboard(
@@ -28,9 +29,8 @@ def leaderboard(
             terminal, and without bounds where stdout is none.
     """
     width = shutil.get_terminal_size((1_000_000, 24)).columns if width is None else width
-    sign = -1 if direction == "maximize" else 1
     complete = [row for row in rows if row["state"] == "COMPLETE" and row["value"] is not None]
-    complete.sort(key=lambda row: (math.isnan(row["value"]), sign * row["value"], row["number"]))
+    complete.sort(key=lambda row: rank_key(row["value"], row["number"], direction))
     shown = complete[:limit]
     names = list(dict.fromkeys(name for row in shown for name in row["params"]))
     columns = [

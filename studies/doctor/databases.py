@@ -14,7 +14,7 @@ from studies.common.errors import in_one_line, passes
 from studies.common.sqlite_files import looked_into, sqlite_path
 from studies.common.state_folder import Home
 from studies.doctor.finding import Finding, aside
-from studies.tracking import client as tracking
+from studies.tracking import database as tracking
 
 
 @dataclass(frozen=True)

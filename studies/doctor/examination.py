@@ -35,7 +35,7 @@ def visit(home: Home, fix: bool, display: Display) -> tuple[list[Finding], list[
             if not (fix and left):
                 break
             _mend(left, display)
-            tracking.get("flush")
+            tracking.now.flush()
     finally:
         tracking.close()
     return found, left

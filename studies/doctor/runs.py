@@ -19,13 +19,13 @@ from studies.doctor.finding import Finding
 from studies.protocol.checkpoint_files import BEST, is_whole
 from studies.protocol.checkpoint_files import FOLDER as CHECKPOINTS
 from studies.protocol.event_log import NAME, is_being_written
-from studies.protocol.events import TrialSpec
+from studies.protocol.trial_spec import TrialSpec
 from studies.search import Search, TrialRow, study_names
 from studies.tracking.queue import TrackingQueue
 from studies.tracking.trial_log import STATUSES, TrialRecord
 
 if TYPE_CHECKING:
-    from studies.tracking.client import RunInfo
+    from studies.tracking.run_info import RunInfo
 
 ORPHANED = "orphaned"  # outcome of a run whose trial no study knows
 LOST = "harness.lost"  # tag: files of a run that are nowhere any more
@@ -47,8 +47,8 @@ class Examination:
         self.busy = {name for name in names if Lease(home.lease(name)).is_held}
         self.studies = {name: Search.existing(home.storage, name) for name in names}
         self.rows = {name: search.trials() for name, search in self.studies.items()}
-        self.runs: dict[str, RunInfo] = {run.run_id: run for run in tracking.get("runs", None, None, 1_000_000)}
-        self.deleted: dict[str, RunInfo] = {run.run_id: run for run in tracking.get("deleted_runs")}
+        self.runs: dict[str, RunInfo] = {run.run_id: run for run in tracking.now.runs(None, None, 1_000_000)}
+        self.deleted: dict[str, RunInfo] = {run.run_id: run for run in tracking.now.deleted_runs()}
         for name in set(names) - self.busy:
             self.rows[name] = [self._with_its_run(name, row) for row in self.rows[name]]
         self.bound = {row.run_id for rows in self.rows.values() for row in rows}
@@ -128,7 +128,7 @@ class Examination:
     def _end(self, run_id: str, state: str) -> None:
         """Tells MLflow all that a trial's log has, and its end."""
         if STATUSES[state][1] is None:
-            self.tracking.put("delete_tag", run_id, "harness.outcome")
+            self.tracking.soon.delete_tag(run_id, "harness.outcome")
         self._record(run_id, self.tracking).end_as(state)
 
     # -- a run ---------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Examination:
             is_parent = run.kind == "study" and run.study not in parents
             if run.study in set(self.studies) - self.busy and (run.run_id in self.bound or is_parent):
                 where = f"run {run.run_id} ({run.name}) of study {run.study} is deleted in MLflow"
-                mend = partial(self.tracking.put, "restore", run.run_id)
+                mend = partial(self.tracking.soon.restore, run.run_id)
                 self._find("run-deleted", where, "restore it", mend)
 
     def _run(self, run: RunInfo) -> None:
@@ -148,11 +148,11 @@ class Examination:
             if run.tags.get("harness.outcome") != ORPHANED or run.status == "RUNNING":
                 trial = f"trial {run.tags.get('harness.trial')} of study {run.study}"
                 where = f"run {run.run_id} is of {trial}, which is not there or has another run"
-                mend = partial(self.tracking.put, "end", run.run_id, "KILLED", ORPHANED)
+                mend = partial(self.tracking.soon.end, run.run_id, "KILLED", ORPHANED)
                 self._find("no-study", where, f"keep it, set it KILLED ({ORPHANED})", mend)
         elif run.status == "RUNNING" and run.kind == "study":
             where = f"run {run.run_id} of study {run.study}: no process runs it"
-            mend = partial(self.tracking.put, "end", run.run_id, "KILLED", "interrupted")
+            mend = partial(self.tracking.soon.end, run.run_id, "KILLED", "interrupted")
             self._find("no-process", where, "set it KILLED (interrupted); the same `harness study` goes on", mend)
         elif run.status == "RUNNING" and run.kind == "run" and not self._lives(run):
             state = self._record(run.run_id).state or "INTERRUPTED"
@@ -167,7 +167,7 @@ class Examination:
         """Files that the trial's folder has and MLflow has not, or not whole; and the other way round."""
         if run.status == "RUNNING" or run.kind not in ("run", "trial"):
             return
-        folder, there = self.home.trial_folder(run.run_id), self.tracking.get("files", run.run_id)
+        folder, there = self.home.trial_folder(run.run_id), self.tracking.now.files(run.run_id)
         wanted = {
             str(path.relative_to(folder / "artifacts")): path
             for path in (folder / "artifacts").rglob("*")
@@ -180,23 +180,23 @@ class Examination:
             where = f"run {run.run_id}: {name}"
             if path.exists() and there.get(name) != path.stat().st_size:
                 to = str(Path(name).parent) if "/" in name else None
-                mend = partial(self.tracking.put, "log_files", run.run_id, path, to)
+                mend = partial(self.tracking.soon.log_files, run.run_id, path, to)
                 self._find("artifact-missing", where, "copy it from the trial's folder", mend)
             elif not path.exists() and name in there and name == checkpoint:
                 mend = partial(self._fetch, run.run_id, name, path)
                 self._find("checkpoint", f"{where} is not in its folder", "copy it back from MLflow", mend)
             elif not path.exists() and name not in there and run.status == "FINISHED" and name not in lost:
-                mend = partial(self.tracking.put, "set_tags", run.run_id, {LOST: json.dumps([*lost, name])})
+                mend = partial(self.tracking.soon.set_tags, run.run_id, {LOST: json.dumps([*lost, name])})
                 self._find("artifact-missing", where, f"none, it is nowhere; the tag {LOST} will say so", mend)
 
     def _fetch(self, run_id: str, name: str, path: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            copy = self.tracking.get("fetch", run_id, name, Path(folder))
+            copy = self.tracking.now.fetch(run_id, name, Path(folder))
             if is_whole(copy):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(copy.read_bytes())
             else:
-                self.tracking.put("set_tags", run_id, {LOST: json.dumps([name])})
+                self.tracking.soon.set_tags(run_id, {LOST: json.dumps([name])})
 
     # -- a folder ------------------------------------------------------------------------------------------
 
@@ -218,7 +218,7 @@ class Examination:
         name = _experiment_of(old)
         if spec.study in self.studies:
             name = self.studies[spec.study].definition["experiment"]["name"]
-        experiment_id = self.tracking.get("experiment", name)
+        experiment_id = self.tracking.now.experiment(name)
         tags = {"harness.experiment": name, "harness.kind": "run", "harness.recreated": spec.run_id}
         title = f"{name} seed {spec.seed}"
         if spec.study is not None:
@@ -226,7 +226,7 @@ class Examination:
             tags["mlflow.parentRunId"] = self._parent(experiment_id, name, spec.study)
             title = f"trial {spec.number}"
         params = {**flat_parameters(spec.experiment), "seed": spec.seed}
-        run_id = self.tracking.get("start", experiment_id, title, params, tags)
+        run_id = self.tracking.now.start(experiment_id, title, params, tags)
         new = self.home.trial_folder(run_id)
         write_whole(old / "spec.json", json.dumps(asdict(replace(spec, run_id=run_id, folder=str(new))), indent=1))
         old.rename(new)
@@ -238,12 +238,10 @@ class Examination:
 
     def _parent(self, experiment_id: str, name: str, study: str) -> str:
         tags = {"harness.kind": "study", "harness.study": study}
-        found: str | None = self.tracking.get("find_run", tags, experiment_id)
+        found: str | None = self.tracking.now.find_run(tags, experiment_id)
         if found is None:
-            found = self.tracking.get(
-                "start", experiment_id, f"study {study}", {}, {**tags, "harness.experiment": name}
-            )
-            self.tracking.put("end", found, "KILLED", "interrupted")
+            found = self.tracking.now.start(experiment_id, f"study {study}", {}, {**tags, "harness.experiment": name})
+            self.tracking.soon.end(found, "KILLED", "interrupted")
         return found
 
 

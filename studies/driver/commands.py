@@ -15,7 +15,7 @@ from studies.config.search_space import Choice, Range
 from studies.console.progress import Display
 from studies.driver.loop import TrialLoop
 from studies.driver.session import Options, Result, is_live, opened
-from studies.protocol.events import TrialSpec
+from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.trial_log import Ending
 
 
@@ -105,7 +105,7 @@ def run_study(experiment: Experiment, options: Options) -> Result:
 
         prepare()
         name = options.study_name or experiment.name
-        check_space(plan.space, plan.sampler)
+        check_space(plan.space, plan.sampler, plan.pruner)
         session.check(plan.metric, extremes)
         session.take_lease(name)
         found = Study(session, plan, name, written)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from studies.common.errors import disk_is_full, in_one_line
+from studies.common.objective import rank_key
 from studies.config.search_space import Choice, Range
 from studies.driver.loop import TrialLoop
 from studies.driver.study import Study
@@ -43,14 +44,14 @@ def conclude(study: Study, loop: TrialLoop) -> dict[str, Any]:
             raise
         session.display.say(f"the study's pictures could not be drawn: {type(error).__name__}: {in_one_line(error)}")
     test: dict[str, float] = {}
-    if best is not None:
-        session.tracking.put("log_metrics", study.parent, {f"best/{plan.metric}": best.value})
+    if best is not None and best.value is not None:
+        session.tracking.soon.log_metrics(study.parent, {f"best/{plan.metric}": best.value})
     if best is not None and best.run_id is not None and not loop.signal and session.options.test:
         session.display.phase("testing and registering the champion")
         test = _champion(study, best)
     interrupted = bool(loop.signal or loop.timed_out)
     outcome = "interrupted" if interrupted else None
-    session.tracking.put("end", study.parent, "KILLED" if interrupted else "FINISHED", outcome)
+    session.tracking.soon.end(study.parent, "KILLED" if interrupted else "FINISHED", outcome)
     return {
         "study": study.name,
         "trials": [row.to_json() for row in rows],
@@ -62,11 +63,10 @@ def conclude(study: Study, loop: TrialLoop) -> dict[str, Any]:
 
 
 def _rank(study: Study, rows: list[TrialRow]) -> None:
-    sign = -1 if study.plan.direction == "maximize" else 1
     complete = [row for row in rows if row.state == "COMPLETE" and row.value is not None]
-    ranked = sorted(complete, key=lambda row: (sign * (row.value or 0.0), row.number))
-    ranks = {row.run_id: rank for rank, row in enumerate(ranked, start=1)}
-    study.session.tracking.put("rank", study.experiment_id, study.name, ranks)
+    ranked = sorted(complete, key=lambda row: rank_key(row.value or 0.0, row.number, study.plan.direction))
+    ranks = {row.run_id: rank for rank, row in enumerate(ranked, start=1) if row.run_id is not None}
+    study.session.tracking.soon.rank(study.experiment_id, study.name, ranks)
     placed = {row.number for row in ranked}
     rest = [row for row in rows if row.number not in placed]
     names = sorted({name for row in rows for name in row.params})
@@ -79,7 +79,7 @@ def _rank(study: Study, rows: list[TrialRow]) -> None:
         **{name: [str(row.params.get(name)) for row in everyone] for name in names},
         "run_id": [row.run_id for row in everyone],
     }
-    study.session.tracking.put("log_table", study.parent, columns, "leaderboard.json")
+    study.session.tracking.soon.log_table(study.parent, columns, "leaderboard.json")
 
 
 def _draw(study: Study, rows: list[TrialRow]) -> None:
@@ -117,7 +117,7 @@ def _draw(study: Study, rows: list[TrialRow]) -> None:
         figures["importance"] = study_plots.importance(importances, plan.metric, looked_at)
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")
-    study.session.tracking.put("log_files", study.parent, folder, "pictures")
+    study.session.tracking.soon.log_files(study.parent, folder, "pictures")
 
 
 def _spans_decades(parameter: Range | Choice) -> bool:
@@ -144,14 +144,14 @@ def _champion(study: Study, best: TrialRow) -> dict[str, float]:
         "direction": study.plan.direction,
         "requirements": requirements,
     }
-    session.tracking.get("flush")  # from here until it returns, the champion's process is the one writer
+    session.tracking.now.flush()  # from here until it returns, the champion's process is the one writer
     try:
         result = session.executor.call("studies.inference.register_worker:publish", payload, session.display.refresh)
     except RuntimeError as error:
         result = {"error": str(error)}
     if "error" in result:
         session.display.say(f"the champion could not be published: {result['error']}")
-        session.tracking.put("set_tags", study.parent, {"harness.error": result["error"]})
+        session.tracking.soon.set_tags(study.parent, {"harness.error": result["error"]})
         return {}
     if result.get("note"):
         session.display.say(result["note"])

@@ -12,12 +12,13 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
+from studies.common.objective import rank_key
 from studies.common.state_folder import Home
 from studies.config.experiment import Experiment, SearchPlan
 from studies.config.search_space import parse_space
 from studies.driver.study import Study
 from studies.protocol.checkpoint_files import newest_checkpoint
-from studies.protocol.events import TrialSpec
+from studies.protocol.trial_spec import TrialSpec
 from studies.search import Search, TrialRow
 from studies.tracking.trial_log import STATUSES, Ending
 
@@ -101,9 +102,9 @@ class ExtensionSource:
         if not self._specs:
             return None
         spec, tracking = self._specs.pop(0), self.study.session.tracking
-        tracking.put("reopen", spec.run_id)
-        tracking.put("delete_tag", spec.run_id, "harness.outcome")
-        tracking.put("set_tags", spec.run_id, {"harness.epochs": str(_max_epochs(spec))})
+        tracking.soon.reopen(spec.run_id)
+        tracking.soon.delete_tag(spec.run_id, "harness.outcome")
+        tracking.soon.set_tags(spec.run_id, {"harness.epochs": str(_max_epochs(spec))})
         return spec
 
     def report(self, spec: TrialSpec, count: int, value: float) -> bool:
@@ -129,14 +130,13 @@ class ExtensionSource:
     def restore(self) -> None:
         """Gives runs whose extension failed the status back that their trial has; the error stays as a tag."""
         for run_id, state in self._ends:
-            self.study.session.tracking.put("delete_tag", run_id, "harness.outcome")
-            self.study.session.tracking.put("end", run_id, *STATUSES[state])
+            self.study.session.tracking.soon.delete_tag(run_id, "harness.outcome")
+            self.study.session.tracking.soon.end(run_id, *STATUSES[state])
 
 
 def _best(rows: list[TrialRow], direction: str) -> list[TrialRow]:
     ended = [row for row in rows if row.state in ("COMPLETE", "PRUNED") and row.value is not None]
-    sign = -1 if direction == "maximize" else 1
-    return sorted(ended, key=lambda row: (sign * (row.value or 0.0), row.number))
+    return sorted(ended, key=lambda row: rank_key(row.value or 0.0, row.number, direction))
 
 
 def _max_epochs(spec: TrialSpec) -> int:

@@ -14,9 +14,11 @@ from typing import Any, Protocol
 
 from studies.common import out_of_memory as memory
 from studies.common.errors import DISK_FULL, StorageFailed
-from studies.executors.local import LocalExecutor, Message
+from studies.executors.base import Message
+from studies.executors.local import LocalExecutor
 from studies.protocol.checkpoint_files import newest_checkpoint
-from studies.protocol.events import Event, Metrics, Notice, Report, Resources, Stopped, TrialSpec
+from studies.protocol.events import Event, Metrics, Notice, Report, Resources, Stopped
+from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.queue import TrackingQueue
 from studies.tracking.trial_log import Ending, TrialRecord
 
@@ -143,7 +145,7 @@ class TrialLoop:
             seconds = max(FLUSH_SECONDS, FLUSH_SECONDS_EACH * len(self._live))
             if now - self._flushed > min(seconds, FLUSH_SECONDS_AT_MOST):
                 self._flushed = now
-                self.tracking.put("flush")
+                self.tracking.soon.flush()
             self._tell_of_trouble()
             self.display.refresh()
 

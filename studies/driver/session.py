@@ -6,11 +6,12 @@ Here a study is put together: what is faster than plain Optuna and MLflow is cho
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from studies.common.class_paths import instance_of
 from studies.common.errors import StorageFailed, WorkFailed, disk_is_full, in_one_line, passes
 from studies.common.locks import Lease
 from studies.common.plain import acceleration
@@ -22,6 +23,7 @@ from studies.driver.loop import TrialLoop
 from studies.driver.provenance import Provenance
 from studies.protocol.metric_names import cleaned_names, colliding_names
 from studies.tracking.queue import TrackingQueue
+from studies.tracking.tracker import Tracker
 
 # How much faster steps must be, taken together, for packed trials to be faster: the rest is done one by one. Where
 # steps were 1.7 times as fast, 16 whole trials were 1.4 times as fast; docs/benchmarks.md.
@@ -48,7 +50,7 @@ class Options:
     workers: int = 1
     threads: int = 0  # of each trial; 0 shares the cores out
     pack: int = 1  # trials that may train as one model, in each worker
-    executor: str = "local"
+    executor: str | dict[str, Any] = "local"  # a name, or {class_path, init_args} of an Executor
     test: bool = True
     trials: int = 1
     timeout: float | None = None
@@ -57,6 +59,7 @@ class Options:
     retry_failed: bool = False
     study_name: str | None = None
     storage: str | None = None
+    tracker: Callable[[], Tracker] | None = None  # makes one of another kind than MLflow's; see docs/extending.md
 
 
 class Session:
@@ -72,7 +75,7 @@ class Session:
         plain = self.acceleration is None
         self.executor = make_executor(options.executor, options.workers, options.threads, plain)
         self.executor.warm()
-        self.tracking = TrackingQueue()
+        self.tracking = TrackingQueue(options.tracker)
         self.tracking.tell = display.say
         self.provenance = Provenance.collect(options.argv, experiment.path)
         self._parameters: dict[str, Any] = flat_parameters(experiment.sections)  # until it is rehearsed
@@ -146,7 +149,7 @@ class Session:
         self.home.folder.mkdir(parents=True, exist_ok=True)
         parts = self.acceleration.for_tracking() if self.acceleration else {}
         self.tracking.connect(self.home.tracking_uri, None if self.home.is_remote else self.home.artifacts, **parts)
-        return self.tracking.get("experiment", self.experiment.name)
+        return self.tracking.now.experiment(self.experiment.name)
 
     def start_run(
         self,
@@ -169,13 +172,13 @@ class Session:
         A run that is `adopted` was opened before by a driver that died, and perhaps got no further.
         """
         tags = {**self.provenance.tags, "harness.experiment": self.experiment.name, **tags}
-        tags["harness.accelerated"] = "yes" if self.acceleration and self.options.executor != "inline" else "no"
+        tags["harness.accelerated"] = "yes" if self.acceleration and self.options.executor == "local" else "no"
         if adopted is None:
             all_params = self.parameters(params, seed, searched)
-            run_id = self.tracking.get_first("start", experiment_id, name, all_params, tags)
+            run_id = self.tracking.first.start(experiment_id, name, all_params, tags)
         else:
             run_id = adopted
-            self.tracking.get("reopen", run_id)
+            self.tracking.now.reopen(run_id)
             self.put_parameters(run_id, params, seed, searched)
         folder = self.home.trial_folder(run_id)
         self.write_config(run_id, folder / "artifacts", {**sections, "seed": seed})
@@ -183,7 +186,7 @@ class Session:
 
     def put_parameters(self, run_id: str, params: Mapping[str, Any], seed: int, searched: Collection[str] = ()) -> None:
         """Logs a run's parameters; again, where a driver that died may not have come to it."""
-        self.tracking.put("log_params", run_id, self.parameters(params, seed, searched))
+        self.tracking.soon.log_params(run_id, self.parameters(params, seed, searched))
 
     def parameters(self, params: Mapping[str, Any], seed: int, searched: Collection[str] = ()) -> dict[str, Any]:
         """All of a run's parameters under their dotted names: the experiment's, the sampled ones put in."""
@@ -197,8 +200,8 @@ class Session:
         """config.yaml and the provenance, as artifacts; not all of the folder, where the trial is soon at work."""
         self.provenance.write(folder / PROVENANCE)
         (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
-        self.tracking.put("log_files", run_id, folder / PROVENANCE, PROVENANCE)
-        self.tracking.put("log_files", run_id, folder / "config.yaml")
+        self.tracking.soon.log_files(run_id, folder / PROVENANCE, PROVENANCE)
+        self.tracking.soon.log_files(run_id, folder / "config.yaml")
 
     def take_lease(self, study: str) -> None:
         """Makes this process the one driver of a study, until MLflow has all that there is to say of it.
@@ -224,9 +227,11 @@ class Session:
         self.tracking.close()
 
 
-def make_executor(name: str, workers: int, threads: int = 0, plain: bool = False) -> Any:
-    """local | inline."""
-    if name == "inline":
+def make_executor(named: str | dict[str, Any], workers: int, threads: int = 0, plain: bool = False) -> Any:
+    """local | inline, or one of the user's; see studies/executors/base.py."""
+    if isinstance(named, dict):
+        return instance_of(named, workers=workers, threads=threads, plain=plain)
+    if named == "inline":
         from studies.executors.inline import InlineExecutor
 
         return InlineExecutor(workers, threads)

@@ -12,7 +12,7 @@ from typing import Any
 from studies.common.sources import origin_of
 from studies.config.experiment import SearchPlan
 from studies.driver.session import Session
-from studies.protocol.events import TrialSpec
+from studies.protocol.trial_spec import TrialSpec
 from studies.search import Search, TrialRow, best_of, derive_seed
 from studies.tracking.trial_log import Ending
 from studies.tracking.ui_view import prepared_view
@@ -72,9 +72,9 @@ class Study:
     def _open_parent(self) -> tuple[str, Path]:
         session = self.session
         tags = {"harness.kind": "study", "harness.study": self.name}
-        found = session.tracking.get("find_run", tags, self.experiment_id)
-        if found is not None and "search.metric" in session.tracking.get("run", found).params:
-            session.tracking.get("reopen", found)
+        found = session.tracking.now.find_run(tags, self.experiment_id)
+        if found is not None and "search.metric" in session.tracking.now.run(found).params:
+            session.tracking.now.reopen(found)
             return found, session.home.trial_folder(found)
         searched = list(self.plan.space) if isinstance(self.plan.space, dict) else []
         sections, seed = self.experiment.sections, self.experiment.seed
@@ -88,7 +88,7 @@ class Study:
             "pruner": self.plan.pruner,
             "space": self.plan.space_as_written,
         }
-        session.tracking.put("log_params", run_id, {f"search.{name}": value for name, value in search.items()})
+        session.tracking.soon.log_params(run_id, {f"search.{name}": value for name, value in search.items()})
         session.write_config(run_id, folder / "artifacts", {**self.experiment.sections, "search": search})
         return run_id, folder
 
@@ -97,9 +97,9 @@ class Study:
         parameters = list(self.plan.space) if isinstance(self.plan.space, dict) else []
         # The table shows a metric's last value; the best one is a metric of its own.
         view = prepared_view(self.experiment_id, f"best/{self.plan.metric}", self.plan.direction, parameters)
-        put = self.session.tracking.put
-        put("tag_experiment", self.experiment_id, view.tag_key, view.tag_value)
-        put("tag_experiment", self.experiment_id, "harness.view", view.path)
+        soon = self.session.tracking.soon
+        soon.tag_experiment(self.experiment_id, view.tag_key, view.tag_value)
+        soon.tag_experiment(self.experiment_id, "harness.view", view.path)
 
 
 class StudySource:
@@ -136,7 +136,7 @@ class StudySource:
 
     def unrecorded(self) -> list[tuple[TrialSpec, str]]:
         """Trials that Optuna has closed and MLflow believes to be running: a former driver died between the two."""
-        running = set(self.session.tracking.get("running", self.study.experiment_id, self.study.name))
+        running = set(self.session.tracking.now.running(self.study.experiment_id, self.study.name))
         ended = [row for row in self._rows if row.run_id in running and row.state in ("COMPLETE", "PRUNED", "FAIL")]
         return [(self._spec_of(row, row.run_id), row.state) for row in ended if row.run_id is not None]
 
@@ -155,10 +155,10 @@ class StudySource:
         session, run_id = self.session, row.run_id
         tags = {"harness.kind": "trial", "harness.study": self.study.name, "harness.trial": str(row.number)}
         if run_id is None and reopened:  # its run may have been opened by a driver that died before it was bound
-            run_id = session.tracking.get("find_run", tags, self.study.experiment_id)
+            run_id = session.tracking.now.find_run(tags, self.study.experiment_id)
         if run_id is None or row.run_id is None:
             if run_id is not None:  # what `harness doctor` may have said of it
-                session.tracking.put("delete_tag", run_id, "harness.outcome")
+                session.tracking.soon.delete_tag(run_id, "harness.outcome")
             tags["mlflow.parentRunId"] = self.study.parent
             if row.retry_of is not None:
                 tags["harness.retry_of"] = str(row.retry_of)
@@ -168,8 +168,8 @@ class StudySource:
             )
             self.search.bind(row.number, run_id)
         else:
-            session.tracking.put("reopen", run_id)
-            session.tracking.put("delete_tag", run_id, "harness.outcome")
+            session.tracking.soon.reopen(run_id)
+            session.tracking.soon.delete_tag(run_id, "harness.outcome")
             session.put_parameters(run_id, row.params, self._seed(row))
         return self._spec_of(row, run_id)
 

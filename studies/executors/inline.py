@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from studies.common import lightning_alias
-from studies.executors.local import Message
+from studies.common.text import clean_json
+from studies.executors.base import Message
 from studies.protocol.channel import Link
 from studies.protocol.event_log import NAME, EventWriter
-from studies.protocol.events import Event, TrialSpec, clean_json
+from studies.protocol.events import Event
+from studies.protocol.trial_spec import TrialSpec
 
 
 class InlineExecutor:

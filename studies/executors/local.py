@@ -28,13 +28,14 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from studies.executors import orphans
+from studies.executors.base import Message
 from studies.executors.pack_groups import kind_of
 from studies.executors.worker import answer_call, run_pack, run_trials
 from studies.protocol.channel import ASK, EXIT, GO, NEXT, STOP
-from studies.protocol.events import TrialSpec
+from studies.protocol.trial_spec import TrialSpec
 
 ATTEMPTS = 3  # to do a call whose process somebody killed
 PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds between attempts to start a process
@@ -45,16 +46,6 @@ LOOK_SECONDS = 0.25  # between two looks at whether processes are there
 PRELOAD = ["lightning_modules", "datamodules", "studies.cli.main", "studies.executors.warm_server"]
 SAFE_PATH = "PYTHONSAFEPATH"
 SAFE = "of the harness"  # its value where the user has not set it: the warm server takes it back (preload.py)
-
-Kind = Literal["events", "verdict?", "exited"]
-
-
-class Message(NamedTuple):
-    """What a trial process wants: its new events read, a verdict, or it is gone (`status`: exit status)."""
-
-    run_id: str
-    kind: Kind
-    status: int | None = None
 
 
 class LocalExecutor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 
-from studies.protocol.events import TrialSpec
+from studies.protocol.trial_spec import TrialSpec
 
 
 def kind_of(spec: TrialSpec, over: Collection[str]) -> str:

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from studies.common.plain import acceleration
+from studies.common.text import clean_json
 from studies.executors import orphans
 from studies.protocol.channel import Link, end_in_time
 from studies.protocol.event_log import NAME, EventWriter
-from studies.protocol.events import TrialSpec, clean_json
+from studies.protocol.trial_spec import TrialSpec
 
 
 def warm_up() -> None:

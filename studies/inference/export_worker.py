@@ -12,11 +12,11 @@ from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from studies.common.class_paths import import_class, parameters_of
 from studies.config.yaml_io import load_yaml
 from studies.inference.example_inputs import example_of, validation_inputs
 from studies.inference.export_formats import WRITERS, Written, input_name, output_names
 from studies.inference.predict_worker import restore
-from studies.trial.class_paths import import_class, parameters_of
 
 TOLERANCE = 1e-4  # of the largest output, or of 1 where that is less
 FEW = 7  # rows of a small batch

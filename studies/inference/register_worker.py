@@ -15,9 +15,10 @@ import torch
 
 from studies.common.errors import StorageFailed
 from studies.common.errors import passes as is_transient
+from studies.common.objective import better
 from studies.inference.example_inputs import example_of, validation_inputs, variable_dimensions
-from studies.protocol.events import TrialSpec, better
 from studies.protocol.metric_names import metric_name
+from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.client import Tracking
 from studies.trial.run import prepare_trained, why_no_test
 
@@ -76,14 +77,15 @@ def _publish(
         module.trainer = None  # type: ignore[assignment]  # an exported program has no trainer
         tags = {"harness.study": study, "harness.run_id": trial.run_id, "harness.metric": metric}
         tags["harness.value"] = repr(value)
-        champion = tracking.champion(model_name)
-        version = tracking.version_of(model_name, tags)
+        champion = tracking.models.champion(model_name)
+        version = tracking.models.version_of(model_name, tags)
         if version is None:
             try:
                 example = example_of(validation_inputs(module if datamodule is None else datamodule))
                 with torch.no_grad():
                     variable = variable_dimensions(example)
-                    version = tracking.publish_model(parent, module, example, variable, model_name, requirements, tags)
+                    publish = tracking.models.publish_model
+                    version = publish(parent, module, example, variable, model_name, requirements, tags)
             except Exception as error:  # no forward, inputs that are no tensor, operations that cannot be exported
                 if is_transient(error) or isinstance(error, StorageFailed):
                     raise
@@ -96,7 +98,7 @@ def _publish(
     if _stays(champion, study, metric, direction, value):
         note = f"model {model_name} version {version} is registered; another study's champion is better and stays"
     else:
-        tracking.crown(model_name, version)
+        tracking.models.set_champion(model_name, version)
     tracking.set_tags(parent, {TESTED: mark})
     return {"test": test, "note": note}
 

@@ -11,7 +11,7 @@ from typing import Any
 from studies.common.state_folder import Home
 from studies.config.yaml_io import load_yaml
 from studies.protocol.checkpoint_files import BEST, FOLDER
-from studies.protocol.events import TrialSpec
+from studies.protocol.trial_spec import TrialSpec
 
 REGISTERED = re.compile(r"models:/([^/@]+)(?:@([\w.-]+)|/(\d+))$")
 
@@ -44,7 +44,7 @@ def find(model: str, home: Home, scratch: Path) -> Trained:
         match = REGISTERED.match(model)
         if not match:
             raise ValueError(f"a registered model is models:/NAME@champion or models:/NAME/VERSION, but got {model}")
-        return _of_run(_tracking(home).run_of_model(*match.groups()), home, scratch)
+        return _of_run(_tracking(home).models.run_of_model(*match.groups()), home, scratch)
     path = Path(model)
     if path.suffix == ".ckpt" or path.is_file():
         return _of_checkpoint(path)

@@ -1,150 +1,13 @@
-"""All that crosses the border between driver and trial process: one TrialSpec in, Events out.
-
-Both are plain JSON, so that a trial may run in a forked child, under torchrun, on another machine or by
-hand, and its events may be read by anything. Standard library only.
-"""
+"""What a trial says: events, one line of JSON each, which anything may read. Standard library only."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from studies.common.atomic_files import left_over, write_whole
-from studies.common.moved import moved_with
-
-
-@dataclass(frozen=True)
-class TrialSpec:
-    """Everything one trial needs, complete: `python -m studies.trial spec.json` runs it by hand.
-
-    Attributes:
-        run_id: MLflow run id, also the name of the trial's folder.
-        experiment: model, data, trainer, optimizer and lr_scheduler sections as they were written, with overrides and
-            sampled values in; the trial process parses them as LightningCLI does.
-        seed: training seed: weights, order of samples, dropout.
-        folder: the trial's folder; events.jsonl, log.txt, checkpoints/ and artifacts/ are written there.
-        study: name of the study, or None for a single run.
-        number: number of the trial in its study, from 0.
-        params: the sampled values among the experiment's parameters, by dotted name.
-        metric: name of the metric that picks the best checkpoint and that pruners watch, e.g. "val/accuracy".
-        direction: "maximize" or "minimize", of that metric.
-        pruning: wait for the driver's verdict after each value of the metric.
-        test: meet the test set once, with the best checkpoint, after the fit.
-        resume: checkpoint to go on from, or None to start afresh.
-        extends: the trial had ended, and goes on to more epochs.
-        threads: CPU threads of this process; 0 leaves PyTorch's default.
-        gpu: index of the one GPU this trial may use, or None for all that are visible.
-        search_path: folders that come first on sys.path, where the user's own modules are found.
-    """
-
-    run_id: str
-    experiment: dict[str, Any]
-    seed: int
-    folder: str
-    study: str | None = None
-    number: int = 0
-    params: dict[str, Any] = field(default_factory=dict)
-    metric: str | None = None
-    direction: str = "maximize"
-    pruning: bool = False
-    test: bool = False
-    resume: str | None = None
-    extends: bool = False
-    threads: int = 0
-    gpu: int | None = None
-    search_path: list[str] = field(default_factory=list)
-
-    def save(self) -> Path:
-        """Writes spec.json into the trial's folder and returns its path."""
-        path = Path(self.folder) / "spec.json"
-        fields = dataclasses.asdict(self)
-        fields["experiment"] = _as_json(self.experiment)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for left in left_over(path.parent):  # of a process that died here
-            left.unlink(missing_ok=True)
-        write_whole(path, json.dumps(fields, indent=1))
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> TrialSpec:
-        """Reads a spec.json. Where it lies is the trial's folder, wherever it was written."""
-        fields = json.loads(Path(path).read_text(encoding="utf-8"))
-        fields["experiment"] = _from_json(fields["experiment"])
-        return cls(**moved_with(fields, Path(path).absolute().parent))
-
-
-ITEMS = "\0items"  # key of what JSON has no mapping for
-
-
-def _as_json(value: Any) -> Any:
-    """A config as JSON gives it back: YAML's keys may be numbers, which JSON would turn into text."""
-    if isinstance(value, dict):
-        if all(isinstance(key, str) for key in value):
-            return {key: _as_json(item) for key, item in value.items()}
-        return {ITEMS: [[_as_json(key), _as_json(item)] for key, item in value.items()]}
-    if isinstance(value, list | tuple | set):
-        return [_as_json(item) for item in value]
-    return value
-
-
-def _from_json(value: Any) -> Any:
-    """Undoes _as_json."""
-    if isinstance(value, dict):
-        items = value[ITEMS] if ITEMS in value else value.items()
-        return {_from_json(key): _from_json(item) for key, item in items}
-    return [_from_json(item) for item in value] if isinstance(value, list) else value
-
-
-_ENCODE = json.JSONEncoder(separators=(",", ":")).encode  # it is called by the thread that trains
-ERROR_LIMIT, TRACEBACK_LIMIT = 2_000, 20_000  # characters of them in an event; log.txt has all
-
-
-def clean_text(text: str, limit: int | None = None) -> str:
-    """A text that terminals, files and databases take: without lone surrogates and NUL, which are written as escapes.
-
-    Args:
-        limit: characters that are kept of a longer one, the first half and the last.
-    """
-    if limit is not None and len(text) > limit:
-        half = limit // 2
-        text = f"{text[:half]} [... {len(text) - 2 * half} characters are left out ...] {text[-half:]}"
-    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
-
-
-def clean_json(value: Any) -> str:
-    """JSON of some plain value, all of whose texts are clean."""
-    line = _ENCODE(value)
-    if "\\ud" in line or "\\u0000" in line:  # how it writes surrogates, the pairs among them too
-        line = _ENCODE(_cleaned(value))
-    return line
-
-
-def _cleaned(value: Any) -> Any:
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, dict):
-        return {_cleaned(key): _cleaned(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_cleaned(item) for item in value]
-    return value
-
-
-def error_text(error: BaseException) -> str:
-    """What a user's code raised, as text for people: its class and what it says, which may be anything or fail."""
-    name = type(error).__name__
-    if type(error) is SystemExit:
-        if isinstance(error.__context__, KeyboardInterrupt):  # what Lightning makes of it
-            return "KeyboardInterrupt, raised within the trial"
-        return clean_text(f"the trial called sys.exit({error.code!r})", ERROR_LIMIT)
-    try:
-        said = str(error)
-    except Exception as failure:
-        said = f"(its text cannot be had: __str__ raised {type(failure).__name__})"
-    return clean_text(f"{name}: {said}" if said else name, ERROR_LIMIT)
+from studies.common.text import clean_json
 
 
 @dataclass(frozen=True)
@@ -316,10 +179,3 @@ def parse_event(line: str | bytes) -> Event:
         return EVENTS[fields.pop("kind")](**fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an event: {line!r:.120}") from error
-
-
-def better(value: float, than: float | None, direction: str) -> bool:
-    """Whether a metric's value beats another; anything finite beats None, and NaN beats nothing."""
-    if value != value:
-        return False
-    return than is None or (value > than if direction == "maximize" else value < than)

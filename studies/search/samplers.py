@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from studies.common.class_paths import instance_of
 from studies.config.search_space import Choice, Range, encode_choice
 
 
@@ -43,12 +44,20 @@ class ByName(optuna.samplers.RandomSampler):
 MakeSampler = Callable[[int], optuna.samplers.BaseSampler]
 
 
-def make_sampler(name: str, seed: int, others: Mapping[str, MakeSampler] | None = None) -> optuna.samplers.BaseSampler:
+def make_sampler(
+    name: str | dict[str, Any], seed: int, others: Mapping[str, MakeSampler] | None = None
+) -> optuna.samplers.BaseSampler:
     """A fresh sampler: random | grid | tpe | gp | cmaes (gp imports torch; grid's points are enqueued).
 
     Args:
+        name: or {class_path, init_args} of a class of BaseSampler; a parameter `seed` gets the seed.
         others: makes some of them in another way.
+
+    Raises:
+        ValueError: it is no such class, or cannot be made.
     """
+    if isinstance(name, dict):
+        return _own(name, "sampler", optuna.samplers.BaseSampler, seed=seed)
     samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
         "random": lambda: ByName(seed),
         "grid": lambda: ByName(seed),
@@ -59,12 +68,15 @@ def make_sampler(name: str, seed: int, others: Mapping[str, MakeSampler] | None 
     return others[name](seed) if others and name in others else samplers[name]()
 
 
-def make_pruner(name: str, reports: int | None) -> optuna.pruners.BasePruner:
+def make_pruner(name: str | dict[str, Any], reports: int | None) -> optuna.pruners.BasePruner:
     """A pruner: none | median | hyperband | asha.
 
     Args:
+        name: or {class_path, init_args} of a class of BasePruner.
         reports: how many values a whole trial reports (validations), or None if nobody knows.
     """
+    if isinstance(name, dict):
+        return _own(name, "pruner", optuna.pruners.BasePruner)
     pruners: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
         "none": optuna.pruners.NopPruner,
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
@@ -73,6 +85,13 @@ def make_pruner(name: str, reports: int | None) -> optuna.pruners.BasePruner:
         "asha": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
     }
     return pruners[name]()
+
+
+def _own(named: dict[str, Any], what: str, base: type, **offered: Any) -> Any:
+    made = instance_of(named, **offered)
+    if not isinstance(made, base):
+        raise ValueError(f"{what} must be a class of optuna's {base.__name__}, but got {named['class_path']}")
+    return made
 
 
 def distribution_of(parameter: Range | Choice) -> BaseDistribution:

@@ -17,6 +17,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from studies.common.objective import rank_key
 from studies.common.sources import changed_since, is_elsewhere
 from studies.common.suggestions import nearest
 from studies.config.search_space import Choice, Space, decode_choice, encode_choice, grid_of, parse_space
@@ -92,8 +93,8 @@ class Search:
         name: str,
         definition: dict[str, Any],
         space: Space | str,
-        sampler: str,
-        pruner: str,
+        sampler: str | dict[str, Any],
+        pruner: str | dict[str, Any],
         reports: int | None,
         writer: Storage | None = None,
         samplers: Mapping[str, MakeSampler] | None = None,
@@ -311,12 +312,16 @@ def load_importances() -> Any:
     return optuna.importance.FanovaImportanceEvaluator
 
 
-def check_space(space: Space | str, sampler: str) -> None:
-    """Sees, before anything is created, that a sampler can work on a space.
+def check_space(space: Space | str, sampler: str | dict[str, Any], pruner: str | dict[str, Any] = "none") -> None:
+    """Sees, before anything is created, that a sampler can work on a space, and that both can be made.
 
     Raises:
-        ValueError: for a function that does not import, or a grid with endlessly many points.
+        ValueError: for a function or class that does not import, or a grid with endlessly many points.
     """
+    if isinstance(sampler, dict):
+        make_sampler(sampler, 0)
+    if isinstance(pruner, dict):
+        make_pruner(pruner, None)
     if isinstance(space, str):
         _import_function(space)
         if sampler == "grid":
@@ -328,8 +333,7 @@ def check_space(space: Space | str, sampler: str) -> None:
 def best_of(rows: list[TrialRow], direction: str) -> TrialRow | None:
     """The best complete trial; the earlier of two equal ones."""
     complete = [row for row in rows if row.state == "COMPLETE" and row.value is not None]
-    sign = -1 if direction == "maximize" else 1
-    return min(complete, key=lambda row: (sign * (row.value or 0.0), row.number), default=None)
+    return min(complete, key=lambda row: rank_key(row.value or 0.0, row.number, direction), default=None)
 
 
 def _import_function(path: str) -> Callable[[optuna.Trial], dict[str, Any]]:

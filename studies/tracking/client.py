@@ -6,16 +6,14 @@ timestamp, so an event that is sent again after a crash is the same row and is s
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import math
 import os
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,13 +25,9 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 import logging
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.store.db.utils import _all_tables_exist, _initialize_tables, _upgrade_db, _verify_schema
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from mlflow.tracking._tracking_service.utils import _get_store
 
 from studies.common.errors import StorageFailed, in_one_line, patiently
 from studies.common.sqlite_files import made_whole, sqlite_path
@@ -50,7 +44,10 @@ from studies.protocol.metric_names import (
     stored_tags,
     stored_text,
 )
+from studies.tracking.database import make, template
+from studies.tracking.model_registry import ModelRegistry
 from studies.tracking.relocation import relocate
+from studies.tracking.run_info import RunInfo
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs each error that we retry
@@ -66,26 +63,6 @@ TOKEN = "harness.token"  # tag: which call opened a run
 RANK = "harness.rank"  # tag: a trial's place in its study, from 1
 EXPERIMENT = "harness.experiment"  # tag of experiments and runs: the experiment's name here, whatever it is in MLflow
 TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens the experiment as model training
-
-
-@dataclass
-class RunInfo:
-    """A run as `harness runs` and `compare` show it."""
-
-    run_id: str
-    experiment: str
-    study: str | None
-    name: str
-    kind: str
-    status: str
-    start_time: float
-    params: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        names = ("run_id", "experiment", "study", "name", "kind", "status", "params", "metrics")
-        return {name: getattr(self, name) for name in names}
 
 
 Patience = Callable[[Callable[[], Any]], Any]
@@ -111,7 +88,7 @@ class Tracking:
         artifacts: folder for artifacts of new experiments, or None to leave it to the server.
         patient: does a call again and again while the database is locked or the server away; see trouble.patiently.
         notice: hears, in one line each, what was not as it was left (in MLflow's UI, for one) and what was done.
-        together: makes what a thread asks of a SqlAlchemyStore one transaction; None: each call is its own.
+        together: makes what a thread asks of the database of a URI one transaction; None: each call is its own.
         place: puts files into a folder of artifacts on this machine; None: MLflow copies them.
 
     Raises:
@@ -124,7 +101,7 @@ class Tracking:
         artifacts: Path | None,
         patient: Patience = patiently,
         notice: Callable[[str], None] = lambda text: None,
-        together: Callable[[Any], AbstractContextManager[None]] | None = None,
+        together: Callable[[str], AbstractContextManager[None]] | None = None,
         place: Callable[[Path, Path], None] | None = None,
     ) -> None:
         self.uri = uri
@@ -137,16 +114,19 @@ class Tracking:
         self._pending_tags: dict[str, dict[str, str]] = {}
         self._folders: dict[str, Path | None] = {}  # of the artifacts of runs that are open
         try:
-            with made_whole(uri, _make, _template()):
+            with made_whole(uri, make, template()):
                 for line in relocate(uri):
                     notice(line)
                 self._impatient = MlflowClient(tracking_uri=uri)
                 self._client: Any = _Patient(self._impatient, patient)
                 self._client.search_experiments(max_results=1)
-                store = _get_store(uri)
-                self._database = store if isinstance(store, SqlAlchemyStore) else None
         except MlflowException as error:
             raise ValueError(f"MLflow at {uri} cannot be used: {' '.join(str(error).split())}") from error
+
+    @property
+    def models(self) -> ModelRegistry:
+        """The model registry beside the runs."""
+        return ModelRegistry(self._client, self.uri)
 
     # -- writing -------------------------------------------------------------------------------------------
 
@@ -277,21 +257,23 @@ class Tracking:
             work: is given the client; may be done again.
             one_by_one: the same work, where it is not one transaction; None: `work` with the client.
         """
-        database = self._database
         one_by_one = one_by_one or (lambda: work(self._client))
         one_transaction = self._one_transaction
-        if database is None or one_transaction is None:
+        if one_transaction is None or self.uri.startswith(("http://", "https://")):
             return one_by_one()
 
         def whole() -> Result:
-            with one_transaction(database):
+            with one_transaction(self.uri):
                 return work(self._impatient)
 
         try:
             return self._patient(whole)
         except StorageFailed:
             raise
-        except Exception:  # a row that is there already, for one: call by call MLflow knows what to do
+        except Exception as error:  # a row that is there already, for one: call by call MLflow knows what to do
+            if isinstance(error, AttributeError | TypeError):  # written for another version of MLflow
+                self._one_transaction = None
+                self._notice(f"MLflow is written call by call, which takes longer: {in_one_line(error)}")
             return one_by_one()
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
@@ -557,88 +539,6 @@ class Tracking:
     def tag(self, run_id: str, key: str) -> str | None:
         return self._client.get_run(run_id).data.tags.get(key)
 
-    # -- models --------------------------------------------------------------------------------------------
-
-    def publish_model(
-        self,
-        run_id: str,
-        module: Any,
-        example: Any,
-        variable: Collection[int],
-        name: str,
-        requirements: list[str],
-        tags: Mapping[str, str],
-    ) -> int:
-        """Logs a module to a run, registers it as the next version of a model and returns that version.
-
-        It is stored as an exported program (pt2), not as a pickle, with its signature and an input example.
-        Needs torch: it is called in a trial process, never in the driver.
-
-        Args:
-            example: inputs of two rows.
-            variable: dimensions of the inputs whose size may change.
-        """
-        import mlflow.pytorch
-        from mlflow.models import infer_signature
-        from mlflow.types import Schema, TensorSpec
-
-        output = module(example).numpy(force=True)
-        inputs = example.numpy(force=True)
-        # -1 is what MLflow exports as variable, and what it lets pass when the model is served.
-        shape = tuple(-1 if dim in variable else size for dim, size in enumerate(inputs.shape))
-        signature = infer_signature(inputs, output)
-        signature.inputs = Schema([TensorSpec(inputs.dtype, shape)])
-        with _global_uri(self.uri), mlflow.start_run(run_id=run_id):
-            info = mlflow.pytorch.log_model(
-                module,
-                name="model",
-                registered_model_name=name,
-                signature=signature,
-                input_example=inputs,
-                pip_requirements=requirements,
-                await_registration_for=None,
-            )
-        version = int(info.registered_model_version)
-        for key, value in tags.items():
-            self._client.set_model_version_tag(name, str(version), key, value)
-        return version
-
-    def champion(self, name: str) -> dict[str, str] | None:
-        """Tags of the model version that is `name`@champion, or None."""
-        try:
-            return dict(self._client.get_model_version_by_alias(name, "champion").tags)
-        except MlflowException:
-            return None
-
-    def run_of_model(self, name: str, alias: str | None, version: str | None) -> str:
-        """The run whose checkpoint a registered model was made of.
-
-        Raises:
-            ValueError: there is no such model, or it is not of this harness.
-        """
-        try:
-            if alias is not None:
-                found = self._client.get_model_version_by_alias(name, alias)
-            else:
-                found = self._client.get_model_version(name, version)
-        except MlflowException as error:
-            names = [item.name for item in self._client.search_registered_models()]
-            what = f"{name}@{alias}" if alias is not None else f"{name}/{version}"
-            raise ValueError(f"there is no registered model models:/{what}{nearest(name, names)}") from error
-        if "harness.run_id" not in found.tags:
-            raise ValueError(f"model {name} version {found.version} was not registered by harness")
-        return str(found.tags["harness.run_id"])
-
-    def version_of(self, name: str, tags: Mapping[str, str]) -> int | None:
-        """The newest version of a model that carries all these tags, or None."""
-        versions = self._client.search_model_versions(f"name = '{name}'")
-        found = [int(item.version) for item in versions if tags.items() <= dict(item.tags).items()]
-        return max(found, default=None)
-
-    def crown(self, name: str, version: int) -> None:
-        """Makes a version the champion of its model."""
-        self._client.set_registered_model_alias(name, "champion", str(version))
-
 
 def local_folder(uri: str) -> Path | None:
     """The folder that an artifact URI means, or None where it is not one of this machine's."""
@@ -646,61 +546,6 @@ def local_folder(uri: str) -> Path | None:
     if parsed.scheme == "file" and parsed.netloc in ("", "localhost") and not (parsed.query or parsed.fragment):
         return Path(unquote(parsed.path))
     return Path(uri) if not parsed.scheme and os.path.isabs(uri) else None
-
-
-def _make(url: str) -> None:
-    """Makes MLflow's tables, and nothing in them, in a new database and lets go of it."""
-    engine = SqlAlchemyStore._get_or_create_engine(url)
-    try:
-        _initialize_tables(engine)
-    finally:
-        SqlAlchemyStore._engine_map.pop(url).dispose()
-
-
-def _template() -> Path | None:
-    """Where this machine keeps a database with this MLflow's tables: making them takes 4 to 8 s, a copy nothing.
-
-    None where the user has no home folder.
-    """
-    try:
-        cache = Path(os.environ.get("HARNESS_DATA") or Path.home() / ".cache" / "harness").expanduser()
-    except RuntimeError:
-        return None
-    return cache / f"empty-mlflow-{mlflow.__version__}.db"
-
-
-def open_existing(uri: str) -> None:
-    """Sees that a database is one that this version of MLflow understands; raises what it says if not."""
-    engine = SqlAlchemyStore._get_or_create_engine(uri)
-    try:
-        if not _all_tables_exist(engine):
-            raise ValueError("some of its tables are missing")
-        _verify_schema(engine)
-    finally:
-        SqlAlchemyStore._engine_map.pop(uri).dispose()
-
-
-def upgrade_database(uri: str) -> None:
-    """Brings a database of an older version of MLflow, or one half made, to this version's tables."""
-    engine = SqlAlchemyStore._get_or_create_engine(uri)
-    try:
-        _upgrade_db(engine)
-    finally:
-        SqlAlchemyStore._engine_map.pop(uri).dispose()
-
-
-@contextlib.contextmanager
-def _global_uri(uri: str) -> Iterator[None]:
-    """MLflow's global tracking URI, which its flavors use, for a while; it also lies in the environment."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before or "")
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def _log_params(client: Any, run_id: str, params: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.common.errors import PATIENCE, StorageFailed, in_one_line, patiently
+from studies.tracking.tracker import Tracker, Writer
 
 HURRY = 10.0  # seconds that MLflow is still waited for once somebody wants to leave
 
@@ -20,20 +22,31 @@ class TrackingQueue:
     While the database is locked or the server away, calls wait here; nothing is lost if they never come to be
     made, for all that is said is in the event logs.
 
+    Args:
+        make: makes a tracker of another kind than MLflow's.
+
     Attributes:
+        now: the tracker; a call is made after all those before it, and returns its result.
+        soon: the same, but the call does not wait. What it raises is raised by a later call of `check`.
+        first: the same as `now`, before all that waits, with which a call must have nothing to do.
         trouble: what is being waited for, or None.
         meanwhile: called while `get` waits.
         tell: hears, on the thread that asks, what was not as it was left in MLflow; see Tracking's `notice`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], Tracker] | None = None) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tracking")
-        self._pool.submit(_import)
+        self._make = make
+        if make is None:
+            self._pool.submit(_import)
         self._tracking: Any = None
         self._open: list[Future[Any]] = []
         self._urgent: deque[tuple[Future[Any], str, tuple[Any, ...]]] = deque()
         self._failed: BaseException | None = None
         self._deadline: float | None = None
+        self.now: Tracker = _Calls(self._get)  # type: ignore[assignment]
+        self.soon: Writer = _Calls(self._put)  # type: ignore[assignment]
+        self.first: Tracker = _Calls(self._get_first)  # type: ignore[assignment]
         self.trouble: str | None = None
         self.meanwhile: Callable[[], None] = lambda: None
         self.tell: Callable[[str], None] = lambda line: None
@@ -48,23 +61,22 @@ class TrackingQueue:
         Raises:
             ValueError: see Tracking.
         """
-        if self._tracking is None:
+        if self._tracking is None and self._make is not None:
+            self._tracking = self._result(self._pool.submit(self._make))
+        elif self._tracking is None:
             tell = self._notices.append
             self._tracking = self._result(self._pool.submit(_connect, uri, artifacts, self._patiently, tell, parts))
 
-    def get(self, method: str, *arguments: Any) -> Any:
-        """Calls a method of the Tracking, after all that was put before, and returns its result."""
+    def _get(self, method: str, *arguments: Any) -> Any:
         return self._result(self._pool.submit(self._call, method, arguments))
 
-    def get_first(self, method: str, *arguments: Any) -> Any:
-        """The same before all that waits, with which it must have nothing to do: a worker waits for the answer."""
+    def _get_first(self, method: str, *arguments: Any) -> Any:
         answer: Future[Any] = Future()
         self._urgent.append((answer, method, arguments))
         self._pool.submit(self._call_urgent)
         return self._result(answer)
 
-    def put(self, method: str, *arguments: Any) -> None:
-        """Calls a method of the Tracking soon. What it raises is raised by a later call of `check`."""
+    def _put(self, method: str, *arguments: Any) -> None:
         self._open.append(self._pool.submit(self._call, method, arguments))
 
     def check(self) -> None:
@@ -124,6 +136,16 @@ class TrackingQueue:
             return PATIENCE if self._deadline is None or time.monotonic() < self._deadline else 0.0
 
         return patiently(work, notice, patience)
+
+
+class _Calls:
+    """A tracker, each call of which is made by a function that gets the method's name and the arguments."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        return functools.partial(self._call, method)
 
 
 def _import() -> None:

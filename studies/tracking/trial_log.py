@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from studies.common.atomic_files import left_over
+from studies.common.objective import better
 from studies.protocol.checkpoint_files import BEST
 from studies.protocol.checkpoint_files import FOLDER as CHECKPOINTS
 from studies.protocol.event_log import NAME, EventReader, EventWriter
@@ -26,10 +27,9 @@ from studies.protocol.events import (
     Started,
     Stopped,
     Tags,
-    TrialSpec,
-    better,
 )
 from studies.protocol.metric_names import stored_text
+from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.queue import TrackingQueue
 
 STATUSES = {"COMPLETE": ("FINISHED", None), "PRUNED": ("KILLED", "pruned"), "FAIL": ("FAILED", "failed")}
@@ -122,7 +122,7 @@ class TrialRecord:
         elif isinstance(event, Finished | Stopped | Failed):
             self.ending = event  # it is logged when the process is gone, with the files
         if self.tracking is not None and isinstance(event, Metrics | Params | Tags | Started | Resources):
-            self.tracking.put("log", self.spec.run_id, event)
+            self.tracking.soon.log(self.spec.run_id, event)
         return event
 
     def _is_new(self, name: str, position: int) -> bool:
@@ -165,11 +165,11 @@ class TrialRecord:
         run_id, folder = self.spec.run_id, Path(self.spec.folder)
         for half_written in left_over(folder):  # by a process that was killed
             half_written.unlink(missing_ok=True)
-        self.tracking.put("log", run_id, event)
-        self.tracking.put("log_files", run_id, folder / "artifacts")
-        self.tracking.put("log_files", run_id, folder / "log.txt")
-        self.tracking.put("log_files", run_id, folder / CHECKPOINTS / BEST, CHECKPOINTS)
-        self.tracking.put("end", run_id, *STATUSES[ending.state])
+        self.tracking.soon.log(run_id, event)
+        self.tracking.soon.log_files(run_id, folder / "artifacts")
+        self.tracking.soon.log_files(run_id, folder / "log.txt")
+        self.tracking.soon.log_files(run_id, folder / CHECKPOINTS / BEST, CHECKPOINTS)
+        self.tracking.soon.end(run_id, *STATUSES[ending.state])
         return ending
 
     def end_as(self, state: str) -> Ending:

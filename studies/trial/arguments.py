@@ -22,9 +22,9 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LRSchedulerTypeTuple
 from torch.optim import Optimizer
 
+from studies.common.class_paths import import_class
 from studies.common.suggestions import nearest
 from studies.config.experiment import flat_parameters
-from studies.trial.class_paths import import_class
 
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
 # What a run cannot have, because the harness decides it.

@@ -31,9 +31,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from torchmetrics import Metric
 
 from studies.common.atomic_files import replace_by_link, temporary_name
+from studies.common.objective import better
 from studies.protocol.channel import Link
 from studies.protocol.checkpoint_files import BEST, LAST, PREVIOUS, is_whole
-from studies.protocol.events import CheckpointSaved, better
+from studies.protocol.events import CheckpointSaved
 
 SAVE_SECONDS = 60.0  # at most so much work is lost to a power cut
 STATE = "harness"  # key of a checkpoint: what is needed to go on and Lightning does not keep

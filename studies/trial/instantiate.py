@@ -14,8 +14,8 @@ from typing import Any
 
 from pytorch_lightning import LightningDataModule, LightningModule
 
+from studies.common.class_paths import import_class, parameters_of
 from studies.trial.arguments import parse_section
-from studies.trial.class_paths import import_class, parameters_of
 
 
 @dataclass

@@ -20,12 +20,13 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from studies.common.search_path import use
 from studies.common.suggestions import nearest
+from studies.common.text import TRACEBACK_LIMIT, clean_text, error_text
 from studies.config.experiment import set_parameter
 from studies.config.yaml_io import load_yaml
 from studies.protocol.channel import Link
 from studies.protocol.checkpoint_files import FOLDER
-from studies.protocol.events import TRACEBACK_LIMIT, TrialSpec, clean_text, error_text
 from studies.protocol.metric_names import metric_name
+from studies.protocol.trial_spec import TrialSpec
 from studies.trial.arguments import dumped, parse_section
 from studies.trial.checkpointing import Checkpoints, knows_its_position, loadable
 from studies.trial.instantiate import Parts, build, links_of, with_sizes
@@ -53,7 +54,7 @@ def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         return {
             "error": " ".join(error_text(error).split()),
-            "bad_input": type(error).__name__ == "DataUnavailable",
+            "bad_input": getattr(error, "is_bad_input", False),
             "traceback": clean_text(traceback.format_exc(), TRACEBACK_LIMIT),
         }
 

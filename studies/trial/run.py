@@ -37,27 +37,16 @@ from pytorch_lightning.callbacks import Checkpoint, ModelSummary, ProgressBar, S
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from studies.common import lightning_alias, search_path
+from studies.common.class_paths import class_named
 from studies.common.errors import DISK_FULL, disk_is_full
 from studies.common.out_of_memory import explain, is_out_of_memory
+from studies.common.text import TRACEBACK_LIMIT, clean_text, error_text
 from studies.protocol.channel import DRIVER_FD, Link, end_in_time
 from studies.protocol.event_log import NAME, EventReader, EventWriter
-from studies.protocol.events import (
-    TRACEBACK_LIMIT,
-    Artifact,
-    Event,
-    Failed,
-    Finished,
-    Metrics,
-    Notice,
-    Started,
-    Stopped,
-    TrialSpec,
-    clean_text,
-    error_text,
-)
+from studies.protocol.events import Artifact, Event, Failed, Finished, Metrics, Notice, Started, Stopped
+from studies.protocol.trial_spec import TrialSpec
 from studies.trial.callbacks import ResourceSampler, ValidationSteps, Verdicts
 from studies.trial.checkpointing import LEFT_OUT, Checkpoints, loadable
-from studies.trial.class_paths import class_named
 from studies.trial.instantiate import Parts, build
 from studies.trial.logger import EventLogger, loggers_beside, stand_ins
 from studies.trial.schedules import StretchesSchedules

@@ -21,7 +21,8 @@ from studies.acceleration import process_reuse as slate_module
 from studies.acceleration.process_reuse import Slate, class_paths, keeps_no_state
 from studies.executors.local import LocalExecutor
 from studies.protocol.event_log import NAME, EventReader
-from studies.protocol.events import Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
+from studies.protocol.events import Event, Failed, Finished, Metrics, Started, Stopped
+from studies.protocol.trial_spec import TrialSpec
 
 KNOWN: dict[str, Any] = {
     "model": {"class_path": "lightning_modules.MLP", "init_args": {"hidden_sizes": [8], "dropout": 0.2}},

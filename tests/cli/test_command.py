@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from studies.common.strict_json import json_line
-from studies.tracking.client import _template
+from studies.tracking.database import template
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "studies.cli.main"]
@@ -70,7 +70,7 @@ def test_no_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.delenv("HARNESS_DATA", raising=False)
     monkeypatch.setattr(Path, "home", fail)
-    assert _template() is None
+    assert template() is None
 
 
 def test_json_is_strict() -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from studies.cli.main import main
 from studies.common.moved import moved_with
 from studies.common.sqlite_files import sqlite_path, sqlite_url
-from studies.protocol.events import TrialSpec
+from studies.protocol.trial_spec import TrialSpec
 
 ODD = "a b?c#d%20'é\"[x]*"
 

@@ -11,10 +11,12 @@ import psutil
 import pytest
 import torch
 
+from studies.executors.base import Message
 from studies.executors.inline import InlineExecutor
-from studies.executors.local import LocalExecutor, Message
+from studies.executors.local import LocalExecutor
 from studies.protocol.event_log import NAME, EventReader
-from studies.protocol.events import Event, Failed, Finished, Metrics, Report, Started, Stopped, TrialSpec
+from studies.protocol.events import Event, Failed, Finished, Metrics, Report, Started, Stopped
+from studies.protocol.trial_spec import TrialSpec
 
 SLOW = {"seconds": 0.05}
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from studies.executors.pack_groups import kind_of
-from studies.protocol.events import TrialSpec
+from studies.protocol.trial_spec import TrialSpec
 
 OVER = ("learning_rate", "dropout")
 

@@ -19,7 +19,8 @@ from studies.executors.inline import InlineExecutor
 from studies.executors.local import LocalExecutor
 from studies.protocol.channel import Link
 from studies.protocol.event_log import NAME, EventWriter
-from studies.protocol.events import Failed, Finished, TrialSpec
+from studies.protocol.events import Failed, Finished
+from studies.protocol.trial_spec import TrialSpec
 
 TOY = Path(__file__).parents[1] / "toy"
 

@@ -8,7 +8,7 @@ import torch
 from datamodules import MNIST, Tabular, WordReversal
 from lightning_modules import CNN, MLP, GRUSeq2Seq
 from studies.config.yaml_io import dump_yaml
-from studies.protocol.events import TrialSpec
+from studies.protocol.trial_spec import TrialSpec
 
 WORDS = "the cat sat on mat turkey yekrut bird house mouse stone water light green plant table chair"
 

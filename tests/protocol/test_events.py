@@ -6,18 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studies.common.errors import disk_is_full
+from studies.common.objective import better
 from studies.common.out_of_memory import is_out_of_memory
-from studies.protocol.events import (
-    EVENTS,
-    Failed,
-    Metrics,
-    TrialSpec,
-    better,
-    clean_json,
-    clean_text,
-    error_text,
-    parse_event,
-)
+from studies.common.text import clean_json, clean_text, error_text
+from studies.protocol.events import EVENTS, Failed, Metrics, parse_event
+from studies.protocol.trial_spec import TrialSpec
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 

@@ -10,7 +10,8 @@ from mlflow.entities import FileInfo
 from lightning_modules import GRUSeq2Seq
 from studies.protocol.events import Failed, Finished, Metrics, Params, Resources, Started, Tags
 from studies.protocol.metric_names import TAG_LENGTH
-from studies.tracking.client import Tracking, _global_uri
+from studies.tracking.client import Tracking
+from studies.tracking.model_registry import _global_uri
 
 
 @pytest.fixture
@@ -158,10 +159,10 @@ def test_a_published_model_takes_what_was_said_to_be_variable(tracking: Tracking
     run_id = tracking.start(tracking.experiment("mine"), "study", {}, {})
     example = torch.randint(3, 6, (2, 3))
     with torch.no_grad():
-        version = tracking.publish_model(
+        version = tracking.models.publish_model(
             run_id, module, example, {0: "batch", 1: "length"}, "mine", ["torch"], {"a": "b"}
         )
-    assert tracking.version_of("mine", {"a": "b"}) == version == 1
+    assert tracking.models.version_of("mine", {"a": "b"}) == version == 1
     with _global_uri(tracking.uri):
         published = mlflow.pyfunc.load_model("models:/mine/1")
     assert published.metadata.signature.inputs.inputs[0].shape == (-1, -1)

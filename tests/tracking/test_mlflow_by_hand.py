@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.tracking._tracking_service.utils import _get_store
 
 from studies.protocol.events import Failed, Finished, Metrics
 from studies.tracking.client import Tracking
@@ -101,7 +102,7 @@ def test_all_that_is_said_of_a_deleted_run_is_stored(shown: Shown, tmp_path: Pat
 
 def test_a_run_that_is_gone_for_good_stops_nobody(shown: Shown, home: Path) -> None:
     gone, sound = shown.start(), shown.start()
-    shown.tracking._database._hard_delete_run(gone)
+    _get_store(shown.tracking.uri)._hard_delete_run(gone)
     for run_id in (gone, sound):
         shown.tracking.log(run_id, Finished({"best/val/loss": 0.5}))
         shown.tracking.reopen(run_id)

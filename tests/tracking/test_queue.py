@@ -40,24 +40,24 @@ def queue() -> Iterator[TrackingQueue]:
 def test_calls_are_made_in_order(queue: TrackingQueue) -> None:
     queue._tracking.may_go_on.set()
     for number in range(5):
-        queue.put("note", number)
-    assert queue.get("note", "last") == "last"
+        queue.soon.note(number)
+    assert queue.now.note("last") == "last"
     assert queue._tracking.made == [0, 1, 2, 3, 4, "last"]
 
 
 def test_what_a_worker_waits_for_goes_before_what_waits(queue: TrackingQueue) -> None:
-    queue.put("wait")
+    queue.soon.wait()
     for number in range(3):
-        queue.put("note", number)
+        queue.soon.note(number)
     queue.meanwhile = queue._tracking.may_go_on.set  # called while `get_first` waits
-    assert queue.get_first("note", "first") == "first"
+    assert queue.first.note("first") == "first"
     queue.close()
     assert queue._tracking.made == ["first", 0, 1, 2]
 
 
 def test_it_raises_what_the_call_raised(queue: TrackingQueue) -> None:
     with pytest.raises(StorageFailed, match="the disk is gone"):
-        queue.get_first("fail")
+        queue.first.fail()
     with pytest.raises(StorageFailed, match="the disk is gone"):
-        queue.get_first("note", "after it")
+        queue.first.note("after it")
     assert queue._tracking.made == [], "what comes after it would tell half a story"

@@ -2,19 +2,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from fakes import Calls
+
 from studies.protocol.event_log import NAME, EventWriter
-from studies.protocol.events import Finished, Report, Resources, Started, TrialSpec
+from studies.protocol.events import Finished, Report, Resources, Started
+from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.trial_log import TrialRecord
-
-
-class Calls:
-    """A tracking that writes down what it is asked to do."""
-
-    def __init__(self) -> None:
-        self.made: list[tuple[Any, ...]] = []
-
-    def put(self, *call: Any) -> None:
-        self.made.append(call)
 
 
 def test_what_a_killed_process_left_half_written_goes_when_the_trial_ends(tmp_path: Path) -> None:

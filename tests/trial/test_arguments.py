@@ -15,7 +15,7 @@ from pytorch_lightning.cli import LightningCLI
 
 from studies.config.experiment import load
 from studies.config.yaml_io import dump_yaml, load_yaml
-from studies.protocol.events import TrialSpec
+from studies.protocol.trial_spec import TrialSpec
 from studies.trial.instantiate import build
 
 LINEAR = "{class_path: torch.nn.Linear, init_args: {in_features: 4, out_features: 2}}"

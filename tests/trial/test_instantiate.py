@@ -4,8 +4,8 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
+from studies.common.class_paths import import_class
 from studies.trial.arguments import parse_section
-from studies.trial.class_paths import import_class
 from studies.trial.instantiate import build, with_sizes
 
 TOY: dict[str, Any] = {

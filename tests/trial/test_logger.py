@@ -14,6 +14,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from commands import run
+from fakes import Calls
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -27,7 +28,8 @@ from test_run import TOY, StopAfter, events_of
 
 from studies.protocol.channel import Link
 from studies.protocol.event_log import NAME, EventReader, EventWriter
-from studies.protocol.events import Event, Finished, Metrics, Params, Started, Stopped, Tags, TrialSpec
+from studies.protocol.events import Event, Finished, Metrics, Params, Started, Stopped, Tags
+from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.trial_log import TrialRecord
 from studies.trial.instantiate import build
 from studies.trial.logged_images import as_image
@@ -469,16 +471,6 @@ def test_the_same_points_as_plain_lightning(model: str, trainer: dict[str, Any],
 
 
 # -- going on ------------------------------------------------------------------------------------------------
-
-
-class Calls:
-    """A tracking that writes down what it is asked to do."""
-
-    def __init__(self) -> None:
-        self.made: list[tuple[Any, ...]] = []
-
-    def put(self, *call: Any) -> None:
-        self.made.append(call)
 
 
 def test_a_trial_that_goes_on_repeats_no_point_whatever_its_step(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import torch
 
 from studies.protocol.channel import Link
 from studies.protocol.event_log import NAME, EventReader, EventWriter
-from studies.protocol.events import Event, Failed, Finished, Metrics, Report, Stopped, TrialSpec
+from studies.protocol.events import Event, Failed, Finished, Metrics, Report, Stopped
+from studies.protocol.trial_spec import TrialSpec
 from studies.trial.run import run
 
 EPOCHS, BATCHES = 5, 6

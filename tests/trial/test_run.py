@@ -10,7 +10,8 @@ import torch
 from studies.plots import registry as pictures
 from studies.protocol.channel import Link
 from studies.protocol.event_log import NAME, EventReader, EventWriter
-from studies.protocol.events import Artifact, Event, Failed, Finished, Metrics, Started, Stopped, TrialSpec
+from studies.protocol.events import Artifact, Event, Failed, Finished, Metrics, Started, Stopped
+from studies.protocol.trial_spec import TrialSpec
 from studies.trial.run import run
 
 TOY: dict[str, Any] = {

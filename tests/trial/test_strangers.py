@@ -21,7 +21,8 @@ from toy import Toy, ToyData
 
 from studies.config.yaml_io import dump_yaml, load_yaml
 from studies.inference.example_inputs import validation_inputs
-from studies.protocol.events import Finished, TrialSpec
+from studies.protocol.events import Finished
+from studies.protocol.trial_spec import TrialSpec
 from studies.trial.preflight import rehearse
 from studies.trial.run import load_weights, prepare_trained
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mlflow.tracking._tracking_service.utils import _get_store
+
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -22,13 +24,14 @@ class NotTogether(Exception):
 
 
 @contextmanager
-def one_transaction(store: Any) -> Iterator[None]:
-    """What this thread asks of a SqlAlchemyStore inside of it is one transaction; other threads have theirs.
+def one_transaction(uri: str) -> Iterator[None]:
+    """What this thread asks of MLflow's database of that URI inside of it is one transaction; others have theirs.
 
     Raises:
         Exception: whatever a call raises, NotTogether among them and often inside of MLflow's own; then nothing of it
             all is stored, and the calls can be made one by one.
     """
+    store: Any = _get_store(uri)
     with _ONE_AT_A_TIME:
         own, thread = store.ManagedSessionMaker, threading.get_ident()
         with own(read_only=False) as session:

@@ -19,10 +19,10 @@ from studies.acceleration.packing.stacked_steps import StackedSteps
 from studies.acceleration.training.malloc import keep_freed_memory
 from studies.acceleration.training.optimizer_step import backward, stepper
 from studies.acceleration.training.replay import ReplayedModule, is_replayable
+from studies.common.class_paths import parameters_of
 from studies.common.search_path import use
-from studies.protocol.events import TrialSpec
+from studies.protocol.trial_spec import TrialSpec
 from studies.trial.arguments import parse_section
-from studies.trial.class_paths import parameters_of
 from studies.trial.instantiate import build, with_sizes
 from studies.trial.preflight import first_batches, sections_of
 from studies.trial.run import seed_and_threads, without_loggers

@@ -32,7 +32,7 @@ from studies.acceleration.packing.stacked_steps import StackedSteps
 from studies.acceleration.training.epoch_loop import PlainStep, batches_of, speed_up
 from studies.acceleration.training.malloc import keep_freed_memory
 from studies.protocol.channel import Link
-from studies.protocol.events import TrialSpec
+from studies.protocol.trial_spec import TrialSpec
 from studies.trial import run as trial
 
 BLOCK = 64  # steps at most before a trial looks at the clock and hears whether to stop

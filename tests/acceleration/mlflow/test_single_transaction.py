@@ -11,8 +11,10 @@ import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.tracking._tracking_service.utils import _get_store
 
 from studies.acceleration import for_tracking
+from studies.acceleration.mlflow import single_transaction
 from studies.acceleration.mlflow.single_transaction import one_transaction
 from studies.protocol.events import Metrics, Started
 from studies.tracking.client import Tracking
@@ -33,8 +35,7 @@ def of_runs(tracking: Tracking, what: str = "count(*)", table: str = "runs") -> 
 
 def commits_of(tracking: Tracking, work: Callable[[], Any]) -> int:
     commits: list[Any] = []
-    assert tracking._database is not None
-    listener = tracking._database.engine, "commit", lambda connection: commits.append(connection)
+    listener = _get_store(tracking.uri).engine, "commit", lambda connection: commits.append(connection)
     sqlalchemy.event.listen(*listener)
     work()
     sqlalchemy.event.remove(*listener)
@@ -43,8 +44,8 @@ def commits_of(tracking: Tracking, work: Callable[[], Any]) -> int:
 
 def test_nobody_sees_half_of_it(tracking: Tracking) -> None:
     experiment = tracking.experiment("mine")
-    client, store = MlflowClient(tracking.uri), tracking._database
-    with one_transaction(store):
+    client = MlflowClient(tracking.uri)
+    with one_transaction(tracking.uri):
         run_id = client.create_run(experiment, run_name="a").info.run_id
         client.log_batch(run_id, [Metric("loss", 1.0, 1, 1)], [Param("rate", "1")], [RunTag("kind", "x")])
         client.set_terminated(run_id)
@@ -60,7 +61,7 @@ def test_nobody_sees_half_of_it(tracking: Tracking) -> None:
 def test_all_or_nothing(tracking: Tracking) -> None:
     client = MlflowClient(tracking.uri)
     experiment = tracking.experiment("mine")
-    with pytest.raises(MlflowException), one_transaction(tracking._database):
+    with pytest.raises(MlflowException), one_transaction(tracking.uri):
         run_id = client.create_run(experiment).info.run_id
         client.log_batch(run_id, params=[Param("rate", "1")])
         client.log_batch(run_id, params=[Param("rate", "2")])  # MLflow lets no parameter change
@@ -74,7 +75,7 @@ def test_another_thread_has_its_own(tracking: Tracking) -> None:
     experiment = tracking.experiment("mine")
     seen: list[Any] = []
     other = threading.Thread(target=lambda: seen.extend(client.search_runs([experiment])))
-    with one_transaction(tracking._database):
+    with one_transaction(tracking.uri):
         client.create_run(experiment)
         other.start()
         other.join()
@@ -120,8 +121,13 @@ def test_what_could_not_be_written_is_written_later(tracking: Tracking, monkeypa
     assert (run.status, run.metrics["loss"]) == ("FINISHED", 0.5)
 
 
-def test_a_store_without_such_sessions_is_asked_one_by_one(tracking: Tracking) -> None:
-    tracking._database = object()  # type: ignore[assignment]  # another version of MLflow
+def test_a_store_without_such_sessions_is_asked_one_by_one_and_that_is_said_once(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(tracking, "_notice", said.append)
+    monkeypatch.setattr(single_transaction, "_get_store", lambda uri: object())  # another version of MLflow
     run_id = tracking.start(tracking.experiment("mine"), "a", {"rate": 1}, {})
     tracking.end(run_id, "FINISHED")
     assert (tracking.run(run_id).status, tracking.run(run_id).params) == ("FINISHED", {"rate": "1"})
+    assert len(said) == 1 and said[0].startswith("MLflow is written call by call")

@@ -10,9 +10,11 @@ import pytest
 import torch
 from test_executors import events, until_exit
 
-from studies.executors.local import LocalExecutor, Message
+from studies.executors.base import Message
+from studies.executors.local import LocalExecutor
 from studies.protocol.checkpoint_files import newest_checkpoint
-from studies.protocol.events import Failed, Finished, Metrics, Report, Started, Stopped, TrialSpec
+from studies.protocol.events import Failed, Finished, Metrics, Report, Started, Stopped
+from studies.protocol.trial_spec import TrialSpec
 
 TOY = Path(__file__).parents[2] / "toy"
 MODEL = {"class_path": "toy.Fragile"}

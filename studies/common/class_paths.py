@@ -1,4 +1,4 @@
-"""Finds the class behind a dotted path."""
+"""Classes that users name by a dotted path."""
 
 from __future__ import annotations
 
@@ -52,3 +52,26 @@ def _nested(path: str, name: str) -> type | None:
 def parameters_of(cls: type) -> set[str]:
     """Names of the parameters of a class's constructor."""
     return set(inspect.signature(cls).parameters)
+
+
+def instance_of(named: str | dict[str, Any], **offered: Any) -> Any:
+    """An object of a class that is named by its path, or by {class_path, init_args}.
+
+    Args:
+        offered: arguments that are given where the class's constructor has parameters of those names.
+
+    Raises:
+        ValueError: it does not import, or its constructor refuses the arguments.
+    """
+    section: dict[str, Any] = {"class_path": named} if isinstance(named, str) else named
+    cls, given = import_class(section["class_path"]), dict(section.get("init_args") or {})
+    known = inspect.signature(cls).parameters.values()
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known)
+    names = {parameter.name for parameter in known}
+    for name in given:
+        if name not in names and not takes_any:
+            raise ValueError(f"unknown parameter {name} of {section['class_path']}{nearest(name, names)}")
+    try:
+        return cls(**{name: value for name, value in offered.items() if name in names}, **given)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{section['class_path']} cannot be made: {' '.join(str(error).split())}") from error

@@ -1,0 +1,94 @@
+"""What a trial is told: one TrialSpec, plain JSON, so that it may run in a forked child, under torchrun or by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from studies.common.atomic_files import left_over, write_whole
+from studies.common.moved import moved_with
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """Everything one trial needs, complete: `python -m studies.trial spec.json` runs it by hand.
+
+    Attributes:
+        run_id: MLflow run id, also the name of the trial's folder.
+        experiment: model, data, trainer, optimizer and lr_scheduler sections as they were written, with overrides and
+            sampled values in; the trial process parses them as LightningCLI does.
+        seed: training seed: weights, order of samples, dropout.
+        folder: the trial's folder; events.jsonl, log.txt, checkpoints/ and artifacts/ are written there.
+        study: name of the study, or None for a single run.
+        number: number of the trial in its study, from 0.
+        params: the sampled values among the experiment's parameters, by dotted name.
+        metric: name of the metric that picks the best checkpoint and that pruners watch, e.g. "val/accuracy".
+        direction: "maximize" or "minimize", of that metric.
+        pruning: wait for the driver's verdict after each value of the metric.
+        test: meet the test set once, with the best checkpoint, after the fit.
+        resume: checkpoint to go on from, or None to start afresh.
+        extends: the trial had ended, and goes on to more epochs.
+        threads: CPU threads of this process; 0 leaves PyTorch's default.
+        gpu: index of the one GPU this trial may use, or None for all that are visible.
+        search_path: folders that come first on sys.path, where the user's own modules are found.
+    """
+
+    run_id: str
+    experiment: dict[str, Any]
+    seed: int
+    folder: str
+    study: str | None = None
+    number: int = 0
+    params: dict[str, Any] = field(default_factory=dict)
+    metric: str | None = None
+    direction: str = "maximize"
+    pruning: bool = False
+    test: bool = False
+    resume: str | None = None
+    extends: bool = False
+    threads: int = 0
+    gpu: int | None = None
+    search_path: list[str] = field(default_factory=list)
+
+    def save(self) -> Path:
+        """Writes spec.json into the trial's folder and returns its path."""
+        path = Path(self.folder) / "spec.json"
+        fields = dataclasses.asdict(self)
+        fields["experiment"] = _as_json(self.experiment)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in left_over(path.parent):  # of a process that died here
+            left.unlink(missing_ok=True)
+        write_whole(path, json.dumps(fields, indent=1))
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> TrialSpec:
+        """Reads a spec.json. Where it lies is the trial's folder, wherever it was written."""
+        fields = json.loads(Path(path).read_text(encoding="utf-8"))
+        fields["experiment"] = _from_json(fields["experiment"])
+        return cls(**moved_with(fields, Path(path).absolute().parent))
+
+
+ITEMS = "\0items"  # key of what JSON has no mapping for
+
+
+def _as_json(value: Any) -> Any:
+    """A config as JSON gives it back: YAML's keys may be numbers, which JSON would turn into text."""
+    if isinstance(value, dict):
+        if all(isinstance(key, str) for key in value):
+            return {key: _as_json(item) for key, item in value.items()}
+        return {ITEMS: [[_as_json(key), _as_json(item)] for key, item in value.items()]}
+    if isinstance(value, list | tuple | set):
+        return [_as_json(item) for item in value]
+    return value
+
+
+def _from_json(value: Any) -> Any:
+    """Undoes _as_json."""
+    if isinstance(value, dict):
+        items = value[ITEMS] if ITEMS in value else value.items()
+        return {_from_json(key): _from_json(item) for key, item in items}
+    return [_from_json(item) for item in value] if isinstance(value, list) else value

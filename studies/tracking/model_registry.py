@@ -1,0 +1,124 @@
+"""MLflow's model registry: versions of models, and which is the champion."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from studies.common.suggestions import nearest
+
+
+class ModelRegistry:
+    """Registered models.
+
+    Args:
+        client: an MlflowClient.
+        uri: its tracking URI.
+    """
+
+    def __init__(self, client: Any, uri: str) -> None:
+        self._client, self.uri = client, uri
+
+    def publish_model(
+        self,
+        run_id: str,
+        module: Any,
+        example: Any,
+        variable: Collection[int],
+        name: str,
+        requirements: list[str],
+        tags: Mapping[str, str],
+    ) -> int:
+        """Logs a module to a run, registers it as the next version of a model and returns that version.
+
+        It is stored as an exported program (pt2), not as a pickle, with its signature and an input example.
+        Needs torch: it is called in a trial process, never in the driver.
+
+        Args:
+            example: inputs of two rows.
+            variable: dimensions of the inputs whose size may change.
+        """
+        import mlflow.pytorch
+        from mlflow.models import infer_signature
+        from mlflow.types import Schema, TensorSpec
+
+        output = module(example).numpy(force=True)
+        inputs = example.numpy(force=True)
+        # -1 is what MLflow exports as variable, and what it lets pass when the model is served.
+        shape = tuple(-1 if dim in variable else size for dim, size in enumerate(inputs.shape))
+        signature = infer_signature(inputs, output)
+        signature.inputs = Schema([TensorSpec(inputs.dtype, shape)])
+        with _global_uri(self.uri), mlflow.start_run(run_id=run_id):
+            info = mlflow.pytorch.log_model(
+                module,
+                name="model",
+                registered_model_name=name,
+                signature=signature,
+                input_example=inputs,
+                pip_requirements=requirements,
+                await_registration_for=None,
+            )
+        version = int(info.registered_model_version)
+        for key, value in tags.items():
+            self._client.set_model_version_tag(name, str(version), key, value)
+        return version
+
+    def champion(self, name: str) -> dict[str, str] | None:
+        """Tags of the model version that is `name`@champion, or None."""
+        try:
+            return dict(self._client.get_model_version_by_alias(name, "champion").tags)
+        except MlflowException:
+            return None
+
+    def run_of_model(self, name: str, alias: str | None, version: str | None) -> str:
+        """The run whose checkpoint a registered model was made of.
+
+        Raises:
+            ValueError: there is no such model, or it is not of this harness.
+        """
+        try:
+            if alias is not None:
+                found = self._client.get_model_version_by_alias(name, alias)
+            else:
+                found = self._client.get_model_version(name, version)
+        except MlflowException as error:
+            names = [item.name for item in self._client.search_registered_models()]
+            what = f"{name}@{alias}" if alias is not None else f"{name}/{version}"
+            raise ValueError(f"there is no registered model models:/{what}{nearest(name, names)}") from error
+        if "harness.run_id" not in found.tags:
+            raise ValueError(f"model {name} version {found.version} was not registered by harness")
+        return str(found.tags["harness.run_id"])
+
+    def version_of(self, name: str, tags: Mapping[str, str]) -> int | None:
+        """The newest version of a model that carries all these tags, or None."""
+        versions = self._client.search_model_versions(f"name = '{name}'")
+        found = [int(item.version) for item in versions if tags.items() <= dict(item.tags).items()]
+        return max(found, default=None)
+
+    def set_champion(self, name: str, version: int) -> None:
+        """Makes a version the champion of its model."""
+        self._client.set_registered_model_alias(name, "champion", str(version))
+
+
+@contextlib.contextmanager
+def _global_uri(uri: str) -> Iterator[None]:
+    """MLflow's global tracking URI, which its flavors use, for a while; it also lies in the environment."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before or "")
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
