@@ -7,7 +7,6 @@ nested classes are for the trial process to find out (arguments.py), as Lightnin
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,9 @@ from typing import Any
 import yaml
 
 from studies.common.suggestions import nearest
-from studies.config.search_space import SECTIONS, Space, canonical_name, parse_space
+from studies.config.file_classes import plain_text, resolve_files
+from studies.config.parameters import CLASS_KEYS, CLASS_SECTIONS, set_parameter
+from studies.config.search_space import Space, canonical_name, parse_space
 from studies.config.yaml_io import load_yaml
 
 SAMPLERS = ("random", "grid", "tpe", "gp", "cmaes")
@@ -26,8 +27,6 @@ LIGHTNING_KEYS = ("seed_everything", "model", "data", "trainer", "optimizer", "l
 KEYS = ("description", *LIGHTNING_KEYS, "seed", "search", "executor")
 IGNORED_WHEN_NULL = ("ckpt_path", "weights_only")  # a saved LightningCLI config has them
 EXECUTORS = ("local", "inline")
-CLASS_SECTIONS = ("model", "data", "optimizer", "lr_scheduler")
-CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 SEARCH_KEYS = ("metric", "direction", "space", "sampler", "pruner")
 SHIPPED = Path(__file__).parents[1] / "experiments"
 
@@ -81,99 +80,6 @@ class Experiment:
         for name, value in params.items():
             set_parameter(sections, name, copy.deepcopy(value))
         return sections
-
-
-def set_parameter(sections: dict[str, Any], name: str, value: Any) -> None:
-    """Puts a dotted parameter into the sections; `init_args` may be left out of its name, as for LightningCLI.
-
-    Args:
-        name: a section, then the way to a leaf: parameters, keys of mappings, indices of lists.
-
-    Raises:
-        ValueError: there is no such section, or the way leads through something that is no mapping and no list.
-    """
-    section, _, way = name.partition(".")
-    if section not in SECTIONS or not way:
-        raise ValueError(f"unknown parameter {name}{nearest(section, SECTIONS)}")
-    if section == "trainer":
-        target: Any = sections["trainer"]
-    else:
-        if sections.get(section) is None:
-            raise ValueError(f"unknown parameter {name}: the experiment has no {section} section")
-        target = sections[section]
-    *steps, leaf = way.split(".")
-    for index, step in enumerate(steps):
-        target = _inside(target, step, f"{section}.{'.'.join(steps[: index + 1])}")
-    if isinstance(target, list):
-        target[_index(target, leaf, name)] = value
-        return
-    if not isinstance(target, dict):
-        raise ValueError(
-            f"unknown parameter {name}: {name.rpartition('.')[0]} is {target!r:.60}, which has no parameters"
-        )
-    if "class_path" in target and leaf not in CLASS_KEYS:
-        target = _init_args(target)
-    if leaf == "class_path" and target.get("class_path") != value:
-        target.pop("init_args", None)  # of another class
-        target.pop("dict_kwargs", None)
-    target[leaf] = value
-
-
-def _inside(target: Any, step: str, where: str) -> Any:
-    """What a mapping or list holds under one step of a parameter's name; made where a mapping has nothing there."""
-    if isinstance(target, list):
-        return target[_index(target, step, where)]
-    if not isinstance(target, dict):
-        raise ValueError(f"unknown parameter {where}: {where.rpartition('.')[0]} is {target!r:.60}")
-    if "class_path" in target and step not in CLASS_KEYS:
-        target = _init_args(target)
-    if step == "init_args":
-        return _init_args(target)
-    if target.get(step) is None:
-        target[step] = {}
-    elif isinstance(target[step], str) and step not in CLASS_KEYS:
-        target[step] = {"class_path": target[step]}  # a class without arguments may be written so
-    return target[step]
-
-
-def _init_args(section: dict[str, Any]) -> dict[str, Any]:
-    if section.get("init_args") is None:
-        section["init_args"] = {}
-    arguments: dict[str, Any] = section["init_args"]
-    return arguments
-
-
-def _index(items: list[Any], step: str, where: str) -> int:
-    if not step.isdigit() or int(step) >= len(items):
-        raise ValueError(f"unknown parameter {where}: a list of {len(items)} has the indices 0 to {len(items) - 1}")
-    return int(step)
-
-
-def flat_parameters(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters under their dotted names; a class is the value of its own name.
-
-    `model` is the module's class, `model.rate` its argument, `model.net` a nested class and
-    `model.net.init_args.width` that one's argument.
-    """
-    flat: dict[str, Any] = {}
-    for section in CLASS_SECTIONS:
-        if sections.get(section) is not None:
-            flat |= _flat_class(section, sections[section], "")
-    return flat | {f"trainer.{name}": value for name, value in sections["trainer"].items()}
-
-
-def _flat_class(name: str, spec: Mapping[str, Any], between: str = "init_args.") -> dict[str, Any]:
-    flat: dict[str, Any] = {name: spec["class_path"]}
-    arguments = {**(spec.get("init_args") or {}), **(spec.get("dict_kwargs") or {})}
-    for key, value in arguments.items():
-        inner = f"{name}.{between}{key}"
-        flat |= _flat_class(inner, value) if is_class_spec(value) else {inner: value}
-    return flat
-
-
-def is_class_spec(value: Any) -> bool:
-    """Whether a value of a config describes an object: {class_path, init_args, dict_kwargs}."""
-    return isinstance(value, Mapping) and isinstance(value.get("class_path"), str) and set(value) <= set(CLASS_KEYS)
 
 
 def shipped() -> dict[str, Path]:
@@ -239,7 +145,7 @@ def _content(text: str, path: Path) -> dict[str, Any]:
         for section in CLASS_SECTIONS:
             if isinstance(content.get(section), str):
                 content[section] = {"class_path": content[section]}
-        _resolve_files(content, path.resolve().parent)
+        resolve_files(content, path.resolve().parent)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return content
@@ -254,47 +160,9 @@ def _laid_over(base: Any, top: Any) -> Any:
     return {**base, **{key: _laid_over(base[key], value) if key in base else value for key, value in top.items()}}
 
 
-FILE_CLASS = re.compile(r"(?P<file>[^:]+\.py):(?P<name>\w+)$")
-
-
-def _resolve_files(value: Any, folder: Path) -> None:
-    """Turns each class_path ./net.py:Net into net.Net, with the file's folder noted beside it."""
-    if isinstance(value, dict):
-        match = FILE_CLASS.match(value["class_path"]) if isinstance(value.get("class_path"), str) else None
-        if match:
-            file = (folder / match["file"]).resolve()
-            if not file.is_file():
-                raise ValueError(f"class_path {value['class_path']}: there is no file {file}")
-            if not file.stem.isidentifier():
-                raise ValueError(f"class_path {value['class_path']}: {file.name} cannot be imported under that name")
-            value["class_path"] = _FromFile(f"{file.stem}.{match['name']}")
-            value["class_path"].folder = str(file.parent)
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            _resolve_files(item, folder)
-
-
-class _FromFile(str):
-    """A class path whose module lies in a folder of its own."""
-
-    folder: str
-
-
-def _plain_text(value: Any, folders: list[str]) -> Any:
-    """A config with ordinary strings for what `_resolve_files` left; `folders` gets those it noted."""
-    if isinstance(value, _FromFile):
-        if value.folder not in folders:
-            folders.append(value.folder)
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _plain_text(item, folders) for key, item in value.items()}
-    return [_plain_text(item, folders) for item in value] if isinstance(value, list) else value
-
-
 def _experiment(content: dict[str, Any], path: Path) -> Experiment:
     folders: list[str] = []
-    content = _plain_text(content, folders)
+    content = plain_text(content, folders)
     for section in CLASS_SECTIONS:
         if section == "model" or content.get(section) is not None:
             content[section] = _class_section(content.get(section), section)
@@ -400,6 +268,7 @@ def override(experiment: Experiment, overrides: Mapping[str, str]) -> None:
             value = load_yaml(text)
         except yaml.YAMLError as error:
             raise ValueError(f"--{name} {text}: broken YAML: {getattr(error, 'problem', error)}") from error
+        value = _located(name, value, experiment.search_path)
         if name in CLASS_SECTIONS:
             section = {"class_path": value} if isinstance(value, str) else value
             setattr(experiment, name, _class_section(section, name) if section is not None else None)
@@ -411,3 +280,11 @@ def override(experiment: Experiment, overrides: Mapping[str, str]) -> None:
             plan.space_as_written = {
                 key: range_ for key, range_ in plan.space_as_written.items() if canonical_name(key) != name
             }
+
+
+def _located(name: str, value: Any, search_path: list[str]) -> Any:
+    """A value from the command line, whose classes ./net.py:Net are of files in the current folder."""
+    names_a_class = name in CLASS_SECTIONS or name.endswith(".class_path")
+    boxed = {"class_path": value} if names_a_class and isinstance(value, str) else {"value": value}
+    resolve_files(boxed, Path.cwd())
+    return next(iter(plain_text(boxed, search_path).values()))

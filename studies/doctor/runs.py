@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from studies.common.atomic_files import write_whole
 from studies.common.locks import Lease, may_live
 from studies.common.state_folder import Home
-from studies.config.experiment import flat_parameters
+from studies.config.parameters import flat_parameters
 from studies.doctor.finding import Finding
 from studies.protocol.checkpoint_files import BEST, is_whole
 from studies.protocol.checkpoint_files import FOLDER as CHECKPOINTS

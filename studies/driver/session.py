@@ -16,7 +16,8 @@ from studies.common.errors import StorageFailed, WorkFailed, disk_is_full, in_on
 from studies.common.locks import Lease
 from studies.common.plain import acceleration
 from studies.common.state_folder import Home
-from studies.config.experiment import Experiment, flat_parameters
+from studies.config.experiment import Experiment
+from studies.config.parameters import flat_parameters
 from studies.config.yaml_io import dump_yaml
 from studies.console.progress import Display
 from studies.driver.loop import TrialLoop

@@ -17,12 +17,10 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing import connection as mp_connection
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
@@ -33,19 +31,24 @@ from typing import Any, NamedTuple
 from studies.executors import orphans
 from studies.executors.base import Message
 from studies.executors.pack_groups import kind_of
+from studies.executors.processes import (
+    UNKNOWN,
+    end_process,
+    server_environment,
+    spans_processes,
+    start_script,
+    wait_for,
+)
 from studies.executors.worker import answer_call, run_pack, run_trials
 from studies.protocol.channel import ASK, EXIT, GO, NEXT, STOP
 from studies.protocol.trial_spec import TrialSpec
 
 ATTEMPTS = 3  # to do a call whose process somebody killed
 PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds between attempts to start a process
-UNKNOWN = 255  # multiprocessing's exit status of a process whose server was killed
 LOOK_SECONDS = 0.25  # between two looks at whether processes are there
 # What the warm server imports: first what a trial of a shipped experiment would, and the command, for a child imports
 # its parent's main script.
 PRELOAD = ["lightning_modules", "datamodules", "studies.cli.main", "studies.executors.warm_server"]
-SAFE_PATH = "PYTHONSAFEPATH"
-SAFE = "of the harness"  # its value where the user has not set it: the warm server takes it back (preload.py)
 
 
 class LocalExecutor:
@@ -82,7 +85,7 @@ class LocalExecutor:
         self._context.set_forkserver_preload(PRELOAD)
         orphans.watch()
         resource_tracker.ensure_running()  # it removes what killed processes leave, so it must outlive them
-        with _server_environment():
+        with server_environment():
             forkserver.ensure_running()
 
     @property
@@ -129,13 +132,13 @@ class LocalExecutor:
                         raise EOFError
                 return json.loads(ours.recv_bytes())
             except EOFError:
-                ended = _wait(process)
+                ended = wait_for(process)
                 said = log.read_text(errors="replace").strip()[-2000:] if log.exists() else ""
                 text = f"{function} died (exit status {ended}) {said}"
                 raise (_Killed(text) if ended in (-signal.SIGKILL, UNKNOWN) else RuntimeError(text)) from None
             finally:
                 ours.close()
-                _end(process)
+                end_process(process)
 
     def _start(self, target: Callable[..., None], *arguments: Any) -> BaseProcess:
         """A process forked from the warm server; if that was killed, from a new one, which has to import first.
@@ -176,19 +179,19 @@ class LocalExecutor:
             specs = [spec for spec in self._waiting if self._kind(spec) == kind][: self.pack]
             begun = {spec.run_id for spec in specs}
             self._waiting = [spec for spec in self._waiting if spec.run_id not in begun]
-            gpu = slot % self.gpus if self.gpus and not _spans_processes(specs[0]) else None
+            gpu = slot % self.gpus if self.gpus and not spans_processes(specs[0]) else None
             specs = [dataclasses.replace(spec, threads=self.threads, gpu=gpu) for spec in specs]
             self._start_trials(slot, specs)
 
     def _kind(self, spec: TrialSpec) -> str:
-        if self.pack == 1 or spec.run_id in self._apart or _spans_processes(spec):
+        if self.pack == 1 or spec.run_id in self._apart or spans_processes(spec):
             return spec.run_id
         return kind_of(spec, self.packs_over)
 
     def _start_trials(self, slot: int, specs: list[TrialSpec]) -> None:
         paths = [spec.save() for spec in specs]
         idle = self._idle.pop(slot, None)
-        if idle is not None and len(specs) == 1 and not _spans_processes(specs[0]):
+        if idle is not None and len(specs) == 1 and not spans_processes(specs[0]):
             with contextlib.suppress(OSError):  # it is gone: a new one then
                 idle.connection.send_bytes(NEXT + str(paths[0]).encode())
                 self._trials[specs[0].run_id] = idle
@@ -199,8 +202,8 @@ class LocalExecutor:
         theirs = [pipe[1] for pipe in pipes]
         if len(specs) > 1:
             process: Any = self._start(run_pack, specs, theirs)
-        elif _spans_processes(specs[0]):
-            process = _start_script(paths[0], theirs[0])
+        elif spans_processes(specs[0]):
+            process = start_script(paths[0], theirs[0])
         else:
             process = self._start(run_trials, specs[0], theirs[0], self.plain)
         for spec, (ours, other) in zip(specs, pipes, strict=True):
@@ -290,7 +293,7 @@ class LocalExecutor:
         trial.connection.close()
         if any(other.process is trial.process for other in self._trials.values()):
             return None  # it has other trials to run
-        return _wait(trial.process)
+        return wait_for(trial.process)
 
 
 class _Killed(RuntimeError):
@@ -306,29 +309,7 @@ class _Trial(NamedTuple):
     def end(self) -> None:
         """Ends a process that runs no trial."""
         self.connection.close()
-        _end(self.process)
-
-
-def _end(process: BaseProcess) -> None:
-    """Ends a process, if it has not ended, with all that it started."""
-    if process.exitcode is None and process.pid is not None:
-        orphans.end_group(process.pid)
-    _wait(process)
-
-
-def _wait(process: Any) -> int | None:
-    """Waits for a process that is ending, ends what it leaves behind, and returns its exit status."""
-    if isinstance(process, subprocess.Popen):
-        status: int | None = process.wait()
-    else:
-        process.join()
-        status = process.exitcode
-    if status == UNKNOWN:
-        orphans.end_group(process.pid)
-    else:
-        orphans.end_rest_of_group(process.pid)
-    orphans.a_trial_process_ended()
-    return status
+        end_process(self.process)
 
 
 _EXECUTORS: weakref.WeakSet[LocalExecutor] = weakref.WeakSet()
@@ -339,49 +320,3 @@ def _close_all() -> None:
     """Ends trials whose executor was not closed: multiprocessing, whose turn is next, would wait for them."""
     for executor in list(_EXECUTORS):
         executor.close()
-
-
-@contextlib.contextmanager
-def _server_environment() -> Iterator[None]:
-    """What the warm server is to inherit, and nobody else."""
-    # A folder of the user's that happens to be called studies/ or datamodules/ must not shadow ours.
-    ours = {SAFE_PATH: os.environ.get(SAFE_PATH) or SAFE, orphans.DRIVER: orphans.this_driver()}
-    before = {name: os.environ.get(name) for name in ours}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C while it imports is not for it
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def _spans_processes(spec: TrialSpec) -> bool:
-    """Whether Lightning will start more processes (DDP), and so must find an ordinary script to start again."""
-    devices = spec.experiment["trainer"].get("devices", 1)
-    several = len(devices) > 1 if isinstance(devices, list) else str(devices) not in ("1", "auto")
-    return several or spec.experiment["trainer"].get("num_nodes", 1) > 1
-
-
-def _start_script(spec: Path, connection: Connection) -> subprocess.Popen[bytes]:
-    from studies.protocol.channel import DRIVER_FD
-
-    with open(spec.parent / "log.txt", "ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "studies.trial", str(spec)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[connection.fileno()],
-            env={
-                SAFE_PATH: SAFE,
-                **os.environ,
-                orphans.DRIVER: orphans.this_driver(),
-                DRIVER_FD: str(connection.fileno()),
-            },
-            start_new_session=True,
-        )

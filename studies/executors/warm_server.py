@@ -6,7 +6,7 @@ import os
 
 from studies.common import lightning_alias
 from studies.executors import worker
-from studies.executors.local import SAFE, SAFE_PATH
+from studies.executors.processes import SAFE, SAFE_PATH
 
 if os.environ.get(SAFE_PATH) == SAFE:
     del os.environ[SAFE_PATH]  # programs that the user's code starts find what lies beside them

@@ -29,7 +29,7 @@ from studies.protocol.trial_spec import TrialSpec
 
 def warm_up() -> None:
     """Imports what trials use, for the warm server, from which they are forked."""
-    from studies.trial import run
+    from studies.trial import preflight, run  # noqa: F401
 
     run.warm_up()
     accelerated = acceleration()

@@ -12,7 +12,7 @@ from pytorch_lightning import LightningDataModule, LightningModule
 from studies.common.search_path import use
 from studies.config.yaml_io import load_yaml
 from studies.trial.instantiate import build
-from studies.trial.run import restore_weights
+from studies.trial.weights import restore_weights
 
 
 def predict(payload: dict[str, Any]) -> dict[str, Any]:

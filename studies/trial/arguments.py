@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from studies.common.class_paths import import_class
 from studies.common.suggestions import nearest
-from studies.config.experiment import flat_parameters
+from studies.config.parameters import flat_parameters
 
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
 # What a run cannot have, because the harness decides it.

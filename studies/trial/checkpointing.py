@@ -14,20 +14,16 @@ import contextlib
 import inspect
 import os
 import pickle
-import random
 import time
-import traceback
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.model_helpers import is_overridden
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
 from studies.common.atomic_files import replace_by_link, temporary_name
@@ -35,13 +31,20 @@ from studies.common.objective import better
 from studies.protocol.channel import Link
 from studies.protocol.checkpoint_files import BEST, LAST, PREVIOUS, is_whole
 from studies.protocol.events import CheckpointSaved
+from studies.trial.checkpoint_contents import STATE, is_plain_data, readable_part, was_pickling
+from studies.trial.random_states import (
+    dataloaders_of,
+    generator_states,
+    has_position,
+    is_map_style,
+    random_states,
+    restore_generators,
+    restore_random_states,
+)
 
 SAVE_SECONDS = 60.0  # at most so much work is lost to a power cut
-STATE = "harness"  # key of a checkpoint: what is needed to go on and Lightning does not keep
 BEFORE_EPOCH, AFTER_EPOCH, WITHIN_EPOCH = "before an epoch", "after an epoch", "within an epoch"
 KEPT_METRICS = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")  # of Lightning's logger connector
-LEFT_OUT = "harness_left_out"  # key of such a part: names of what else there was
-FOR_TRAINING = ("optimizer_states", "lr_schedulers", "loops", "callbacks", STATE)  # not needed to ask a model
 
 
 class Checkpoints(Checkpoint):
@@ -164,7 +167,7 @@ class Checkpoints(Checkpoint):
                     torch.save(readable_part(written), beside)
                     _flush(beside)
         except (AttributeError, TypeError, pickle.PicklingError) as error:
-            if not _was_pickling(error):
+            if not was_pickling(error):
                 raise
             raise ValueError(f"its checkpoints cannot be written: {error}") from error
         except OSError:  # a full disk: what was written of it would keep it full
@@ -208,7 +211,7 @@ class Checkpoints(Checkpoint):
             "final": self._final,
             "random": random_states(),
             "reloaded": trainer.fit_loop._last_train_dl_reload_epoch,
-            "generators": _generator_states(_loaders(trainer)),
+            "generators": generator_states(dataloaders_of(trainer)),
             "epoch_began": self.resume_point.epoch_began(trainer) if self._where == WITHIN_EPOCH else None,
             "metrics": {name: _plain_metrics(getattr(trainer._logger_connector, name)) for name in KEPT_METRICS},
         }
@@ -251,7 +254,7 @@ class ResumePoint(Callback):
 
         def noting(loader: DataLoader[Any]) -> Any:
             if id(loader) not in began:
-                began[id(loader)] = (loader, {"random": random_states(), "generators": _generator_states([loader])})
+                began[id(loader)] = (loader, {"random": random_states(), "generators": generator_states([loader])})
             return iterate(loader)
 
         DataLoader.__iter__ = noting  # type: ignore[method-assign]
@@ -297,9 +300,9 @@ class ResumePoint(Callback):
         assert self.state is not None
         began, loop = self.state["epoch_began"], trainer.fit_loop
         if began is not None:  # the loader has no position of its own: what was taken of it is drawn again
-            loaders = _loaders(trainer)
+            loaders = dataloaders_of(trainer)
             self._began.clear()
-            _restore_generators(loaders, began["generators"])
+            restore_generators(loaders, began["generators"])
             restore_random_states(began["random"])
             fetcher: Any = loop._data_fetcher
             iter(fetcher)
@@ -321,7 +324,7 @@ class ResumePoint(Callback):
         for name, values in self.state["metrics"].items():
             device = trainer.strategy.root_device
             getattr(trainer._logger_connector, name).update({key: value.to(device) for key, value in values.items()})
-        _restore_generators(_loaders(trainer), self.state["generators"])
+        restore_generators(dataloaders_of(trainer), self.state["generators"])
         restore_random_states(self.state["random"])
         self.state = None
 
@@ -336,14 +339,14 @@ class ResumePoint(Callback):
 
     def can_take_up_within_epoch(self, trainer: Trainer) -> bool:
         """Whether the training loaders can be put back to where they are now."""
-        loaders = _loaders(trainer)
-        noted = all(map(_has_position, loaders)) or all(id(loader) in self._began for loader in loaders)
+        loaders = dataloaders_of(trainer)
+        noted = all(map(has_position, loaders)) or all(id(loader) in self._began for loader in loaders)
         return noted and knows_its_position(trainer) and not _sums_over_epoch(trainer)
 
     def epoch_began(self, trainer: Trainer) -> dict[str, Any] | None:
         """The random states to draw the epoch's batches from again; None where the loaders know their position."""
-        loaders = _loaders(trainer)
-        if all(map(_has_position, loaders)):
+        loaders = dataloaders_of(trainer)
+        if all(map(has_position, loaders)):
             return None
         noted = [states for loader, states in self._began.values() if any(loader is item for item in loaders)]
         of_each = [self._began[id(loader)][1]["generators"][0] for loader in loaders]
@@ -424,43 +427,6 @@ def _flush(path: Path) -> None:
             os.fsync(file.fileno())
 
 
-_PLAIN = (
-    bool,
-    int,
-    float,
-    complex,
-    str,
-    bytes,
-    torch.Tensor,
-    torch.nn.Parameter,
-    torch.Size,
-    torch.dtype,
-    torch.device,
-)
-
-
-def _was_pickling(error: BaseException) -> bool:
-    """Whether an error is pickle's own, of an object it cannot take, and not of a hook or of an object's method."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_code.co_filename == torch.serialization.__file__
-
-
-def is_plain_data(value: Any) -> bool:
-    """Whether PyTorch reads a value back with weights_only=True: tensors, numbers, text, and containers of them."""
-    kind = type(value)
-    if value is None or kind in _PLAIN:
-        return True
-    if kind in (dict, OrderedDict):
-        return all(is_plain_data(key) and is_plain_data(item) for key, item in value.items())
-    return kind in (list, tuple, set) and all(map(is_plain_data, value))
-
-
-def readable_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What of a checkpoint can be read with weights_only=True, and is needed to ask a model."""
-    part = {key: value for key, value in checkpoint.items() if key not in FOR_TRAINING and is_plain_data(value)}
-    return {**part, LEFT_OUT: [str(key) for key in checkpoint if key not in part]}
-
-
 def _may_change_weights(trainer: Trainer) -> bool:
     """Whether something of the user's runs between a validation and the next epoch: weights are saved at once then."""
     hooks = ("on_validation_end", "on_train_epoch_end", "on_train_end")
@@ -502,8 +468,8 @@ def can_leave(trainer: Trainer, batch_idx: int) -> bool:
 
 def knows_its_position(trainer: Trainer) -> bool:
     """Whether training can go on inside an epoch: its loaders have a position, or what was taken can be drawn again."""
-    loaders = _loaders(trainer)
-    if all(map(_has_position, loaders)):
+    loaders = dataloaders_of(trainer)
+    if all(map(has_position, loaders)):
         return True
     return all(map(is_map_style, loaders)) and "dataloader_iter" not in _parameters_of_step(trainer)
 
@@ -517,40 +483,8 @@ def _sums_over_epoch(trainer: Trainer) -> bool:
     return any(metric.update_called for metric in metrics)
 
 
-def is_map_style(loader: Any) -> bool:
-    """Whether a loader's batches are a function of random states alone: a DataLoader that is no stream."""
-    return isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
-
-
-def _has_position(loader: Any) -> bool:
-    return hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
-
-
 def _parameters_of_step(trainer: Trainer) -> list[str]:
     return list(inspect.signature(trainer.lightning_module.training_step).parameters)
-
-
-def _loaders(trainer: Trainer) -> list[Any]:
-    combined = trainer.fit_loop._combined_loader
-    return list(combined.flattened) if combined is not None else []
-
-
-def _generators_of(loader: Any) -> list[torch.Generator]:
-    """A loader's own random number generators, in a fixed order."""
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    holders = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
-    found = [getattr(holder, "generator", None) for holder in holders]
-    return list(dict.fromkeys(item for item in found if isinstance(item, torch.Generator)))
-
-
-def _generator_states(loaders: list[Any]) -> list[list[torch.Tensor]]:
-    return [[generator.get_state() for generator in _generators_of(loader)] for loader in loaders]
-
-
-def _restore_generators(loaders: list[Any], states: list[list[torch.Tensor]]) -> None:
-    for loader, of_one in zip(loaders, states, strict=True):
-        for generator, state in zip(_generators_of(loader), of_one, strict=True):
-            generator.set_state(state)
 
 
 def _plain_metrics(metrics: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -563,28 +497,3 @@ def _without_slices(values: dict[Any, Any]) -> dict[Any, Any]:
 
 def _is_slice(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.untyped_storage().nbytes() > value.nbytes
-
-
-def random_states() -> dict[str, Any]:
-    """States of Python's, NumPy's and PyTorch's generators, in types that load fast, and with weights_only=True."""
-    version, numbers, gauss = random.getstate()
-    numpy_state: Any = np.random.get_state(legacy=True)
-    name, keys, position, has_gauss, numpy_gauss = numpy_state
-    return {
-        "python": [version, torch.tensor(numbers), gauss],
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, numpy_gauss],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-    }
-
-
-def restore_random_states(states: dict[str, Any]) -> None:
-    """Undoes random_states()."""
-    version, numbers, gauss = states["python"]
-    numbers = numbers.tolist() if isinstance(numbers, torch.Tensor) else numbers  # as checkpoints had them before
-    random.setstate((version, tuple(numbers), gauss))
-    name, keys, *rest = states["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(states["torch"].cpu())
-    if states["cuda"]:
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])

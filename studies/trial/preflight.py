@@ -21,7 +21,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from studies.common.search_path import use
 from studies.common.suggestions import nearest
 from studies.common.text import TRACEBACK_LIMIT, clean_text, error_text
-from studies.config.experiment import set_parameter
+from studies.config.parameters import set_parameter
 from studies.config.yaml_io import load_yaml
 from studies.protocol.channel import Link
 from studies.protocol.checkpoint_files import FOLDER
@@ -31,7 +31,8 @@ from studies.trial.arguments import dumped, parse_section
 from studies.trial.checkpointing import Checkpoints, knows_its_position, loadable
 from studies.trial.instantiate import Parts, build, links_of, with_sizes
 from studies.trial.logger import EventLogger, stand_ins
-from studies.trial.run import as_list, build_trainer, seed_and_threads, why_no_test, without_loggers
+from studies.trial.run import why_no_test
+from studies.trial.trainer import as_list, build_trainer, seed_and_threads, without_loggers
 
 
 def rehearse(payload: dict[str, Any]) -> dict[str, Any]:

@@ -9,31 +9,23 @@ a champion all come through `run`. By hand, or under torchrun:
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.metadata
 import io
-import itertools
 import logging
-import math
 import os
 import platform
 import socket
 import sys
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import psutil
-import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.cloud_io import get_filesystem
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint, ModelSummary, ProgressBar, StochasticWeightAveraging
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from studies.common import lightning_alias, search_path
@@ -42,106 +34,27 @@ from studies.common.errors import DISK_FULL, disk_is_full
 from studies.common.out_of_memory import explain, is_out_of_memory
 from studies.common.text import TRACEBACK_LIMIT, clean_text, error_text
 from studies.protocol.channel import DRIVER_FD, Link, end_in_time
-from studies.protocol.event_log import NAME, EventReader, EventWriter
-from studies.protocol.events import Artifact, Event, Failed, Finished, Metrics, Notice, Started, Stopped
+from studies.protocol.event_log import NAME, EventWriter
+from studies.protocol.events import Event, Failed, Finished, Notice, Started, Stopped
 from studies.protocol.trial_spec import TrialSpec
 from studies.trial.callbacks import ResourceSampler, ValidationSteps, Verdicts
-from studies.trial.checkpointing import LEFT_OUT, Checkpoints, loadable
-from studies.trial.instantiate import Parts, build
-from studies.trial.logger import EventLogger, loggers_beside, stand_ins
+from studies.trial.checkpointing import Checkpoints, loadable
+from studies.trial.instantiate import build
+from studies.trial.logger import EventLogger, stand_ins
+from studies.trial.pictures import draw_pictures, print_traceback
 from studies.trial.schedules import StretchesSchedules
-
-Prepare = Callable[[Trainer], None]
+from studies.trial.trainer import (
+    Prepare,
+    build_trainer,
+    denormals_as_before,
+    flush_denormals,
+    forget_absent_gpus,
+    seed_and_threads,
+    without_loggers,
+)
+from studies.trial.weights import keep_averaged_weights, load_weights, restore_weights
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no tips in every trial's log
-
-
-def build_trainer(
-    spec: TrialSpec,
-    parts: Parts,
-    logger: EventLogger,
-    first: list[Callback],
-    last: list[Callback],
-    prepare_trainer: Prepare | None = None,
-    /,
-    **limits: Any,
-) -> Trainer:
-    """The Trainer of an experiment's trainer section, quiet, with our logger and callbacks beside the user's.
-
-    Args:
-        first, last: our callbacks before and after the user's.
-        limits: Trainer arguments that replace the experiment's; `logger` are those beside ours.
-    """
-    arguments = {**parts.trainer, **limits}
-    theirs = as_list(arguments.pop("callbacks", None))
-    callbacks = [*first, *theirs, *last]
-    if not any(isinstance(callback, Checkpoint) for callback in callbacks):
-        arguments["enable_checkpointing"] = False  # Lightning would add one of its own
-    elif (
-        any(isinstance(callback, Checkpoint) for callback in theirs) and arguments.get("enable_checkpointing") is False
-    ):
-        raise ValueError("trainer.enable_checkpointing is false, but trainer.callbacks has a checkpoint callback")
-    else:
-        arguments["enable_checkpointing"] = True
-    if not any(isinstance(callback, ProgressBar) for callback in theirs):
-        arguments["enable_progress_bar"] = False
-    if not any(isinstance(callback, ModelSummary) for callback in theirs):
-        # A summary runs the module on its example, which may make lazy layers; without one it changes nothing.
-        has_example = getattr(parts.module, "example_input_array", None) is not None
-        arguments["enable_model_summary"] = has_example and arguments.get("enable_model_summary") is not False
-    arguments.setdefault("default_root_dir", spec.folder)
-    loggers = loggers_beside(arguments.pop("logger", None), logger)
-    trainer = Trainer(**arguments, logger=loggers, callbacks=callbacks)
-    logger.trainer = trainer
-    if prepare_trainer is not None:
-        prepare_trainer(trainer)
-    return trainer
-
-
-def without_loggers(sections: dict[str, Any]) -> dict[str, Any]:
-    """An experiment's sections without the user's loggers, which would make files."""
-    return {**sections, "trainer": {name: value for name, value in sections["trainer"].items() if name != "logger"}}
-
-
-def as_list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def forget_absent_gpus() -> None:
-    """Spares torch's optimizers (2.15, built for CUDA) from looking for a GPU's library at each step (some 100 µs)."""
-    if not torch.cuda.is_available():
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
-
-def flush_denormals(module_class: type | None) -> None:
-    """Lets numbers below 1e-38 be 0, or not be, as a module's class wants it by `flush_denormals = True` of its own.
-
-    Moments of weights whose ReLU is dead shrink until they are denormal, and stay so: a CPU takes up to 2.4 times as
-    long over them. It is another arithmetic, so it is for a class to ask for; what a subclass inherits does not count.
-
-    It holds for this thread and for those that are started from it, so it is to be said before a process's first
-    parallel work.
-    """
-    wanted = module_class is not None and vars(module_class).get("flush_denormals") is True
-    torch.set_flush_denormal(wanted)
-
-
-@contextlib.contextmanager
-def denormals_as_before() -> Iterator[None]:
-    """Puts back how this thread takes numbers that small: inline, it is the driver's."""
-    before = sys.float_info.min / 4 == 0.0
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
-
-
-def seed_and_threads(spec: TrialSpec) -> None:
-    if spec.threads:
-        torch.set_num_threads(spec.threads)
-    pl.seed_everything(spec.seed, workers=True, verbose=False)
 
 
 def run(spec: TrialSpec, link: Link, prepare_trainer: Prepare | None = None) -> int:
@@ -161,7 +74,7 @@ def run(spec: TrialSpec, link: Link, prepare_trainer: Prepare | None = None) -> 
         with denormals_as_before():
             ending = _run(spec, link, prepare_trainer)
     except BaseException as error:  # Lightning turns signals into SystemExit: no ending goes unsaid
-        _print_traceback()
+        print_traceback()
         if disk_is_full(error):
             return DISK_FULL
         text = error_text(error)
@@ -178,17 +91,6 @@ def run(spec: TrialSpec, link: Link, prepare_trainer: Prepare | None = None) -> 
             return DISK_FULL
         raise
     return 0
-
-
-def _print_traceback() -> None:
-    """Into log.txt, even where the user's code has closed or replaced what is written to."""
-    text = traceback.format_exc()
-    try:
-        sys.stderr.write(text)
-        sys.stderr.flush()
-    except Exception:
-        with contextlib.suppress(OSError), open(2, "wb", closefd=False) as output:
-            output.write(text.encode("utf-8", "backslashreplace"))
 
 
 def _run(spec: TrialSpec, link: Link, prepare_trainer: Prepare | None) -> Finished | Stopped:
@@ -217,7 +119,7 @@ def _run(spec: TrialSpec, link: Link, prepare_trainer: Prepare | None) -> Finish
         # Read from the trial's own folder, where only its own process writes: objects of the user's are read back too.
         trainer.fit(module, datamodule=datamodule, ckpt_path=found.path, weights_only=found.weights_only)
     summary: dict[str, float] = {"fit_seconds": time.perf_counter() - began}
-    averaged = _keep_averaged_weights(spec, link, trainer, parts, checkpoints)
+    averaged = keep_averaged_weights(spec, link, trainer, parts, checkpoints)
     if checkpoints.best_value is not None:
         summary[f"best/{spec.metric}"] = checkpoints.best_value
     if checkpoints.best_step is not None and checkpoints.best_epoch is not None:
@@ -235,26 +137,6 @@ def _run(spec: TrialSpec, link: Link, prepare_trainer: Prepare | None) -> Finish
         for results in trainer.test(module, datamodule=datamodule, verbose=False):
             summary |= {name: float(value) for name, value in results.items()}
     return Finished(summary, checkpoints.best_value if averaged else None)
-
-
-def _keep_averaged_weights(
-    spec: TrialSpec, link: Link, trainer: Trainer, parts: Parts, checkpoints: Checkpoints
-) -> bool:
-    """Makes the average that StochasticWeightAveraging leaves in the module the weights that are kept, if it does.
-
-    They are validated once more, because nobody has, and that value is the trial's.
-    """
-    swa = [item for item in trainer.callbacks if isinstance(item, StochasticWeightAveraging)]  # type: ignore[attr-defined]
-    if link.stop_reason is not None or not swa or trainer.current_epoch - 1 < swa[0].swa_start:
-        return False
-    if spec.metric is not None and trainer.enable_validation:
-        results = trainer.validate(parts.module, datamodule=parts.datamodule, verbose=False)
-        values = {name: value for of_one in results for name, value in of_one.items()}
-        if spec.metric in values:
-            checkpoints.best_value = float(values[spec.metric])
-    checkpoints.best_step, checkpoints.best_epoch = trainer.global_step, trainer.current_epoch - 1
-    checkpoints.save(trainer, checkpoints.best, None, checkpoints.best_value)
-    return True
 
 
 def why_no_test(module: LightningModule, datamodule: LightningDataModule | None) -> str | None:
@@ -286,92 +168,6 @@ def prepare_trained(spec: TrialSpec, folder: Path) -> tuple[LightningModule, Lig
     trainer = build_trainer(spec, parts, logger, [], [], **limits)
     restore_weights(parts, folder / "checkpoints" / "best.ckpt", trainer)
     return parts.module, parts.datamodule, trainer
-
-
-def restore_weights(parts: Parts, checkpoint: Path, trainer: Trainer | None = None) -> None:
-    """Loads a checkpoint's weights into a module that was just built.
-
-    A module may make its layers in setup() or configure_model(), when Lightning calls those: where the weights do not
-    fit it as it is, they are called as for a fit of no epochs.
-    """
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-    if saved.keys() <= parts.module.state_dict().keys():  # PyTorch does not miss a layer that is None
-        with contextlib.suppress(RuntimeError):
-            load_weights(parts.module, checkpoint)
-            return
-    if trainer is None:
-        trainer = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, devices=1)
-    trainer.num_sanity_val_steps = 0
-    trainer.fit_loop.max_epochs = 0
-    trainer.fit(parts.module, datamodule=parts.datamodule)
-    load_weights(parts.module, checkpoint)
-
-
-def load_weights(module: LightningModule, checkpoint: Path) -> None:
-    """Loads a checkpoint's weights, and nothing else from it, into a module of the same shape."""
-    # Mapped: the optimizer's states, twice as large as the weights, are not read.
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    if is_overridden("on_load_checkpoint", module):
-        try:
-            module.on_load_checkpoint(saved)
-        except Exception as error:  # it wants an object of the user's own, which is where training goes on alone
-            if LEFT_OUT not in saved:
-                raise
-            missing = ", ".join(saved[LEFT_OUT])
-            warnings.warn(f"on_load_checkpoint has no {missing} here, so it raised {error!r}", stacklevel=2)
-    module.load_state_dict(saved["state_dict"], strict=module.strict_loading)
-
-
-def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodule: LightningDataModule | None) -> None:
-    """Draws what a module has to show (`pictures(dataloader)`) on the validation data, and its learning curves.
-
-    A picture that fails is a warning in the log, not the loss of a trained model.
-    """
-    folder = Path(spec.folder) / "artifacts" / "pictures"
-    folder.mkdir(parents=True, exist_ok=True)
-    series: dict[str, tuple[list[int], list[float]]] = {}
-    for event in EventReader(Path(spec.folder) / NAME).read():
-        if isinstance(event, Metrics):
-            for name, value in event.values.items():
-                if name == "epoch":
-                    continue
-                steps, values = series.setdefault(name, ([], []))
-                steps.append(event.step)
-                values.append(value)
-    try:
-        from studies.plots import figure as figures
-        from studies.plots import registry as pictures
-
-        drawings: dict[str, Any] = {"learning_curves": {"series": series}} if series else {}
-        if hasattr(module, "pictures") and datamodule is not None:
-            drawings |= module.pictures(_validated(module.trainer, datamodule.val_dataloader()))  # type: ignore[operator]
-        for name, arguments in drawings.items():
-            figure = pictures.draw(name, **arguments) if isinstance(arguments, dict) else arguments
-            figures.save(figure, folder / f"{name}.png")
-            link.say(Artifact(f"pictures/{name}.png", "picture"))
-    except Exception as error:
-        if disk_is_full(error):
-            raise
-        with contextlib.suppress(Exception):  # the user's code may have made warnings errors, or closed stderr
-            warnings.warn(f"pictures are missing: {error_text(error)}", stacklevel=1)
-        _print_traceback()
-
-
-def _validated(trainer: Trainer, dataloader: Any) -> Any:
-    """What a fit validates on, which may be a dataloader's first batches: pictures show what the metrics are of."""
-    batches = sum(trainer.num_val_batches)
-    whole = not 0 < batches < math.inf or not hasattr(dataloader, "__len__") or batches >= len(dataloader)
-    return dataloader if whole else _FirstBatches(dataloader, int(batches))
-
-
-class _FirstBatches:
-    """The first so many batches of a dataloader, each time it is iterated."""
-
-    def __init__(self, dataloader: Any, count: int) -> None:
-        self._dataloader, self._count = dataloader, count
-
-    def __iter__(self) -> Iterator[Any]:
-        return itertools.islice(self._dataloader, self._count)
 
 
 def warm_up() -> None:

@@ -18,7 +18,7 @@ import torch
 from commands import run
 from mlflow import MlflowClient
 
-from studies.cli import main as cli
+from studies.cli import streams
 from studies.cli.main import main
 
 
@@ -479,7 +479,7 @@ def test_the_end_is_short_but_where_torch_would_complain(
     torch_is_there: bool, frozen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    monkeypatch.setattr(cli.gc, "freeze", lambda: done.append("frozen"))
-    monkeypatch.setattr(cli, "sys", SimpleNamespace(modules={"torch": None} if torch_is_there else {}))
-    cli._leave()
+    monkeypatch.setattr(streams.gc, "freeze", lambda: done.append("frozen"))
+    monkeypatch.setattr(streams, "sys", SimpleNamespace(modules={"torch": None} if torch_is_there else {}))
+    streams.leave()
     assert done == ["frozen"] * frozen

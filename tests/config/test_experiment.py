@@ -2,13 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from studies.config.experiment import (
-    flat_parameters,
-    load,
-    override,
-    parse,
-    shipped,
-)
+from studies.config.experiment import load, override, parse, shipped
+from studies.config.parameters import flat_parameters
 from studies.config.yaml_io import dump_yaml, load_yaml
 
 MINIMAL = "model: {class_path: a.B}\ndata: {class_path: c.D}\n"
@@ -90,3 +85,28 @@ def test_sampled_values_go_into_a_copy() -> None:
 def test_a_config_reads_back_as_it_was_written() -> None:
     sections = {"model": {"class_path": "a.B", "init_args": {"lr": 1e-5, "hidden": [1, 2], "on": "yes"}}}
     assert load_yaml(dump_yaml(sections)) == sections
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("model", "./drawn.py:Net"),
+        ("model", "{class_path: ./drawn.py:Net}"),
+        ("model.class_path", "./drawn.py:Net"),
+        ("model.inner", "{class_path: ./drawn.py:Net}"),
+    ],
+)
+def test_a_class_of_a_file_may_be_given_on_the_command_line(
+    tmp_path: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is one of the current folder."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "drawn.py").touch()
+    (tmp_path / "mine.yaml").write_text("model: {class_path: a.B}")
+    monkeypatch.chdir(tmp_path / "here")
+    experiment = load(str(tmp_path / "mine.yaml"))
+    override(experiment, {name: text})
+    assert "drawn.Net" in str(experiment.model) and "./" not in str(experiment.model)
+    assert str(tmp_path / "here") in experiment.search_path
+    with pytest.raises(ValueError, match="there is no file"):
+        override(experiment, {name: text.replace("drawn", "absent")})

@@ -11,8 +11,9 @@ from studies.protocol.channel import Link
 from studies.protocol.event_log import NAME, EventReader, EventWriter
 from studies.protocol.events import CheckpointSaved, Event, Metrics, Report, Resources
 from studies.trial.callbacks import ResourceSampler, Verdicts
-from studies.trial.checkpointing import PREVIOUS, Checkpoints, Found, loadable, random_states, restore_random_states
+from studies.trial.checkpointing import PREVIOUS, Checkpoints, Found, loadable
 from studies.trial.logger import EventLogger
+from studies.trial.random_states import random_states, restore_random_states
 
 
 def fit(folder: Path, link: Link, metric: str | None = "val/loss", epochs: int = 3) -> Checkpoints:

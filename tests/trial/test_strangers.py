@@ -24,7 +24,8 @@ from studies.inference.example_inputs import validation_inputs
 from studies.protocol.events import Finished
 from studies.protocol.trial_spec import TrialSpec
 from studies.trial.preflight import rehearse
-from studies.trial.run import load_weights, prepare_trained
+from studies.trial.run import prepare_trained
+from studies.trial.weights import load_weights
 
 CALLBACKS = "pytorch_lightning.callbacks"
 

@@ -25,7 +25,7 @@ from studies.protocol.trial_spec import TrialSpec
 from studies.trial.arguments import parse_section
 from studies.trial.instantiate import build, with_sizes
 from studies.trial.preflight import first_batches, sections_of
-from studies.trial.run import seed_and_threads, without_loggers
+from studies.trial.trainer import seed_and_threads, without_loggers
 
 STEPS = 8  # in a row, of each of the models that packing is tried on
 FEWEST, MOST, ENOUGH = 3, 12, 2.0  # turns that they take, and seconds after which the fewest are enough

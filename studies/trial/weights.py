@@ -1,0 +1,72 @@
+"""Weights out of checkpoints, and averaged ones into them."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from pathlib import Path
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import StochasticWeightAveraging
+from pytorch_lightning.utilities.model_helpers import is_overridden
+
+from studies.protocol.channel import Link
+from studies.protocol.trial_spec import TrialSpec
+from studies.trial.checkpoint_contents import LEFT_OUT
+from studies.trial.checkpointing import Checkpoints
+from studies.trial.instantiate import Parts
+
+
+def keep_averaged_weights(
+    spec: TrialSpec, link: Link, trainer: Trainer, parts: Parts, checkpoints: Checkpoints
+) -> bool:
+    """Makes the average that StochasticWeightAveraging leaves in the module the weights that are kept, if it does.
+
+    They are validated once more, because nobody has, and that value is the trial's.
+    """
+    swa = [item for item in trainer.callbacks if isinstance(item, StochasticWeightAveraging)]  # type: ignore[attr-defined]
+    if link.stop_reason is not None or not swa or trainer.current_epoch - 1 < swa[0].swa_start:
+        return False
+    if spec.metric is not None and trainer.enable_validation:
+        results = trainer.validate(parts.module, datamodule=parts.datamodule, verbose=False)
+        values = {name: value for of_one in results for name, value in of_one.items()}
+        if spec.metric in values:
+            checkpoints.best_value = float(values[spec.metric])
+    checkpoints.best_step, checkpoints.best_epoch = trainer.global_step, trainer.current_epoch - 1
+    checkpoints.save(trainer, checkpoints.best, None, checkpoints.best_value)
+    return True
+
+
+def restore_weights(parts: Parts, checkpoint: Path, trainer: Trainer | None = None) -> None:
+    """Loads a checkpoint's weights into a module that was just built.
+
+    A module may make its layers in setup() or configure_model(), when Lightning calls those: where the weights do not
+    fit it as it is, they are called as for a fit of no epochs.
+    """
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    if saved.keys() <= parts.module.state_dict().keys():  # PyTorch does not miss a layer that is None
+        with contextlib.suppress(RuntimeError):
+            load_weights(parts.module, checkpoint)
+            return
+    if trainer is None:
+        trainer = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, devices=1)
+    trainer.num_sanity_val_steps = 0
+    trainer.fit_loop.max_epochs = 0
+    trainer.fit(parts.module, datamodule=parts.datamodule)
+    load_weights(parts.module, checkpoint)
+
+
+def load_weights(module: LightningModule, checkpoint: Path) -> None:
+    """Loads a checkpoint's weights, and nothing else from it, into a module of the same shape."""
+    # Mapped: the optimizer's states, twice as large as the weights, are not read.
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    if is_overridden("on_load_checkpoint", module):
+        try:
+            module.on_load_checkpoint(saved)
+        except Exception as error:  # it wants an object of the user's own, which is where training goes on alone
+            if LEFT_OUT not in saved:
+                raise
+            missing = ", ".join(saved[LEFT_OUT])
+            warnings.warn(f"on_load_checkpoint has no {missing} here, so it raised {error!r}", stacklevel=2)
+    module.load_state_dict(saved["state_dict"], strict=module.strict_loading)
