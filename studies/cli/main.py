@@ -7,21 +7,17 @@ Exit status: 0 done, 1 the work failed, 2 bad input, 130 or 143 interrupted, 141
 
 from __future__ import annotations
 
-import argparse
 import atexit
 import signal
 import sys
-from typing import Any
 
 try:
-    from studies.cli.parser import BadInput, build_parser, parse
+    from studies.cli import inspecting, training
+    from studies.cli.parser import build_parser, parse
     from studies.cli.streams import is_deserted, leave, let_go_of, let_libraries_warn, prepare_streams
-    from studies.cli.training import at_least, extend, study, train
     from studies.common.errors import StorageFailed, WorkFailed, chain
     from studies.common.plain import made_plain
-    from studies.common.search_path import use
     from studies.common.strict_json import json_line
-    from studies.config.experiment import Experiment, load, shipped
 except KeyboardInterrupt:  # nobody is there yet to say it better
     raise SystemExit(130) from None
 
@@ -48,7 +44,7 @@ def _answer(argv: list[str]) -> int:
     as_json = "--json" in argv
     try:
         if argv[:1] in (["train"], ["study"]) and {"--help", "-h"} & set(argv) and len(argv) > 2:
-            return _help(argv)
+            return inspecting.help_of(argv)
         options, overrides = parse(argv)
         if options.command is None:
             build_parser().print_help()
@@ -80,108 +76,18 @@ def _fail(message: str, status: int, as_json: bool) -> int:
     return status
 
 
-def _list(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
-    experiments = [load(name) for name in shipped()]
-    if options.json:
-        print(json_line({"experiments": [_listed(item) for item in experiments]}))
-        return 0
-    for item in experiments:
-        print(f"{item.name}\n    {item.description}")
-        print(f"    model {item.model['class_path']}  data {(item.data or {}).get('class_path')}")
-        if item.search:
-            print(f"    space {', '.join(item.search.space)}  by {item.search.metric} ({item.search.direction})")
-    print("\nnext: harness train NAME, or harness study NAME --trials 20 --workers 2")
-    return 0
-
-
-def _listed(item: Experiment) -> dict[str, Any]:
-    search = item.search
-    return {
-        "name": item.name,
-        "description": item.description,
-        "model": item.model["class_path"],
-        "data": (item.data or {}).get("class_path"),
-        "space": search.space_as_written if search else None,
-        "metric": search.metric if search else None,
-    }
-
-
-def _help(argv: list[str]) -> int:
-    """`harness train NAME --help`: the command's options, then every parameter with its docstring."""
-    name = next((item for item in argv[1:] if not item.startswith("-")), None)
-    parser = build_parser()
-    subparsers = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    subparsers.choices[argv[0]].print_help()
-    if name is not None:
-        experiment = load(name)
-        use(experiment.search_path)
-        print("\nreading the parameters' types and docstrings (imports torch) ...", file=sys.stderr)
-        from studies.trial.arguments import help_of
-
-        print(f"\nParameters of {experiment.name}, with its values as defaults:\n")
-        print(help_of(experiment.sections))
-    return 0
-
-
-def _runs(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
-    at_least("limit", options.limit)
-    from studies.cli import commands as report
-
-    return report.runs(options.experiment, options.study, options.limit, options.json)
-
-
-def _compare(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
-    from studies.cli import commands as report
-
-    return report.compare(options.runs, options.json)
-
-
-def _predict(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
-    from studies.cli import output
-    from studies.inference import predict as asking
-
-    return output.predicted(asking.ask(options.model, options.inputs), options.json)
-
-
-def _export(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
-    from studies.cli import output
-    from studies.inference import export as exporting
-
-    return output.exported(exporting.export(options.model, options.format, options.output), options.json)
-
-
-def _demo(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
-    from studies.cli import commands as report
-
-    return report.demo(options.model, options.host, options.port, not options.no_open, options.json)
-
-
-def _doctor(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
-    from studies.cli import commands as report
-
-    return report.doctor(options.storage, options.fix, options.json)
-
-
-def _ui(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
-    if options.port is not None and not 1 <= options.port <= 65535:
-        raise BadInput(f"port must be between 1 and 65535, but got port={options.port}")
-    from studies.cli import commands as report
-
-    return report.ui(options.experiment, options.host, options.port, not options.no_open, options.json)
-
-
 COMMANDS = {
-    "list": _list,
-    "train": train,
-    "study": study,
-    "extend": extend,
-    "runs": _runs,
-    "compare": _compare,
-    "predict": _predict,
-    "export": _export,
-    "demo": _demo,
-    "doctor": _doctor,
-    "ui": _ui,
+    "list": inspecting.list_experiments,
+    "train": training.train,
+    "study": training.study,
+    "extend": training.extend,
+    "runs": inspecting.runs,
+    "compare": inspecting.compare,
+    "predict": inspecting.predict,
+    "export": inspecting.export,
+    "demo": inspecting.demo,
+    "doctor": inspecting.doctor,
+    "ui": inspecting.ui,
 }
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from typing import NoReturn
 
 from studies.common.suggestions import nearest
-from studies.config.experiment import EXECUTORS, PRUNERS, SAMPLERS
+from studies.config.checks import EXECUTORS, PRUNERS, SAMPLERS
 
 OVERRIDE = re.compile(
     r"--((?:model|data|trainer|optimizer|lr_scheduler)\.[^\s=]+|model|data|optimizer|lr_scheduler)(?:=(.*))?$",
@@ -113,6 +114,12 @@ def build_parser() -> Parser:
             "--plain", action="store_true", help="without acceleration: Lightning's own loop (as HARNESS_PLAIN=1)"
         )
 
+    _inspecting(command)
+    return parser
+
+
+def _inspecting(command: Callable[..., Parser]) -> None:
+    """Options of the commands that train nothing."""
     runs = command("runs", "list runs, newest first")
     runs.add_argument("--experiment", help="only this experiment's")
     runs.add_argument("--study", help="only this study's")
@@ -155,7 +162,6 @@ def build_parser() -> Parser:
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
     ui.add_argument("--port", type=int, help="port (default: 5000, or a free one)")
     ui.add_argument("--no-open", action="store_true", help="only print the address")
-    return parser
 
 
 def split_overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -8,12 +8,13 @@ import re
 from studies.cli.parser import BadInput
 from studies.common.plain import is_plain
 from studies.common.search_path import use
-from studies.config.experiment import EXECUTORS, PRUNERS, SAMPLERS, Experiment, load, named, override
+from studies.config.checks import EXECUTORS, PRUNERS, SAMPLERS, named
+from studies.config.experiment import Experiment, load, override
 
 
 def load_experiment(options: argparse.Namespace, overrides: dict[str, str]) -> Experiment:
     """The experiment that is named, with its overrides."""
-    from studies.config.experiment import checked_seed
+    from studies.config.checks import checked_seed
 
     experiment = load(options.experiment, options.config)
     override(experiment, overrides)
@@ -42,7 +43,7 @@ def train(options: argparse.Namespace, overrides: dict[str, str], argv: list[str
     experiment = load_experiment(options, overrides)
     threads = _threads(options)
     from studies.cli import output
-    from studies.driver import commands as driver
+    from studies.driver import train as driver
     from studies.driver.session import Options
 
     how = Options(argv, threads=threads, executor=experiment.executor, test=not options.no_test)

@@ -15,32 +15,17 @@ from typing import Any
 import yaml
 
 from studies.common.suggestions import nearest
+from studies.config.checks import EXECUTORS, check_keys, checked_seed, class_section, named
 from studies.config.file_classes import plain_text, resolve_files
-from studies.config.parameters import CLASS_KEYS, CLASS_SECTIONS, set_parameter
-from studies.config.search_space import Space, canonical_name, parse_space
+from studies.config.parameters import CLASS_SECTIONS, set_parameter
+from studies.config.search_plan import SearchPlan, search
+from studies.config.search_space import canonical_name
 from studies.config.yaml_io import load_yaml
 
-SAMPLERS = ("random", "grid", "tpe", "gp", "cmaes")
-PRUNERS = ("none", "median", "hyperband", "asha")
-DIRECTIONS = ("maximize", "minimize")
 LIGHTNING_KEYS = ("seed_everything", "model", "data", "trainer", "optimizer", "lr_scheduler")  # LightningCLI's
 KEYS = ("description", *LIGHTNING_KEYS, "seed", "search", "executor")
 IGNORED_WHEN_NULL = ("ckpt_path", "weights_only")  # a saved LightningCLI config has them
-EXECUTORS = ("local", "inline")
-SEARCH_KEYS = ("metric", "direction", "space", "sampler", "pruner")
 SHIPPED = Path(__file__).parents[1] / "experiments"
-
-
-@dataclass
-class SearchPlan:
-    """The `search:` section: what is varied, how, and by which metric the result is judged."""
-
-    metric: str
-    direction: str
-    space: Space | str
-    sampler: str | dict[str, Any] = "tpe"  # a name, or {class_path, init_args} of Optuna's BaseSampler
-    pruner: str | dict[str, Any] = "none"
-    space_as_written: Any = None  # what a study's definition keeps
 
 
 @dataclass
@@ -141,7 +126,7 @@ def _content(text: str, path: Path) -> dict[str, Any]:
                     del content[key]
             if content.get("ckpt_path"):
                 raise ValueError("ckpt_path cannot be set: a run starts from fresh weights and goes on from its own")
-        _check_keys(content, "the file", KEYS)
+        check_keys(content, "the file", KEYS)
         for section in CLASS_SECTIONS:
             if isinstance(content.get(section), str):
                 content[section] = {"class_path": content[section]}
@@ -165,7 +150,7 @@ def _experiment(content: dict[str, Any], path: Path) -> Experiment:
     content = plain_text(content, folders)
     for section in CLASS_SECTIONS:
         if section == "model" or content.get(section) is not None:
-            content[section] = _class_section(content.get(section), section)
+            content[section] = class_section(content.get(section), section)
     trainer = content.get("trainer") or {}
     if not isinstance(trainer, Mapping):
         raise ValueError(f"trainer must map parameters to values, but got {trainer!r}")
@@ -179,25 +164,11 @@ def _experiment(content: dict[str, Any], path: Path) -> Experiment:
         optimizer=content.get("optimizer"),
         lr_scheduler=content.get("lr_scheduler"),
         seed=_seed(content),
-        search=_search(content["search"]) if content.get("search") is not None else None,
+        search=search(content["search"]) if content.get("search") is not None else None,
         executor=named("executor", content.get("executor") or "local", EXECUTORS),
         description=str(content.get("description", "")),
         search_path=list(dict.fromkeys([*folders, *own])),
     )
-
-
-def _class_section(section: Any, name: str) -> dict[str, Any]:
-    _check_keys(section, name, CLASS_KEYS)
-    if not isinstance(section.get("class_path"), str):
-        raise ValueError(f"{name}.class_path must be a dotted path of a class, such as lightning_modules.MLP")
-    for key in ("init_args", "dict_kwargs"):
-        arguments = section.get(key) or {}
-        if not isinstance(arguments, Mapping):
-            raise ValueError(f"{name}.{key} must map parameters to values, but got {arguments!r}")
-        section[key] = dict(arguments)
-    if not section["dict_kwargs"]:
-        del section["dict_kwargs"]
-    return dict(section)
 
 
 def _seed(content: dict[str, Any]) -> int:
@@ -208,54 +179,6 @@ def _seed(content: dict[str, Any]) -> int:
     if "seed_everything" in content and isinstance(seed, bool):
         return 0
     return checked_seed(seed)
-
-
-def _search(content: Any) -> SearchPlan:
-    _check_keys(content, "search", SEARCH_KEYS)
-    metric = content.get("metric")
-    if not isinstance(metric, str) or not metric:
-        raise ValueError(f"search.metric must be the name of a logged metric, such as val/accuracy, but got {metric=}")
-    written = content.get("space")
-    space = written if isinstance(written, str) else parse_space(written)
-    return SearchPlan(
-        metric=metric,
-        direction=one_of("search.direction", content.get("direction", "maximize"), DIRECTIONS),
-        space=space,
-        sampler=named("search.sampler", content.get("sampler", "tpe"), SAMPLERS),
-        pruner=named("search.pruner", content.get("pruner", "none"), PRUNERS),
-        space_as_written=written,
-    )
-
-
-def _check_keys(content: Any, where: str, allowed: tuple[str, ...]) -> None:
-    if not isinstance(content, dict):
-        raise ValueError(f"{where} must map names to values ({', '.join(allowed)}), but got {content!r:.80}")
-    for key in content:
-        if key not in allowed:
-            raise ValueError(f"unknown key {key!r} in {where}{nearest(str(key), allowed)}")
-
-
-def one_of(what: str, value: Any, allowed: tuple[str, ...]) -> str:
-    """The value, if it is one of the allowed names; else a ValueError with the nearest."""
-    if value not in allowed:
-        raise ValueError(f"unknown {what} {value}{nearest(str(value), allowed)}")
-    return str(value)
-
-
-def named(what: str, value: Any, names: tuple[str, ...]) -> str | dict[str, Any]:
-    """One of some names, or a class of the user's: its dotted path, or {class_path, init_args}."""
-    if isinstance(value, dict):
-        return _class_section(value, what)
-    if isinstance(value, str) and "." in value:
-        return {"class_path": value, "init_args": {}}
-    return one_of(what, value, names)
-
-
-def checked_seed(value: Any) -> int:
-    """The value, if it is a whole number from 0 to 2**31 - 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
-        raise ValueError(f"seed must be a whole number between 0 and 2147483647, but got seed={value!r}")
-    return value
 
 
 def override(experiment: Experiment, overrides: Mapping[str, str]) -> None:
@@ -271,7 +194,7 @@ def override(experiment: Experiment, overrides: Mapping[str, str]) -> None:
         value = _located(name, value, experiment.search_path)
         if name in CLASS_SECTIONS:
             section = {"class_path": value} if isinstance(value, str) else value
-            setattr(experiment, name, _class_section(section, name) if section is not None else None)
+            setattr(experiment, name, class_section(section, name) if section is not None else None)
             continue
         parts = {key: getattr(experiment, key) for key in (*CLASS_SECTIONS, "trainer")}
         set_parameter(parts, name, value)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from studies.common.objective import rank_key
 from studies.common.state_folder import Home
-from studies.config.experiment import Experiment, SearchPlan
+from studies.config.experiment import Experiment
+from studies.config.search_plan import SearchPlan
 from studies.config.search_space import parse_space
 from studies.driver.study import Study
 from studies.protocol.checkpoint_files import newest_checkpoint

@@ -14,15 +14,14 @@ from typing import Any, Protocol
 
 from studies.common import out_of_memory as memory
 from studies.common.errors import DISK_FULL, StorageFailed
-from studies.executors.base import Message
-from studies.executors.local import LocalExecutor
+from studies.executors.base import Executor, Message
 from studies.protocol.checkpoint_files import newest_checkpoint
 from studies.protocol.events import Event, Metrics, Notice, Report, Resources, Stopped
 from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.queue import TrackingQueue
 from studies.tracking.trial_log import Ending, TrialRecord
 
-DEATHS = 5  # a trial whose process dies goes on; after so many deaths without a step forward it has failed
+CRASHES = 5  # a trial whose process dies goes on; after so many crashes without a step forward it has failed
 LOOK_SECONDS = 1.0  # between two looks at the clocks and the screen
 # What trials have said is written every few seconds, less often where many train at once: MLflow takes some 10 ms of a
 # core for each, and they could do with it.
@@ -54,19 +53,19 @@ class Live:
 
     Attributes:
         verdict: why we killed it, if we did.
-        deaths: of its processes, since it last saved a step that was new (`saved`).
+        crashes: of its processes, since it last saved a step that was new (`saved`).
         heard: when it last said something of its work.
-        kills: the kernel's, for want of memory, when it was last known to be alive.
+        oom_kills: the kernel's, for want of memory, when it was last known to be alive.
     """
 
     spec: TrialSpec
     record: TrialRecord
     prune: bool = False
     verdict: str | None = None
-    deaths: int = 0
+    crashes: int = 0
     saved: int = -1
     heard: float = field(default_factory=time.monotonic)
-    kills: int = field(default_factory=memory.kills)
+    oom_kills: int = field(default_factory=memory.kills)
 
 
 class TrialLoop:
@@ -80,7 +79,7 @@ class TrialLoop:
 
     def __init__(
         self,
-        executor: LocalExecutor,
+        executor: Executor,
         tracking: TrackingQueue,
         display: Any,
         deadline: float | None = None,
@@ -139,7 +138,7 @@ class TrialLoop:
             self._looked = now
             kills = memory.kills()
             for live in self._live.values():
-                live.kills = kills
+                live.oom_kills = kills
             self._source.write()
             self.tracking.check()
             seconds = max(FLUSH_SECONDS, FLUSH_SECONDS_EACH * len(self._live))
@@ -203,7 +202,7 @@ class TrialLoop:
 
     def _start(self, live: Live) -> None:
         live.spec = replace(live.spec, resume=newest_checkpoint(Path(live.spec.folder)))
-        live.heard, live.kills = time.monotonic(), memory.kills()
+        live.heard, live.oom_kills = time.monotonic(), memory.kills()
         self._live[live.spec.run_id] = live
         self.executor.submit(live.spec)
 
@@ -238,7 +237,7 @@ class TrialLoop:
     def _exited(self, live: Live, status: int | None) -> None:
         del self._live[live.spec.run_id]
         if live.record.ending is None:
-            live.deaths = live.deaths + 1 if live.record.saved <= live.saved else 1
+            live.crashes = live.crashes + 1 if live.record.saved <= live.saved else 1
             live.saved = live.record.saved
             if status == DISK_FULL:
                 self._full = (
@@ -260,10 +259,10 @@ class TrialLoop:
         """Why a trial whose process is gone has failed; None if it may go on."""
         if live.verdict is not None:
             return live.verdict
-        if status == -signal.SIGKILL and memory.kills() > live.kills:
+        if status == -signal.SIGKILL and memory.kills() > live.oom_kills:
             return memory.explain(live.spec.experiment, live.record.megabytes)
-        if live.deaths >= DEATHS and not self._stopping:
-            return f"the trial's process {_died(status)}, {live.deaths} times without a step forward"
+        if live.crashes >= CRASHES and not self._stopping:
+            return f"the trial's process {_died(status)}, {live.crashes} times without a step forward"
         return None
 
     def _close(self, live: Live) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studies.common.class_paths import instance_of
 from studies.common.errors import StorageFailed, WorkFailed, disk_is_full, in_one_line, passes
 from studies.common.locks import Lease
 from studies.common.plain import acceleration
@@ -21,14 +20,12 @@ from studies.config.parameters import flat_parameters
 from studies.config.yaml_io import dump_yaml
 from studies.console.progress import Display
 from studies.driver.loop import TrialLoop
+from studies.driver.packing import let_pack
 from studies.driver.provenance import Provenance
+from studies.executors.by_name import make_executor
 from studies.protocol.metric_names import cleaned_names, colliding_names
 from studies.tracking.queue import TrackingQueue
 from studies.tracking.tracker import Tracker
-
-# How much faster steps must be, taken together, for packed trials to be faster: the rest is done one by one. Where
-# steps were 1.7 times as fast, 16 whole trials were 1.4 times as fast; docs/benchmarks.md.
-PACKING_PAYS = 1.2
 
 PROVENANCE = "provenance"  # folder of a run's artifacts
 
@@ -119,30 +116,8 @@ class Session:
         self._parameters = report["parameters"]
         self.executor.gpus = report["gpus"]
         if self.options.pack > 1:
-            self._pack({**payload, "pack": self.options.pack}, list(extremes))
-
-    def _pack(self, payload: dict[str, Any], searched: list[str]) -> None:
-        """Lets the executor pack trials, if a few steps of some at once show that it pays."""
-        count = self.options.pack
-        if self.acceleration is None:
-            found: dict[str, Any] = {"why_not": "studies/acceleration/ was removed"}
-        else:
-            self.display.phase("timing packed steps")
-            found = self.executor.call(self.acceleration.PACKING_GAIN, payload, self.display.refresh)
-        if "why_not" in found:
-            self.display.say(f"trials are not packed: {found['why_not']}")
-            return
-        gain, over = found["gain"], found["over"]
-        if gain < PACKING_PAYS:
-            self.display.say(
-                f"trials are not packed: steps of {count} at once would be {gain:.1f} times as fast as one by one, "
-                f"and it takes {PACKING_PAYS} for whole trials to be faster"
-            )
-            return
-        self.executor.pack, self.executor.packs_over = count, over
-        apart = [name for name in searched if name.removeprefix("model.") not in over]
-        equal = f" of equal {', '.join(apart)}" if apart else ""
-        self.display.say(f"up to {count} trials{equal} are packed: steps {gain:.1f} times as fast as one by one")
+            measure = self.acceleration.PACKING_GAIN if self.acceleration else None
+            let_pack(self.executor, measure, self.display, {**payload, "pack": self.options.pack}, list(extremes))
 
     def connect(self) -> str:
         """Opens MLflow and returns the id of the experiment there; creates both where they are not."""
@@ -226,19 +201,6 @@ class Session:
         self.executor.close()
         self.tracking.meanwhile = self.display.refresh
         self.tracking.close()
-
-
-def make_executor(named: str | dict[str, Any], workers: int, threads: int = 0, plain: bool = False) -> Any:
-    """local | inline, or one of the user's; see studies/executors/base.py."""
-    if isinstance(named, dict):
-        return instance_of(named, workers=workers, threads=threads, plain=plain)
-    if named == "inline":
-        from studies.executors.inline import InlineExecutor
-
-        return InlineExecutor(workers, threads)
-    from studies.executors.local import LocalExecutor
-
-    return LocalExecutor(workers, threads, plain)
 
 
 def is_live(options: Options) -> bool | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.common.sources import origin_of
-from studies.config.experiment import SearchPlan
+from studies.config.search_plan import SearchPlan
 from studies.driver.session import Session
 from studies.protocol.trial_spec import TrialSpec
 from studies.search import Search, TrialRow, best_of, derive_seed

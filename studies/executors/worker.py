@@ -29,9 +29,9 @@ from studies.protocol.trial_spec import TrialSpec
 
 def warm_up() -> None:
     """Imports what trials use, for the warm server, from which they are forked."""
-    from studies.trial import preflight, run  # noqa: F401
+    from studies.trial import preflight, run, surroundings  # noqa: F401
 
-    run.warm_up()
+    surroundings.warm_up()
     accelerated = acceleration()
     if accelerated is not None:
         accelerated.warm_up()

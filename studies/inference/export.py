@@ -10,7 +10,7 @@ from typing import Any
 from studies.common.atomic_files import temporary_name
 from studies.common.errors import WorkFailed
 from studies.common.state_folder import Home
-from studies.config.experiment import one_of
+from studies.config.checks import one_of
 from studies.config.yaml_io import dump_yaml
 from studies.console.progress import Display
 from studies.inference.trained_model import experiment_of, find

@@ -11,11 +11,9 @@ import copy
 import functools
 import inspect
 import json
-import re
-import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from jsonargparse import Namespace
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
@@ -25,6 +23,7 @@ from torch.optim import Optimizer
 from studies.common.class_paths import import_class
 from studies.common.suggestions import nearest
 from studies.config.parameters import flat_parameters
+from studies.trial.parser_errors import one_line
 
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
 # What a run cannot have, because the harness decides it.
@@ -112,7 +111,7 @@ def _parsed(
         config = parser.parse_object({section: copy.deepcopy(content)})
         return Parsed(section, parser, config, made)
     except (argparse.ArgumentError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-        raise ValueError(_one_line(cls, section, given, str(error))) from error
+        raise ValueError(one_line(cls, section, given, str(error))) from error
 
 
 def _check_names(section: str, given: Iterable[Any], allowed: Iterable[str]) -> None:
@@ -167,73 +166,3 @@ def dumped(sections: dict[str, Any]) -> dict[str, Any]:
         if section != "trainer" and "class_path" not in shown[section]:
             shown[section] = {"class_path": content["class_path"], "init_args": shown[section]}
     return flat_parameters({"trainer": {}, **shown})
-
-
-def _one_line(cls: Any, section: str, given: dict[str, Any], message: str) -> str:
-    """jsonargparse's message, which may be a page, in one line that names the parameter."""
-    keys = re.findall(r'[Pp]arser key "([\w.\[\]-]+)"', message)
-    way = ".".join(dict.fromkeys(key.removeprefix(f"{section}.") for key in keys if key != section))
-    refused = re.search(r"[Oo]ption '([^']+)' is not accepted", message)
-    if refused:
-        owner = re.findall(r"Problem with given class_path '([^']+)'", message)
-        where = f"{section}.{way}.init_args" if way else section
-        return f"unknown parameter {where}.{refused.group(1)}{_nearest_of(owner, refused.group(1))}"
-    name = way.split(".")[0]
-    if name in given and way == name and isinstance(cls, type):
-        expected = _expected(cls, name, given[name])
-        if expected is not None:
-            return f"{section}.{name} must be {expected}, but got {given[name]!r}"
-    required = re.search(rf'[Kk]ey "?{section}\.(\w+)"? is required|arguments are required: ([\w., ]+)', message)
-    if required:
-        wanted = (required.group(1) or required.group(2)).removeprefix(f"{section}.")
-        return f"{section}.{wanted} is required by {getattr(cls, '__name__', section)} and has no default"
-    reasons = [" ".join(line.split()) for line in message.split("\n")]
-    telling = [
-        line for line in reasons if line and not line.startswith(("Subtypes", "Given value", "Errors", "Parser"))
-    ]
-    return f"{section}{'.' + way if way else ''}: {' '.join(telling)}"[:400]
-
-
-def _nearest_of(owners: list[str], name: str) -> str:
-    """The nearest parameter of the innermost class that a message is of."""
-    try:
-        return nearest(name, inspect.signature(import_class(owners[-1])).parameters)
-    except (IndexError, ValueError, TypeError):
-        return ""
-
-
-def _expected(cls: type, name: str, value: Any) -> str | None:
-    """Words for the declared type of a parameter; the choices, and the nearest one, where it is a Literal."""
-    try:
-        hint = typing.get_type_hints(cls.__init__).get(name)  # type: ignore[misc]
-    except Exception:  # a name that only a type checker can resolve
-        return None
-    if hint is None:
-        return None
-    literals = [hint, *typing.get_args(hint)]
-    choices = [
-        str(choice) for item in literals if typing.get_origin(item) is Literal for choice in typing.get_args(item)
-    ]
-    if choices:
-        return " | ".join(choices) + nearest(str(value), choices)
-    words = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
-    return words.replace("typing.", "").replace("NoneType", "None")
-
-
-def help_of(experiment: dict[str, Any]) -> str:
-    """What `harness train NAME --help` shows of the module's, datamodule's and trainer's parameters."""
-    texts = []
-    for section in ("model", "data", "trainer"):
-        if experiment.get(section) is None:
-            continue
-        cls = Trainer if section == "trainer" else import_class(experiment[section]["class_path"])
-        skip: set[str | int] = set(REFUSED) if section == "trainer" else set()
-        parser = LightningArgumentParser(exit_on_error=False, add_help=False)
-        parser.add_class_arguments(cls, section, fail_untyped=False, instantiate=False, sub_configs=True, skip=skip)
-        values = experiment["trainer"] if section == "trainer" else experiment[section].get("init_args") or {}
-        known = {f"{section}.{name}": value for name, value in values.items() if name not in skip}
-        parser.set_defaults(known)
-        lines = parser.format_help().split("\n")
-        body = [line for line in lines if not re.match(r"^(usage:|\s+\[--| +--\w+\.help|options:)", line)]
-        texts.append(f"{cls.__module__}.{cls.__qualname__} (--{section}.NAME VALUE)\n" + "\n".join(body).strip())
-    return "\n\n".join(texts)

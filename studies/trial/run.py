@@ -9,13 +9,8 @@ a champion all come through `run`. By hand, or under torchrun:
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
-import io
 import logging
 import os
-import platform
-import socket
 import sys
 import time
 import traceback
@@ -23,8 +18,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
-import torch
-from lightning_fabric.utilities.cloud_io import get_filesystem
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
@@ -35,7 +28,7 @@ from studies.common.out_of_memory import explain, is_out_of_memory
 from studies.common.text import TRACEBACK_LIMIT, clean_text, error_text
 from studies.protocol.channel import DRIVER_FD, Link, end_in_time
 from studies.protocol.event_log import NAME, EventWriter
-from studies.protocol.events import Event, Failed, Finished, Notice, Started, Stopped
+from studies.protocol.events import Event, Failed, Finished, Notice, Stopped
 from studies.protocol.trial_spec import TrialSpec
 from studies.trial.callbacks import ResourceSampler, ValidationSteps, Verdicts
 from studies.trial.checkpointing import Checkpoints, loadable
@@ -43,6 +36,7 @@ from studies.trial.instantiate import build
 from studies.trial.logger import EventLogger, stand_ins
 from studies.trial.pictures import draw_pictures, print_traceback
 from studies.trial.schedules import StretchesSchedules
+from studies.trial.surroundings import started
 from studies.trial.trainer import (
     Prepare,
     build_trainer,
@@ -110,7 +104,7 @@ def _run(spec: TrialSpec, link: Link, prepare_trainer: Prepare | None) -> Finish
         first.append(StretchesSchedules(link))
     trainer = build_trainer(spec, parts, logger, first, [checkpoints, verdicts], prepare_trainer)
     found = loadable(spec.resume, spec.extends)
-    link.say(_started(spec, trainer))
+    link.say(started(spec, trainer))
     for notice in found.notices:
         link.say(Notice(notice))
 
@@ -168,43 +162,6 @@ def prepare_trained(spec: TrialSpec, folder: Path) -> tuple[LightningModule, Lig
     trainer = build_trainer(spec, parts, logger, [], [], **limits)
     restore_weights(parts, folder / "checkpoints" / "best.ckpt", trainer)
     return parts.module, parts.datamodule, trainer
-
-
-def warm_up() -> None:
-    """Imports, and has done once, what trials need: for the process that they are forked from."""
-    from studies.plots import registry  # noqa: F401
-
-    torch.save({}, io.BytesIO())
-    get_filesystem("")  # of local files, which Lightning saves through
-    versions()
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """Package -> version, of those that a trial's numbers may depend on, and of Python."""
-    packages = ("torch", "torchvision", "pytorch-lightning")
-    return {package: importlib.metadata.version(package) for package in packages} | {
-        "python": platform.python_version()
-    }
-
-
-def _started(spec: TrialSpec, trainer: Trainer) -> Started:
-    epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
-    return Started(
-        pid=os.getpid(),
-        host=socket.gethostname(),
-        device=_device_name(trainer),
-        versions=versions(),
-        epochs=epochs,
-        steps=trainer.max_steps if trainer.max_steps > 0 else None,
-    )
-
-
-def _device_name(trainer: Trainer) -> str:
-    device = trainer.strategy.root_device
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} ({torch.get_num_threads()} threads)"
 
 
 def main() -> int:

@@ -34,9 +34,10 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
         from studies.config.experiment import load
         from studies.driver import commands as driver
         from studies.driver.session import Options
+        from studies.driver.train import train
 
         study = driver.run_study(load(str(toy)), Options(["study", "toy"], trials=3, workers=2, test=False))
-        single = driver.train(load(str(toy)), Options(["train", "toy"]))
+        single = train(load(str(toy)), Options(["train", "toy"]))
     finally:
         del os.environ["HARNESS_HOME"]
         if previous is not None:

@@ -182,7 +182,7 @@ def test_distributions() -> None:
 
 
 def test_names_of_the_experiment_file_all_work() -> None:
-    from studies.config.experiment import PRUNERS, SAMPLERS
+    from studies.config.checks import PRUNERS, SAMPLERS
 
     assert all(make_sampler(name, 0) for name in SAMPLERS)
     assert all(make_pruner(name, 5) for name in PRUNERS)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from studies.config.yaml_io import dump_yaml, load_yaml
-from studies.trial.arguments import help_of, parse_section
+from studies.trial.arguments import parse_section
+from studies.trial.parameter_help import help_of
 from studies.trial.preflight import rehearse
 
 

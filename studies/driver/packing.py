@@ -1,0 +1,43 @@
+"""Whether a study's trials are packed: asked before it begins, where --pack wants it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studies.console.progress import Display
+
+# How much faster steps must be, taken together, for packed trials to be faster: the rest is done one by one. Where
+# steps were 1.7 times as fast, 16 whole trials were 1.4 times as fast; docs/benchmarks.md.
+PACKING_PAYS = 1.2
+
+
+def let_pack(
+    executor: Any, measure: str | None, display: Display, payload: dict[str, Any], searched: list[str]
+) -> None:
+    """Lets an executor pack trials, if a few steps of some at once show that it pays.
+
+    Args:
+        measure: the function to call in a warm process; None: there is none.
+        payload: of that function; `pack` is how many trials.
+        searched: names of the parameters that the study varies.
+    """
+    count = payload["pack"]
+    if measure is None:
+        found: dict[str, Any] = {"why_not": "studies/acceleration/ was removed"}
+    else:
+        display.phase("timing packed steps")
+        found = executor.call(measure, payload, display.refresh)
+    if "why_not" in found:
+        display.say(f"trials are not packed: {found['why_not']}")
+        return
+    gain, over = found["gain"], found["over"]
+    if gain < PACKING_PAYS:
+        display.say(
+            f"trials are not packed: steps of {count} at once would be {gain:.1f} times as fast as one by one, "
+            f"and it takes {PACKING_PAYS} for whole trials to be faster"
+        )
+        return
+    executor.pack, executor.packs_over = count, over
+    apart = [name for name in searched if name.removeprefix("model.") not in over]
+    equal = f" of equal {', '.join(apart)}" if apart else ""
+    display.say(f"up to {count} trials{equal} are packed: steps {gain:.1f} times as fast as one by one")

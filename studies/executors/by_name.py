@@ -1,0 +1,20 @@
+"""The executor that a name or a class path means; each is imported when it is wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studies.common.class_paths import instance_of
+
+
+def make_executor(named: str | dict[str, Any], workers: int, threads: int = 0, plain: bool = False) -> Any:
+    """local | inline, or one of the user's; see studies/executors/base.py."""
+    if isinstance(named, dict):
+        return instance_of(named, workers=workers, threads=threads, plain=plain)
+    if named == "inline":
+        from studies.executors.inline import InlineExecutor
+
+        return InlineExecutor(workers, threads)
+    from studies.executors.local import LocalExecutor
+
+    return LocalExecutor(workers, threads, plain)
