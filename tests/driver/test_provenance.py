@@ -150,14 +150,3 @@ def test_git_that_is_missing_refuses_or_hangs(
     provenance = Provenance.collect(["list"], tmp_path / "x.yaml")
     assert provenance.commit is None and provenance.diff == b""
     assert time.monotonic() - began < 20, "it is not waited for"
-
-
-def test_staged_changes_are_in_the_diff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    git(tmp_path, "init", "-q")
-    (tmp_path / "a.py").write_text("x = 1\n")
-    git(tmp_path, "add", "a.py")
-    git(tmp_path, "commit", "-qm", "first")
-    (tmp_path / "a.py").write_text("x = 2\n")
-    git(tmp_path, "add", "a.py")
-    monkeypatch.chdir(tmp_path)
-    assert b"+x = 2" in Provenance.collect(["list"], tmp_path / "x.yaml").diff
