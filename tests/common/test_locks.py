@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import os
 from pathlib import Path
@@ -60,3 +61,13 @@ def test_a_process_is_known_by_more_than_its_number() -> None:
     assert not may_live(f"{host} {pid} {int(started) - 1}"), "another one had our number before"
     assert not may_live(f"{host} 4194999 5")
     assert may_live(f"elsewhere {pid} 1"), "who can say"
+
+
+def test_a_holder_is_named_though_the_one_before_wrote_more(tmp_path: Path) -> None:
+    path = tmp_path / "mine.lease"
+    path.write_text(json.dumps({"pid": 1, "host": "h" * 300, "since": 0.0}))
+    first = Lease(path)
+    first.take()
+    with pytest.raises(ValueError, match=f"study mine is being run by process {os.getpid()} on"):
+        Lease(path).take()
+    first.release()

@@ -83,3 +83,9 @@ def test_the_grid_holds_every_point_once_in_an_order_of_the_seed(seed: int) -> N
 def test_a_grid_needs_points() -> None:
     with pytest.raises(ValueError, match=r"model\.a"):
         grid_of(parse_space({"model.a": {"low": 0.0, "high": 1.0}}), 0)
+
+
+@pytest.mark.parametrize(("low", "high", "step", "count"), [(0.1, 0.3, 0.1, 3), (0.0, 0.7, 0.1, 8), (0, 0.25, 0.1, 3)])
+def test_a_grid_has_the_upper_end_where_steps_lead_to_it(low: float, high: float, step: float, count: int) -> None:
+    """0.3 - 0.1 is a little less than two times 0.1."""
+    assert Range(low, high, step=step).points == pytest.approx([low + i * step for i in range(count)])

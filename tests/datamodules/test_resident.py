@@ -188,3 +188,16 @@ def test_what_comes_next_can_be_had_at_once_and_skipped(
         each.skip(count)
         assert loaders[place].state_dict() == {"next_batch": taken + 1 + count}
         assert torch.equal(next(each)[0], expected[place][taken + 1 + count][0])
+
+
+def test_ranks_draw_different_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def noise(first: torch.Tensor, second: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        return (torch.rand(len(first), generator=generator),)
+
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    drawn = []
+    for rank in range(2):
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        drawn += [tuple(batch) for batch in one_epoch(ResidentLoader(numbers(16), 4, transform=noise))]
+    assert len(set(drawn)) == 4, "two batches of each of two ranks"

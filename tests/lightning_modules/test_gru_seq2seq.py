@@ -157,3 +157,17 @@ def test_a_wrong_argument_is_one_line(arguments: dict[str, Any], said: str) -> N
     with pytest.raises(ValueError, match=said) as caught:
         model(**arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_the_letters_of_a_short_word_multiply_to_its_probability() -> None:
+    """What follows its end is padding, which the model neither wrote nor holds likely."""
+    module = model()
+    with torch.no_grad():
+        module.output.weight.zero_()
+        module.output.bias.zero_()
+        module.output.bias[module.end_id] = 1.0  # so it ends each word at once
+    (answer,) = module.answers(ids("abc"))
+    assert answer["answer"] == "" and [letter["letter"] for letter in answer["letters"]] == [""]
+    expected = torch.tensor([1.0] + [0.0] * (len(VOCABULARY) - 1)).softmax(dim=0)[0].item()
+    assert answer["probability"] == pytest.approx(expected)
+    assert answer["letters"][0]["probability"] == pytest.approx(expected)

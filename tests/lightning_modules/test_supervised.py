@@ -121,6 +121,20 @@ def test_accumulated_gradients_are_logged_once_per_optimizer_step(tmp_path: Path
     assert len([row for row in run.logger.rows if "train/loss" in row]) == 3
 
 
+def test_accumulated_batches_are_all_in_the_logged_mean(tmp_path: Path) -> None:
+    """Of the batches between two logged steps none is lost, though the first of them ends at a step that was logged."""
+    data = batches([4] * 8)
+    module = Linear(learning_rate=1e-12)
+    with torch.no_grad():
+        losses = [nn.functional.cross_entropy(module(images), labels).item() for images, labels in data]
+
+    run = trainer(tmp_path, max_epochs=1, log_every_n_steps=2, accumulate_grad_batches=2)
+    run.fit(module, loader(data))
+
+    rows = [row["train/loss"] for row in run.logger.rows if "train/loss" in row]
+    assert rows == pytest.approx([sum(losses[:4]) / 4, sum(losses[4:]) / 4], abs=1e-5)
+
+
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     images = torch.randn(90, 1, 2, 2)
     labels = images.flatten(1)[:, :3].argmax(1)

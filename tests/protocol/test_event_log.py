@@ -100,3 +100,16 @@ def test_a_line_that_does_not_fit_the_disk_leaves_no_half(tmp_path: Path, monkey
             writer.append(EVENTS[1])
     writer.append(EVENTS[2])
     assert EventReader(path).read() == [EVENTS[0], EVENTS[2]]
+
+
+def test_the_disk_is_waited_for_where_an_event_is_durable_and_only_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bytes] = []
+    path = tmp_path / "events.jsonl"
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(path.read_bytes()))
+    writer = EventWriter(path)
+    writer.append(EVENTS[0])
+    assert synced == []
+    writer.append(EVENTS[1], durable=True)
+    assert synced == [path.read_bytes()], "once, with the event in the file"

@@ -6,7 +6,16 @@ import optuna
 import pytest
 
 from studies.config.search_space import Choice, Range, parse_space
-from studies.search import Search, best_of, check_space, derive_seed, distribution_of, make_pruner, make_sampler
+from studies.search import (
+    Search,
+    TrialRow,
+    best_of,
+    check_space,
+    derive_seed,
+    distribution_of,
+    make_pruner,
+    make_sampler,
+)
 
 WRITTEN = {"model.lr": {"low": 1e-4, "high": 0.1, "log": True}, "model.sizes": [[1], [2, 3]], "data.b": [8, 16]}
 
@@ -251,3 +260,12 @@ def test_an_objective_may_be_infinite(tmp_path: Path, sampler: str, pruner: str,
     best = best_of(rows, "minimize")
     assert best is not None and best.value == min(row.value for row in rows if row.state == "COMPLETE")
     assert all(math.isfinite(share) for share in again.importances().values())
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_of_equal_trials_the_earlier_is_the_best(direction: str) -> None:
+    values = [0.5, 0.2, 0.2, 0.5, None]
+    rows = [TrialRow(number, "COMPLETE", value) for number, value in enumerate(values)]
+    for order in (rows, rows[::-1]):
+        best = best_of(order, direction)
+        assert best is not None and best.number == (1 if direction == "minimize" else 0)

@@ -42,3 +42,13 @@ def test_the_value_of_averaged_weights_is_the_trials(tmp_path: Path) -> None:
     record.read()
     assert record.best == 0.9 and record.value == 0.7
     assert record.ending is not None and record.end(record.ending).value == 0.7
+
+
+def test_a_report_that_a_resumed_trial_repeats_counts_once(tmp_path: Path) -> None:
+    log = EventWriter(tmp_path / NAME)
+    started = Started(1, "host", "cpu", {})
+    for event in (started, Report(1, 0, 0.5), Report(2, 1, 0.6), started, Report(2, 1, 0.6), Report(3, 2, 0.7)):
+        log.append(event)
+    record = TrialRecord(TrialSpec("run", {}, 0, str(tmp_path), metric="val/accuracy"), None)
+    assert [event.step for event in record.read() if isinstance(event, Report)] == [1, 2, 3]
+    assert record.reports == 3

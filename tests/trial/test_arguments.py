@@ -16,6 +16,7 @@ from pytorch_lightning.cli import LightningCLI
 from studies.config.experiment import load
 from studies.config.yaml_io import dump_yaml, load_yaml
 from studies.protocol.trial_spec import TrialSpec
+from studies.trial.arguments import dumped
 from studies.trial.instantiate import build
 
 LINEAR = "{class_path: torch.nn.Linear, init_args: {in_features: 4, out_features: 2}}"
@@ -200,3 +201,9 @@ def test_what_lightningcli_refuses_is_refused_in_one_line(cli: LightningCLI, tmp
     with pytest.raises(ValueError, match=r"model") as refused:
         by_the_harness(file)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
+
+
+def test_parameters_without_a_value_are_shown_too() -> None:
+    parameters = dumped({"model": {"class_path": "lightning_modules.GRUSeq2Seq", "init_args": {"hidden_size": 4}}})
+    assert parameters["model.hidden_size"] == 4
+    assert "model.num_parameters" in parameters and parameters["model.num_parameters"] is None

@@ -105,6 +105,25 @@ class StopAfter(Link):
             self.stop_reason = "interrupted"
 
 
+class Prunes(Link):
+    """A driver whose verdict on the first report is to prune."""
+
+    def ask(self, event: Event) -> str | None:
+        super().ask(event)
+        self.stop_reason = "pruned"
+        return self.stop_reason
+
+
+def test_a_pruned_trial_has_pictures_and_no_test(tmp_path: Path) -> None:
+    spec = TrialSpec("r", TOY, 1, str(tmp_path), metric="val/loss", direction="minimize", pruning=True, test=True)
+    log = EventWriter(tmp_path / NAME)
+    run(spec, Prunes(log))
+    log.close()
+    events = EventReader(tmp_path / NAME).read()
+    assert isinstance(events[-1], Stopped) and events[-1].why == "pruned" and "test/loss" not in events[-1].summary
+    assert [event.path for event in events if isinstance(event, Artifact)] == ["pictures/learning_curves.png"]
+
+
 def shipped(name: str, folder: Path) -> dict[str, Any]:
     """Small versions of the shipped models, with dropout, on resident data."""
     (folder / "words.txt").write_text("\n".join(a + b + c for a in "abcde" for b in "fghi" for c in "jklm"))

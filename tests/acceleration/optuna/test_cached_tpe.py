@@ -125,3 +125,18 @@ def test_an_ended_trial_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         memory.note(study.get_trials(deepcopy=False), 1.0)
     assert taken == [3, 0, 1] and memory._first_open == 2
     assert [trial.number for trial in memory.note(study.get_trials(deepcopy=False), 1.0)] == [2, 4]
+
+
+def test_a_trial_that_is_taken_up_again_draws_what_it_drew() -> None:
+    """What it drew at first is kept with it, and is no evidence against drawing it again."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+    for number in range(15):
+        trial = study.ask()
+        drawn(trial, branches=False)
+        study.tell(trial, (number * 7 % 15) / 15)
+    for number in range(10):
+        study.sampler = RememberingTPE(number)
+        trial = study.ask()
+        first = trial.relative_params
+        study.sampler = RememberingTPE(number)
+        assert first and optuna.trial.Trial(study, trial._trial_id).relative_params == first

@@ -4,12 +4,14 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from test_executors import events, until_exit
 
+from studies.acceleration.packing.packed_trials import Pack
 from studies.executors.base import Message
 from studies.executors.local import LocalExecutor
 from studies.protocol.checkpoint_files import newest_checkpoint
@@ -210,3 +212,30 @@ def test_optimizers_that_differ_in_more_than_their_rates_are_not_one(
         assert_same(packed, alone, k)
         log = (packed / f"t{k}" / "log.txt").read_text()
         assert "steps were taken together" in log and "not packed" not in log and "as a whole" not in log, log
+
+
+class Stoppable:
+    """A member of a pack that hears after so many steps that it shall stop."""
+
+    batch = None
+
+    def __init__(self, hears_at: int) -> None:
+        self.taken, self._hears_at = 0, hears_at
+
+    def begin(self) -> None: ...
+
+    def finish(self, loss: Any, outputs: Any) -> None:
+        self.taken += 1
+
+    def end_step(self) -> None: ...
+
+    @property
+    def must_stop(self) -> bool:
+        return self.taken >= self._hears_at
+
+
+def test_a_stop_is_heard_within_a_block_of_steps() -> None:
+    members: Any = [Stoppable(hears_at=3), Stoppable(hears_at=100)]
+    stack: Any = SimpleNamespace(learn=lambda batches: ([0.0] * len(batches), [()] * len(batches)))
+    Pack([], [])._take_one_by_one(stack, members, 64)
+    assert [member.taken for member in members] == [3, 3]
