@@ -8,7 +8,7 @@ INSTALLED := .venv/installed
 # Two tests at once, each of several threads, have more threads than cores: those that wait must not spin.
 CALMLY := OMP_WAIT_POLICY=passive
 
-.PHONY: study test test-plain test-slow ui storm results bench lint install
+.PHONY: study test test-plain test-newest test-slow ui storm results bench lint install
 
 study: install
 	$(BIN)/harness study mnist_mlp --trials 8 --workers 2
@@ -23,6 +23,14 @@ test-plain: install
 	rm -r .plain/studies/acceleration .plain/tests/acceleration
 	cd .plain && $(CALMLY) PYTHONPATH=$$PWD ../$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
 	rm -r .plain
+
+# The fast tests with the newest releases of all libraries, in an environment of its own; not in CI.
+test-newest: install
+	rm -rf .newest && $(PYTHON) -m venv .newest
+	sed -E 's/(torch|torchvision|pytorch-lightning|mlflow|optuna|matplotlib)(>=[0-9.]+),<[0-9.]+/\1\2/' pyproject.toml > .newest/pyproject.toml
+	$(BIN)/uv pip install --quiet --python .newest/bin/python --requirements .newest/pyproject.toml --extra dev
+	-$(BIN)/uv pip install --quiet --python .newest/bin/python --no-deps --editable .
+	$(CALMLY) .newest/bin/python -m pytest -q -m "not slow" -n 2 --dist worksteal
 
 test-slow: install
 	$(CALMLY) $(BIN)/python -m pytest -q -m slow -n 2 --dist worksteal
