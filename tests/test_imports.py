@@ -158,6 +158,52 @@ def test_private_names_of_libraries_stay_in_acceleration() -> None:
             assert not found, f"{name_of(path)}: {sorted(found)}"
 
 
+# Private attributes of objects of libraries outside acceleration/, each with its reason.
+PRIVATE_ATTRIBUTES: dict[str, set[str]] = {
+    # Optuna has no public way to go on with a trial that another process has left running.
+    "studies.search.study": {"_storage", "_trial_id"},
+    # See PRIVATE.
+    "studies.tracking.database": {"_engine_map", "_get_or_create_engine"},
+    # Lightning's own way of resuming is not exact (docs/decisions/), so its loops are told where they were.
+    "studies.trial.callbacks": {"_seen_batches_per_dataloader"},
+    "studies.trial.checkpointing": {
+        *("_combined_loader", "_data_fetcher", "_load_state_dicts", "_logger_connector", "_results"),
+        *("_combined_loader_states_to_load", "_last_train_dl_reload_epoch", "_restarting", "_resuming_from_checkpoint"),
+    },
+    "studies.trial.random_states": {"_combined_loader"},
+    "studies.trial.logged_values": {"_batches_that_stepped"},
+    # PyTorch's schedules keep their lengths in private attributes.
+    "studies.trial.schedules": {
+        *("_checkpoint_connector", "_get_closed_form_lr", "_loaded_checkpoint", "_milestones", "_schedulers"),
+    },
+}
+STANDARD = {"_SubParsersAction", "_actions", "_clear", "_exit", "_run_exitfuncs"}  # argparse, atexit, os
+
+
+def test_private_attributes_of_libraries_are_used_in_acceleration_alone() -> None:
+    """Those that no class or file of ours outside acceleration/ defines."""
+    trees = {name_of(path): ast.parse(path.read_text()) for path in FILES if package_of(path) != "acceleration"}
+    own: set[str] = set()
+    used: dict[str, set[str]] = {}
+    for name, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                own.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                own.add(node.id)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _is_self(node.value):
+                own.add(node.attr)
+            elif isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+                used.setdefault(name, set()).add(node.attr)
+    for name, attributes in used.items():
+        found = attributes - own - STANDARD - PRIVATE_ATTRIBUTES.get(name, set())
+        assert not found, f"{name}: {sorted(found)}"
+
+
+def _is_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "self"
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--json"], ["study", "--help"]])
 def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
