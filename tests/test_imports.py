@@ -174,7 +174,14 @@ PRIVATE_ATTRIBUTES: dict[str, set[str]] = {
     "studies.trial.logged_values": {"_batches_that_stepped"},
     # PyTorch's schedules keep their lengths in private attributes.
     "studies.trial.schedules": {
-        *("_checkpoint_connector", "_get_closed_form_lr", "_loaded_checkpoint", "_milestones", "_schedulers"),
+        *(
+            "_checkpoint_connector",
+            "_get_closed_form_lr",
+            "_loaded_checkpoint",
+            "_last_lr",
+            "_milestones",
+            "_schedulers",
+        ),
     },
 }
 STANDARD = {"_SubParsersAction", "_actions", "_clear", "_exit", "_run_exitfuncs"}  # argparse, atexit, os

@@ -9,7 +9,8 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_modules.supervised import WORST_MISTAKES, Supervised, _look
+from lightning_modules.error_analysis import WORST_MISTAKES, _look
+from lightning_modules.supervised import Supervised
 from lightning_modules.tasks import Classification
 
 Batch = tuple[Tensor, Tensor]
@@ -221,52 +222,10 @@ def test_a_faultless_classifier_has_no_mistakes_to_show() -> None:
 
 
 def test_of_many_images_only_the_worst_stay_in_memory() -> None:
-    seen = _look(Linear(), batches([200] * 10))
+    module = Linear()
+    seen = _look(module, module.task, batches([200] * 10))
     assert len(seen.targets) == 2000
     assert len(seen.mistakes) == WORST_MISTAKES and seen.points == []
-
-
-class Counting(Linear):
-    """Counts how often it is asked."""
-
-    calls = 0
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.calls += 1
-        return super().forward(images)
-
-
-def test_pictures_do_not_ask_again_what_the_last_validation_asked(tmp_path: Path) -> None:
-    data, module = batches([5, 3, 4]), Counting()
-    trainer(tmp_path).fit(module, loader(batches([6])), loader(data))
-    fresh = Counting()
-    fresh.load_state_dict(module.state_dict())
-    before = module.calls
-    shown, expected = module.pictures(data), fresh.pictures(data)
-
-    assert module.calls == before and fresh.calls == 3
-    assert shown["confusion_matrix"]["counts"].tolist() == expected["confusion_matrix"]["counts"].tolist()
-    for name in ("images", "truth_probability"):
-        assert torch.equal(*(torch.as_tensor(picture["worst_mistakes"][name]) for picture in (shown, expected)))
-
-
-@pytest.mark.parametrize("change", ["a step", "other weights", "other targets", "other inputs", "none"])
-def test_pictures_ask_anew_where_the_weights_or_the_samples_are_others(tmp_path: Path, change: str) -> None:
-    data, module = batches([5]), Counting()
-    trainer(tmp_path).validate(module, loader(data), verbose=False)
-    if change == "a step":
-        module.layer.weight.grad = torch.ones(3, 4)
-        torch.optim.Adam(module.parameters(), fused=True).step()
-    elif change == "other weights":
-        module.load_state_dict(Linear().state_dict())
-    elif change == "other targets":
-        data = [(images, (labels + 1) % 3) for images, labels in data]
-    elif change == "other inputs":
-        data = [(images.flip(3), labels) for images, labels in data]
-    before = module.calls
-    module.pictures(data)
-
-    assert module.calls == before + (change != "none")
 
 
 def test_pictures_look_at_a_bounded_number_of_samples_and_restore_the_mode() -> None:
