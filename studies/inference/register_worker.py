@@ -16,6 +16,7 @@ import torch
 from studies.common.errors import StorageFailed
 from studies.common.errors import passes as is_transient
 from studies.common.objective import better
+from studies.common.text import error_text
 from studies.inference.example_inputs import example_of, validation_inputs, variable_dimensions
 from studies.protocol.metric_names import metric_name
 from studies.protocol.trial_spec import TrialSpec
@@ -63,9 +64,16 @@ def _publish(
     with tempfile.TemporaryDirectory(prefix="harness-champion-") as folder:
         module, datamodule, trainer = prepare_trained(replace(trial, folder=folder), Path(trial.folder))
         test: dict[str, float] = {}
+        untested = ""
         if why_no_test(module, datamodule) is None:
-            for results in trainer.test(module, datamodule=datamodule, verbose=False):
-                test |= {name: float(number) for name, number in results.items()}
+            try:
+                for results in trainer.test(module, datamodule=datamodule, verbose=False):
+                    test |= {name: float(number) for name, number in results.items()}
+            except Exception as error:  # the model is worth no less for it
+                if is_transient(error):
+                    raise
+                traceback.print_exc()
+                untested = f"; its test failed, and is tried again by the same command: {error_text(error)}"
             tracking.log_files(trial.run_id, Path(folder) / "artifacts")  # what the module's test_step logged
         best_step = int(tracking.run(trial.run_id).metrics.get("best/step", 0))
         for run_id, step in ((trial.run_id, best_step), (parent, trial.number)):
@@ -99,8 +107,9 @@ def _publish(
         note = f"model {model_name} version {version} is registered; another study's champion is better and stays"
     else:
         tracking.models.set_champion(model_name, version)
-    tracking.set_tags(parent, {TESTED: mark})
-    return {"test": test, "note": note}
+    if not untested:
+        tracking.set_tags(parent, {TESTED: mark})
+    return {"test": test, "note": " ".join(f"{note}{untested}".split())}
 
 
 def _stays(champion: dict[str, str] | None, study: str, metric: str, direction: str, value: float) -> bool:
