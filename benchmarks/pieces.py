@@ -1,4 +1,4 @@
-"""Pieces that are written by hand, each against the library's own: the numbers of docs/architecture.md.
+"""Pieces that are written by hand, each against the library's own: the numbers of docs/benchmarks.md.
 
 .venv/bin/python benchmarks/pieces.py             all of them, some two minutes
 .venv/bin/python benchmarks/pieces.py dropout step

@@ -7,7 +7,7 @@ from typing import Any
 from studies.console.progress import Display
 
 # How much faster steps must be, taken together, for packed trials to be faster: the rest is done one by one. Where
-# steps were 1.7 times as fast, 16 whole trials were 1.4 times as fast; docs/benchmarks.md.
+# steps were 1.7 times as fast, 16 whole trials were 1.4 times as fast.
 PACKING_PAYS = 1.2
 
 
