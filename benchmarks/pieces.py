@@ -141,6 +141,7 @@ def storage(pairs: int) -> Found:
     """studies.search / Optuna's own storage: ask, four parameters, one report and tell, in SQLite."""
     import optuna
 
+    from studies.acceleration import for_search
     from studies.config.search_space import parse_space
     from studies.search import Search
 
@@ -149,7 +150,7 @@ def storage(pairs: int) -> Found:
     folder = tempfile.TemporaryDirectory()
     definition = {"space": written, "metric": "m", "direction": "maximize", "seed": 0}
     url = f"sqlite:///{folder.name}"
-    search = Search(f"{url}/ours.db", "s", definition, parse_space(written), "random", "median", 1)
+    search = Search(f"{url}/ours.db", "s", definition, parse_space(written), "random", "median", 1, **for_search())
     study = optuna.create_study(
         storage=f"{url}/rival.db",
         sampler=optuna.samplers.RandomSampler(seed=0),
@@ -186,6 +187,7 @@ def tracking(pairs: int) -> Found:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, RunTag
 
+    from studies.acceleration import for_tracking
     from studies.protocol.events import Metrics
     from studies.tracking.client import Tracking
 
@@ -194,7 +196,7 @@ def tracking(pairs: int) -> Found:
     tags = {f"tag.{number}": "value" for number in range(8)}
     params = {f"model.parameter_{number}": number for number in range(25)}
     values = {f"val/metric_{number}": 0.5 for number in range(5)}
-    owner = Tracking(ours_uri, Path(folder.name) / "ours")
+    owner = Tracking(ours_uri, Path(folder.name) / "ours", **for_tracking())
     Tracking(rival_uri, Path(folder.name) / "rival")  # makes the database
     client = MlflowClient(rival_uri)
     mine, theirs = owner.experiment("x"), client.create_experiment("x")
@@ -347,9 +349,54 @@ def cnn_step(keep: bool) -> None:
     print(statistics.median(per_call(step, 4)() for _ in range(5)))
 
 
+def guards(pairs: int) -> Found:
+    """The accelerated loop as it is / without looking, at each step, whether it may be taken there."""
+    import logging
+
+    from pytorch_lightning import Trainer
+
+    from datamodules.resident import ResidentLoader
+    from studies.acceleration.training.epoch_loop import PlainStep, _Listeners, speed_up
+    from studies.acceleration.training.optimizer_step import FusedAdam
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    blind: dict[tuple[type, str], Callable[..., bool]] = {
+        (PlainStep, "is_current"): lambda self: True,
+        (_Listeners, "are_still_none"): lambda self: self.are_none,
+        (_Listeners, "are_none_by_themselves"): lambda self: self.are_none,
+        (FusedAdam, "is_untouched"): lambda self: True,
+        (FusedAdam, "_is_current"): lambda self: bool(self._groups),
+    }
+    looking = {(cls, name): getattr(cls, name) for cls, name in blind}
+    tensors = torch.randn(64 * 400, 1, 28, 28), torch.randint(0, 10, (64 * 400,))
+
+    def fit(methods: dict[tuple[type, str], Callable[..., bool]]) -> Callable[[], float]:
+        def measured() -> float:
+            for (cls, name), method in methods.items():
+                setattr(cls, name, method)
+            silent = dict.fromkeys(
+                ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+            )
+            trainer: Any = Trainer(max_epochs=3, accelerator="cpu", **silent)
+            speed_up(trainer)
+            module = MLP(hidden_sizes=[128, 64], dropout=0.2)
+            began = time.perf_counter()
+            trainer.fit(module, ResidentLoader(tensors, 64, shuffle=True))
+            return time.perf_counter() - began
+
+        return measured
+
+    try:
+        found = compare(fit(looking), fit(blind), pairs)
+    finally:
+        for (cls, name), method in looking.items():
+            setattr(cls, name, method)
+    return "a fit of an MLP of 128 and 64 units, 1,200 steps of 64", "s", found
+
+
 PIECES = {
     piece.__name__: piece
-    for piece in (dropout, step, replay, packed_replay, storage, tracking, tpe, density, pictures, allocator)
+    for piece in (dropout, step, replay, packed_replay, storage, tracking, tpe, density, pictures, allocator, guards)
 }
 
 
