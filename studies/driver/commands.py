@@ -22,9 +22,9 @@ def run_study(experiment: Experiment, options: Options) -> Result:
     began = time.monotonic()
     plan = experiment.search
     if plan is None:
-        raise ValueError(f"experiment {experiment.name} has no search: section, which says what a study varies")
+        raise ValueError(f"experiment {experiment.name} has no search: section to say what a study varies")
     if not plan.space:
-        raise ValueError(f"experiment {experiment.name}: every searched parameter is overridden: nothing to search")
+        raise ValueError(f"experiment {experiment.name}: all searched parameters are overridden: nothing to search")
     display = Display(
         title=f"study {options.study_name or experiment.name}",
         metric=plan.metric,

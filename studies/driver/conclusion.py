@@ -35,7 +35,7 @@ def conclude(study: Study, loop: TrialLoop) -> dict[str, Any]:
     session, plan = study.session, study.plan
     rows = study.search.trials()
     best = best_of(rows, plan.direction)
-    session.display.phase("ranking, and drawing the study's pictures")
+    session.display.phase("ranking trials and drawing the study's pictures")
     _rank(study, rows)
     try:
         _draw(study, rows)

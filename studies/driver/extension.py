@@ -68,7 +68,7 @@ class ExtensionSource:
         self._rows = {row.number: row for row in rows}
         unfinished = [row for row in rows if row.extension and not row.extension["done"]]
         if unfinished:
-            study.session.display.say("an extension was interrupted: it is finished first, and no other is begun")
+            study.session.display.say("resuming an interrupted extension; no new one is started")
             self._specs = [self._spec(row, row.extension["epochs"]) for row in unfinished]
         else:
             chosen = _best(rows, study.plan.direction)[:top]
@@ -90,7 +90,7 @@ class ExtensionSource:
         except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"trial {row.number} has no readable {folder}/spec.json") from error
         if newest_checkpoint(folder) is None:
-            raise ValueError(f"trial {row.number} has no checkpoint in {folder} to go on from")
+            raise ValueError(f"trial {row.number} has no checkpoint in {folder} to resume from")
         return replace(spec, run_id=row.run_id or "", folder=str(folder))
 
     def _spec(self, row: TrialRow, epochs: int) -> TrialSpec:

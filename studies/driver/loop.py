@@ -151,9 +151,9 @@ class TrialLoop:
     def _tell_of_trouble(self) -> None:
         trouble = self.tracking.trouble
         if trouble and not self._trouble:
-            self.display.say(f"MLflow is waited for ({trouble}): training goes on, and what it says is kept")
+            self.display.say(f"waiting for MLflow ({trouble}): training continues, and its results are kept")
         if self._trouble and not trouble:
-            self.display.say("MLflow answers again")
+            self.display.say("MLflow is responding again")
         self._trouble = bool(trouble)
 
     @property
@@ -171,7 +171,7 @@ class TrialLoop:
     def _act_on_signals(self) -> None:
         if self._signals and not self._told:
             self._told = True
-            self.display.say("stopping: trials save and end at their next step; once more stops them at once")
+            self.display.say("stopping: trials save and end at their next step; interrupt again to stop at once")
             self.tracking.hurry()
             self._stop_all()
         if len(self._signals) > 1:
@@ -183,7 +183,7 @@ class TrialLoop:
             if not self.executor.has_begun(run_id):
                 live.heard = time.monotonic()
             if self.silence is not None and time.monotonic() - live.heard > self.silence and live.verdict is None:
-                live.verdict = f"the trial said nothing for {self.silence:.0f} s (--trial-timeout) and was killed"
+                live.verdict = f"the trial sent no event for {self.silence:.0f} s (--trial-timeout) and was killed"
                 self.executor.kill(run_id)
 
     def _stop_all(self) -> None:
@@ -241,12 +241,12 @@ class TrialLoop:
             live.saved = live.record.saved
             if status == DISK_FULL:
                 self._full = (
-                    f"no space left on the disk of {live.spec.folder}: free some, then the same command goes on"
+                    f"no space left on the disk of {live.spec.folder}: free some, then run the same command to resume"
                 )
                 self._stop_all()
             error = self._why_failed(live, status)
             if error is None and not self._stopping:
-                self.display.say(f"trial {live.spec.number}: its process {_died(status)}; it goes on")
+                self.display.say(f"trial {live.spec.number}: its process {_died(status)}; resuming")
                 self._start(live)
                 return
             if error is None:
@@ -262,7 +262,7 @@ class TrialLoop:
         if status == -signal.SIGKILL and memory.kills() > live.oom_kills:
             return memory.explain(live.spec.experiment, live.record.megabytes)
         if live.crashes >= CRASHES and not self._stopping:
-            return f"the trial's process {_died(status)}, {live.crashes} times without a step forward"
+            return f"the trial's process {_died(status)}, {live.crashes} times without progress"
         return None
 
     def _close(self, live: Live) -> None:
@@ -281,7 +281,7 @@ def _may_go_on(ending: Event, spec: TrialSpec) -> bool:
 
 def _died(status: int | None) -> str:
     if status is None:
-        return "died with others that it was packed with"
+        return "died along with the trials it was packed with"
     if status is not None and status < 0:
         return f"was killed by {signal.Signals(-status).name}"
-    return f"ended with status {status} before it said so"
+    return f"exited with status {status} without reporting a result"

@@ -34,7 +34,7 @@ def let_pack(
     if gain < PACKING_PAYS:
         display.say(
             f"trials are not packed: steps of {count} at once would be {gain:.1f} times as fast as one by one, "
-            f"and it takes {PACKING_PAYS} for whole trials to be faster"
+            f"but whole trials are faster only from {PACKING_PAYS} times"
         )
         return
     executor.pack, executor.packs_over = count, over

@@ -86,7 +86,7 @@ class Session:
             ValueError: what is wrong with it, in one line.
             WorkFailed: if the user's code raised; the traceback is shown.
         """
-        self.display.phase("importing torch and Lightning, then rehearsing one batch")
+        self.display.phase("importing torch and Lightning, then the preflight check on one batch")
         payload = {
             "experiment": dump_yaml(self.experiment.sections),
             "seed": self.experiment.seed,
@@ -99,11 +99,11 @@ class Session:
         try:
             report = self.executor.call("studies.trial.preflight:rehearse", payload, self.display.refresh)
         except RuntimeError as error:
-            raise WorkFailed(f"the rehearsal of {self.experiment.name} died: {error}") from error
+            raise WorkFailed(f"the preflight check of {self.experiment.name} died: {error}") from error
         if "error" in report:
             if "traceback" in report and not report.get("bad_input"):
                 self.display.say(report["traceback"])
-                raise WorkFailed(f"the rehearsal of {self.experiment.name} failed: {report['error']}")
+                raise WorkFailed(f"the preflight check of {self.experiment.name} failed: {report['error']}")
             raise ValueError(report["error"])
         for note in report["notes"]:
             self.display.say(note)
