@@ -1,7 +1,7 @@
 """The loop that joins executor, tracking and search: submits trials, reads their events, answers them.
 
-A trial's events go one way only: its log -> here -> MLflow (batched, on another thread) and the source of
-trials (which tells Optuna). One loop serves single runs and studies.
+A trial's events flow in one direction: its log -> here -> MLflow (batched, in another thread) and the source of
+trials (which tells Optuna). The same loop serves single runs and studies.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FLUSH_SECONDS, FLUSH_SECONDS_EACH, FLUSH_SECONDS_AT_MOST = 3.0, 0.2, 10.0
 
 
 class Source(Protocol):
-    """Where trials come from and what becomes of them: a single run, or a search."""
+    """Supplies trials and receives their results: a single run, or a search."""
 
     def next(self) -> TrialSpec | None:
         """The next trial to run, or None when there is none (left)."""
@@ -41,21 +41,21 @@ class Source(Protocol):
         """A trial has ended."""
 
     def write(self) -> None:
-        """Writes what it has kept back, if anything; called each second and when no trial runs any more."""
+        """Writes buffered results, if any; called every second and when no trial is running any more."""
 
     def unrecorded(self) -> list[tuple[TrialSpec, str]]:
-        """Trials, and how they ended, that a former driver closed but did not get to log."""
+        """Trials that a previous driver closed but did not log, with their final states."""
 
 
 @dataclass
 class Live:
-    """A trial that runs, as the loop knows it.
+    """A running trial, as tracked by the loop.
 
     Attributes:
-        verdict: why we killed it, if we did.
-        crashes: of its processes, since it last saved a step that was new (`saved`).
-        heard: when it last said something of its work.
-        oom_kills: the kernel's, for want of memory, when it was last known to be alive.
+        verdict: why the loop killed it, if it did.
+        crashes: number of process crashes since it last saved a new step (`saved`).
+        heard: when it last sent an event about its progress.
+        oom_kills: the kernel's count of OOM kills when the trial was last known to be alive.
     """
 
     spec: TrialSpec
@@ -69,12 +69,12 @@ class Live:
 
 
 class TrialLoop:
-    """Runs the trials of a source until there are none left, the time is over, or it is interrupted.
+    """Runs the trials of a source until none are left, the deadline passes, or it is interrupted.
 
     Args:
         display: see studies.console.progress.Display.
         deadline: time.monotonic() after which running trials are stopped as interrupted, or None.
-        silence: seconds without an event after which a trial has hung: it is killed and has failed; or None.
+        silence: seconds without an event after which a trial counts as hung, is killed and fails; or None.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class TrialLoop:
             raise StorageFailed(self._full)
 
     def _serve(self, seconds: float) -> None:
-        """Hears the trials, the user and the clocks once; submits nothing."""
+        """Handles messages, signals and timeouts once; submits nothing."""
         for message in self.executor.wait(seconds):
             self._on_message(message)
         self._act_on_signals()
@@ -158,7 +158,7 @@ class TrialLoop:
 
     @property
     def signal(self) -> int | None:
-        """The signal that interrupted us, if one did."""
+        """The signal that interrupted the loop, if any."""
         return self._signals[0] if self._signals else None
 
     @property
@@ -218,7 +218,7 @@ class TrialLoop:
             self._exited(live, message.status)
 
     def _read(self, live: Live) -> None:
-        """What is new of a trial: to MLflow, the display and the source."""
+        """Passes a trial's new events to MLflow, the display and the source."""
         record, number = live.record, live.spec.number
         for event in record.read():
             if not isinstance(event, Resources):  # those come from a thread, which lives on where training hangs
@@ -256,7 +256,7 @@ class TrialLoop:
         self._close(live)
 
     def _why_failed(self, live: Live, status: int | None) -> str | None:
-        """Why a trial whose process is gone has failed; None if it may go on."""
+        """Why a trial whose process died has failed; None if it may resume."""
         if live.verdict is not None:
             return live.verdict
         if status == -signal.SIGKILL and memory.kills() > live.oom_kills:
@@ -275,7 +275,7 @@ class TrialLoop:
 
 
 def _may_go_on(ending: Event, spec: TrialSpec) -> bool:
-    """Whether a trial that ended so may run on: one that was interrupted, or one that shall be extended."""
+    """Whether a trial that ended like this may resume: it was interrupted, or it is to be extended."""
     return spec.extends or (isinstance(ending, Stopped) and ending.why == "interrupted")
 
 
