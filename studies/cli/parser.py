@@ -54,7 +54,7 @@ def build_parser() -> Parser:
     train.add_argument("--seed", type=int, help="training seed: weights, order of samples (default: the file's)")
     train.add_argument("--no-test", action="store_true", help="do not evaluate on the test set")
 
-    study = command("study", "search an experiment's space until there are N trials in total; repeat to resume")
+    study = command("study", "search an experiment's space until there are N trials in total; run again to resume")
     study.add_argument("experiment", metavar="NAME", help=overrides)
     study.add_argument("--trials", type=int, default=10, help="total number of trials, at least 1 (default: 10)")
     study.add_argument("--workers", type=int, default=1, help="trials to run at once, at least 1 (default: 1)")
@@ -63,14 +63,14 @@ def build_parser() -> Parser:
         type=int,
         default=1,
         metavar="K",
-        help="train up to K trials of equal shapes and batch size as one model in each worker, if that is faster, "
-        "as for small models on a GPU; an adaptive sampler gets all K results at once (default: 1)",
+        help="train up to K trials of equal shapes and batch size as one model in each worker, if that is faster "
+        "(small models on a GPU, if any); an adaptive sampler gets all K results at once (default: 1)",
     )
     study.add_argument("--study-name", metavar="S", help="name of the study (default: the experiment's)")
     study.add_argument("--sampler", help=f"{' | '.join(SAMPLERS)}, or a class of your own (default: the file's)")
     study.add_argument("--pruner", help=f"{' | '.join(PRUNERS)}, or a class of your own (default: the file's)")
     study.add_argument("--seed", type=int, help="study seed, from which trial seeds are derived (default: the file's)")
-    study.add_argument("--timeout", type=float, metavar="T", help="stop after T seconds; repeat the command to resume")
+    study.add_argument("--timeout", type=float, metavar="T", help="stop after T seconds; run again to resume")
     study.add_argument("--trial-timeout", type=float, metavar="T", help="fail a trial after T seconds without an event")
     study.add_argument(
         "--max-failures", type=int, default=10, metavar="N", help="end after N failed trials in a row (default: 10)"
@@ -150,7 +150,7 @@ def _inspecting(command: Callable[..., Parser]) -> None:
     demo.add_argument("--port", type=int, help="port (default: 8000, or a free one)")
     demo.add_argument("--no-open", action="store_true", help="only print the address")
 
-    doctor = command("doctor", "check that databases, runs, trials, files and processes agree; exit 1 if not")
+    doctor = command("doctor", "check that databases, runs, trials, files and processes agree; exit status 1 if not")
     doctor.add_argument("--fix", action="store_true", help="repair what is found; no result is deleted")
     doctor.add_argument("--storage", metavar="URL", help="Optuna's database (default: mlruns/optuna.db)")
 
