@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="of these cases alone")
     options = parser.parse_args()
     lightning_alias.install()
-    print("| source | classes | habit | train | --plain | study |\n|---|---|---|---|---|---|")
+    print("| source | classes | notable features | train | --plain | study |\n|---|---|---|---|---|---|")
     for file in sorted(options.folder.resolve().glob("*/*.yaml")):
         if file.stem == file.parent.name and (not options.names or file.stem in options.names):
             print(row(file), flush=True)

@@ -26,7 +26,7 @@ def open_tracking() -> Tracking:
     home.check()
     database = sqlite_path(home.tracking_uri)
     if database is not None and not database.exists():
-        raise ValueError(f"no runs yet in {home.folder}: `harness train NAME` makes one")
+        raise ValueError(f"no runs yet in {home.folder}: `harness train NAME` creates one")
     from studies.tracking.client import Tracking
 
     return Tracking(home.tracking_uri, None if home.is_remote else home.artifacts, notice=_notice)
@@ -93,7 +93,7 @@ def doctor(storage: str | None, fix: bool, as_json: bool) -> int:
 
     home = Home.find(storage)
     if not home.folder.exists():
-        raise ValueError(f"no runs yet in {home.folder}: `harness train NAME` makes one")
+        raise ValueError(f"no runs yet in {home.folder}: `harness train NAME` creates one")
     home.check(databases=False)
     with Display(title="doctor", metric=None, direction="maximize", total=1, live=False) as display:
         found, left = visit(home, fix, display)
@@ -101,9 +101,9 @@ def doctor(storage: str | None, fix: bool, as_json: bool) -> int:
         findings = [{"kind": item.kind, "where": item.where, "fix": item.fix} for item in found]
         print_json({"sound": not left, "findings": findings})
     elif not found:
-        print("all is sound")
+        print("no problems found")
     elif fix:
-        print(f"{len(found)} found, {len(left)} left")
+        print(f"{len(found)} found, {len(left)} remaining")
     else:
         for item in found:
             print(f"{item.kind}: {item.where}\n    --fix: {item.fix}")

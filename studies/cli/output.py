@@ -85,8 +85,8 @@ def usage(answer: dict[str, Any]) -> list[str]:
     package = answer["class_path"].rpartition(".")[0]
     return [
         f"import json, safetensors.torch, {package}",
-        f'said = safetensors.safe_open({path!r}, "pt").metadata()  # how the module was built',
-        f'module = {answer["class_path"]}(**json.loads(said["init_args"])).eval()',
+        f'metadata = safetensors.safe_open({path!r}, "pt").metadata()  # how the module was built',
+        f'module = {answer["class_path"]}(**json.loads(metadata["init_args"])).eval()',
         f"safetensors.torch.load_model(module, {path!r})",
     ]
 
@@ -106,7 +106,7 @@ def studied(result: Result, as_json: bool) -> int:
         print(f"champion's {name} {value:.6g}")
     print(f"\nstudy  {fields['study']}  {result.status} in {result.wall_seconds:.0f} s")
     print(f"files  {_short(str(Home.find().folder))}")
-    again = "the same command again goes on; or " if result.status in ("interrupted", "timeout") else ""
+    again = "run the same command again to resume, or " if result.status in ("interrupted", "timeout") else ""
     print(f"next:  {again}harness ui")
     return _exit_status(result)
 

@@ -47,42 +47,36 @@ def build_parser() -> Parser:
         return sub
 
     command("list", "list the experiments, with model, data and search space")
-    overrides = "an experiment's name (`harness list`) or the path of a .yaml file"
+    overrides = "name of an experiment (see `harness list`) or path of a .yaml file"
 
-    train = command("train", "train an experiment once and meet the test set with its best checkpoint")
+    train = command("train", "train an experiment once and evaluate its best checkpoint on the test set")
     train.add_argument("experiment", metavar="NAME", help=overrides)
     train.add_argument("--seed", type=int, help="training seed: weights, order of samples (default: the file's)")
-    train.add_argument("--no-test", action="store_true", help="leave the test set alone")
+    train.add_argument("--no-test", action="store_true", help="do not evaluate on the test set")
 
-    study = command("study", "search an experiment's space until there are N trials in total; again goes on")
+    study = command("study", "search an experiment's space until there are N trials in total; run again to resume")
     study.add_argument("experiment", metavar="NAME", help=overrides)
-    study.add_argument("--trials", type=int, default=10, help="trials in total, from 1 (default: 10)")
-    study.add_argument("--workers", type=int, default=1, help="trials at once, from 1 (default: 1)")
+    study.add_argument("--trials", type=int, default=10, help="total number of trials, at least 1 (default: 10)")
+    study.add_argument("--workers", type=int, default=1, help="trials to run at once, at least 1 (default: 1)")
     study.add_argument(
         "--pack",
         type=int,
         default=1,
         metavar="K",
-        help="up to K trials of equal shapes and batch size train as one model in each worker, where that is faster: "
-        "small models on a GPU, if any; a sampler that learns hears of all K at once (default: 1)",
+        help="train up to K trials of equal shapes and batch size as one model in each worker, if that is faster "
+        "(small models on a GPU, if any); an adaptive sampler gets all K results at once (default: 1)",
     )
     study.add_argument("--study-name", metavar="S", help="name of the study (default: the experiment's)")
     study.add_argument("--sampler", help=f"{' | '.join(SAMPLERS)}, or a class of your own (default: the file's)")
     study.add_argument("--pruner", help=f"{' | '.join(PRUNERS)}, or a class of your own (default: the file's)")
-    study.add_argument("--seed", type=int, help="study seed: each trial's seed follows from it (default: the file's)")
+    study.add_argument("--seed", type=int, help="study seed, from which trial seeds are derived (default: the file's)")
+    study.add_argument("--timeout", type=float, metavar="T", help="stop after T seconds; run again to resume")
+    study.add_argument("--trial-timeout", type=float, metavar="T", help="fail a trial after T seconds without an event")
     study.add_argument(
-        "--timeout", type=float, metavar="T", help="seconds after which running trials stop; again goes on"
+        "--max-failures", type=int, default=10, metavar="N", help="end after N failed trials in a row (default: 10)"
     )
-    study.add_argument(
-        "--trial-timeout", type=float, metavar="T", help="seconds without an event after which a trial has failed"
-    )
-    study.add_argument(
-        "--max-failures", type=int, default=10, metavar="N", help="failed trials in a row that end it (default: 10)"
-    )
-    study.add_argument("--retry-failed", action="store_true", help="run trials that failed again, as new trials")
-    study.add_argument(
-        "--no-test", action="store_true", help="leave the test set alone and register no champion at the end"
-    )
+    study.add_argument("--retry-failed", action="store_true", help="run failed trials again, as new trials")
+    study.add_argument("--no-test", action="store_true", help="do not evaluate on the test set or register a champion")
     study.add_argument("--storage", metavar="URL", help="Optuna's database (default: mlruns/optuna.db)")
     for sub in (train, study):
         sub.add_argument(
@@ -90,7 +84,7 @@ def build_parser() -> Parser:
             action="append",
             default=[],
             metavar="FILE",
-            help="a .yaml file laid over NAME; any number of them",
+            help="a .yaml file that overrides values of NAME; may be repeated",
         )
         sub.add_argument(
             "--executor",
@@ -98,20 +92,20 @@ def build_parser() -> Parser:
             "or local)",
         )
 
-    extend = command("extend", "let the best trials of a study go on for more epochs, in their own runs")
+    extend = command("extend", "train the best trials of a study for more epochs, in their existing runs")
     extend.add_argument("study", metavar="STUDY", help="name of the study (`harness runs` shows them)")
-    extend.add_argument("--top", type=int, default=1, metavar="K", help="how many trials, from 1 (default: 1)")
-    extend.add_argument("--epochs", type=int, required=True, metavar="+N", help="how many epochs more, from 1")
-    extend.add_argument("--workers", type=int, default=1, help="trials at once, from 1 (default: 1)")
-    extend.add_argument("--no-test", action="store_true", help="leave the test set alone and register no champion")
+    extend.add_argument("--top", type=int, default=1, metavar="K", help="how many trials, at least 1 (default: 1)")
+    extend.add_argument("--epochs", type=int, required=True, metavar="+N", help="how many more epochs, at least 1")
+    extend.add_argument("--workers", type=int, default=1, help="trials to run at once, at least 1 (default: 1)")
+    extend.add_argument("--no-test", action="store_true", help="do not evaluate on the test set or register a champion")
     extend.add_argument("--storage", metavar="URL", help="Optuna's database (default: mlruns/optuna.db)")
 
     for sub in (train, study, extend):
         sub.add_argument(
-            "--threads", type=int, help="CPU threads of each trial, from 1 (default: the cores, shared out)"
+            "--threads", type=int, help="CPU threads per trial, at least 1 (default: the cores, divided among workers)"
         )
         sub.add_argument(
-            "--plain", action="store_true", help="without acceleration: Lightning's own loop (as HARNESS_PLAIN=1)"
+            "--plain", action="store_true", help="no acceleration: Lightning's own loop (same as HARNESS_PLAIN=1)"
         )
 
     _inspecting(command)
@@ -121,31 +115,34 @@ def build_parser() -> Parser:
 def _inspecting(command: Callable[..., Parser]) -> None:
     """Options of the commands that train nothing."""
     runs = command("runs", "list runs, newest first")
-    runs.add_argument("--experiment", help="only this experiment's")
-    runs.add_argument("--study", help="only this study's")
-    runs.add_argument("--limit", type=int, default=50, help="at most so many, from 1 (default: 50)")
+    runs.add_argument("--experiment", help="only runs of this experiment")
+    runs.add_argument("--study", help="only runs of this study")
+    runs.add_argument("--limit", type=int, default=50, help="maximum number of runs, at least 1 (default: 50)")
 
     compare = command("compare", "show runs side by side: the parameters that differ, and the metrics")
-    compare.add_argument("runs", metavar="RUN", nargs="+", help="run ids, or beginnings of them")
+    compare.add_argument("runs", metavar="RUN", nargs="+", help="run ids or prefixes of them")
 
-    predict = command("predict", "ask a trained model about image files, words or the rows of CSV files")
+    predict = command("predict", "predict for image files, words or the rows of CSV files with a trained model")
     predict.add_argument(
-        "model", metavar="MODEL", help="run id or its beginning, path of a checkpoint, or models:/NAME@champion"
+        "model", metavar="MODEL", help="run id or a prefix of it, path of a checkpoint, or models:/NAME@champion"
     )
-    predict.add_argument("inputs", metavar="INPUT", nargs="*", help="files or words (default: one a line from stdin)")
+    predict.add_argument("inputs", metavar="INPUT", nargs="*", help="files or words (default: one per line from stdin)")
 
-    export = command("export", "write a trained model to a file for other programs, and check the file")
+    export = command("export", "export a trained model to a file for other programs, and verify the file")
     export.add_argument(
-        "model", metavar="MODEL", help="run id or its beginning, path of a checkpoint, or models:/NAME@champion"
+        "model", metavar="MODEL", help="run id or a prefix of it, path of a checkpoint, or models:/NAME@champion"
     )
     export.add_argument(
-        "--format", required=True, help="onnx | pt2 (torch.export) | safetensors (the weights, for the module's source)"
+        "--format", required=True, help="onnx | pt2 (torch.export) | safetensors (weights only, needs the source)"
     )
     export.add_argument("--output", metavar="PATH", help="file to write (default: ./EXPERIMENT-RUN.FORMAT)")
 
-    demo = command("demo", "draw a digit or type a word on a page, and watch trained models answer")
+    demo = command("demo", "open a page to draw a digit or type a word on, with live predictions")
     demo.add_argument(
-        "model", metavar="MODEL", nargs="?", help="as for predict (default: the newest for drawings, and for words)"
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help="as for predict (default: the newest for drawings, the newest for words)",
     )
     demo.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
@@ -153,8 +150,8 @@ def _inspecting(command: Callable[..., Parser]) -> None:
     demo.add_argument("--port", type=int, help="port (default: 8000, or a free one)")
     demo.add_argument("--no-open", action="store_true", help="only print the address")
 
-    doctor = command("doctor", "compare databases, runs, trials, files and processes; exit 1 where they disagree")
-    doctor.add_argument("--fix", action="store_true", help="mend what is found; no result is deleted")
+    doctor = command("doctor", "check that databases, runs, trials, files and processes agree; exit status 1 if not")
+    doctor.add_argument("--fix", action="store_true", help="repair what is found; no result is deleted")
     doctor.add_argument("--storage", metavar="URL", help="Optuna's database (default: mlruns/optuna.db)")
 
     ui = command("ui", "open MLflow on a prepared view of an experiment")
@@ -193,5 +190,5 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         more = " or --model.X, --data.X, --trainer.X" if options.command in ("train", "study") else ""
         raise BadInput(f"unknown argument {unknown[0]}{nearest(unknown[0].split('=')[0], known)}{more}")
     if overrides and options.command not in ("train", "study"):
-        raise BadInput(f"--{next(iter(overrides))} belongs to train and study, not to {options.command}")
+        raise BadInput(f"--{next(iter(overrides))} applies to train and study, not to {options.command}")
     return options, overrides

@@ -125,7 +125,7 @@ def _content(text: str, path: Path) -> dict[str, Any]:
                 if content.get(key, 0) is None:
                     del content[key]
             if content.get("ckpt_path"):
-                raise ValueError("ckpt_path cannot be set: a run starts from fresh weights and goes on from its own")
+                raise ValueError("ckpt_path cannot be set: a run starts from fresh weights or resumes from its own")
         check_keys(content, "the file", KEYS)
         for section in CLASS_SECTIONS:
             if isinstance(content.get(section), str):

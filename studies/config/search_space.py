@@ -90,7 +90,7 @@ def _parameter(name: Any, value: Any) -> Range | Choice:
         raise ValueError(f"space: {name!r} must start with one of {sections}{nearest(section, SECTIONS)}")
     if isinstance(value, list):
         if len(value) < 1 or any(value.count(item) > 1 for item in value):
-            raise ValueError(f"space: {name} must list different values, at least one, but got {value!r}")
+            raise ValueError(f"space: {name} must list one or more distinct values, but got {value!r}")
         return Choice(value)
     if not isinstance(value, Mapping):
         raise ValueError(f"space: {name} must be a list or {{low, high, log, step}}, but got {value!r}")
@@ -104,7 +104,7 @@ def _parameter(name: Any, value: Any) -> Range | Choice:
     if not isinstance(log, bool):
         raise ValueError(f"space: {name}: log must be true or false, but got {log=}")
     if log and low <= 0:
-        raise ValueError(f"space: {name}: low must be above 0 where log is true, but got {low=}")
+        raise ValueError(f"space: {name}: low must be above 0 if log is true, but got {low=}")
     if step is not None and (isinstance(step, bool) or not isinstance(step, int | float) or step <= 0 or log):
         raise ValueError(f"space: {name}: step must be a number above 0, without log, but got {step=} and {log=}")
     return Range(low, high, log, step)

@@ -50,9 +50,9 @@ def _examine(database: _Database) -> Finding | None:
     if problem is None:
         return None
     if _count(path, database.rows):
-        fix = "keep a copy and bring it to this version; where that fails, move it aside"
+        fix = "keep a copy and migrate it to this version; if that fails, move it aside"
     else:
-        fix = "move it aside: it holds no results; what the trials' logs know is logged anew"
+        fix = "move it aside: it holds no results; it is rebuilt from the trials' logs"
     return Finding("database", f"{path}: {problem}", fix, lambda: _mend(database))
 
 

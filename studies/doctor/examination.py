@@ -17,7 +17,7 @@ def visit(home: Home, fix: bool, display: Display) -> tuple[list[Finding], list[
     Returns:
         What was found, and what is still so.
     """
-    display.phase("looking at databases and files")
+    display.phase("checking databases and files")
     found = left = databases.examine(home)
     if fix and left:
         _mend(left, display)

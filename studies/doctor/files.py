@@ -26,7 +26,7 @@ def examine(home: Home) -> list[Finding]:
                     Finding(
                         "checkpoint",
                         str(path),
-                        "move it aside; the one before it takes its place",
+                        "move it aside; the previous one takes its place",
                         lambda path=path: _mend(path),  # type: ignore[misc]
                     )
                 )

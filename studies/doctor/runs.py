@@ -89,7 +89,7 @@ class Examination:
         own = self._record(row.run_id).state
         if expected == "INTERRUPTED" and own not in (None, "INTERRUPTED"):
             assert own is not None
-            fix = f"tell Optuna what its log says: {own}"
+            fix = f"set Optuna's state from its log: {own}"
             mend = partial(self._close, study, row, own)
             self._find("states-disagree", f"{where} has ended, but Optuna says {row.state}", fix, mend)
             return
@@ -99,11 +99,11 @@ class Examination:
             right.append(STATUSES["INTERRUPTED"])
         if (run.status, run.tags.get("harness.outcome")) in right:
             return
-        fix = f"log what its log has, and set the run {status}" + (f" ({outcome})" if outcome else "")
+        fix = f"copy its log to MLflow, and set the run to {status}" + (f" ({outcome})" if outcome else "")
         text = f"{where}: Optuna says {row.state}, MLflow {run.status}"
         mend = partial(self._end, row.run_id, expected)
         if run.status == "RUNNING":
-            self._find("no-process", f"{text}, and no process runs it", fix, mend)
+            self._find("no-process", f"{text}, but no process is running it", fix, mend)
         else:
             self._find("states-disagree", text, fix, mend)
 
@@ -147,16 +147,17 @@ class Examination:
         if run.kind == "trial" and run.run_id not in self.bound:
             if run.tags.get("harness.outcome") != ORPHANED or run.status == "RUNNING":
                 trial = f"trial {run.tags.get('harness.trial')} of study {run.study}"
-                where = f"run {run.run_id} is of {trial}, which is not there or has another run"
+                where = f"run {run.run_id} belongs to {trial}, which does not exist or has another run"
                 mend = partial(self.tracking.soon.end, run.run_id, "KILLED", ORPHANED)
-                self._find("no-study", where, f"keep it, set it KILLED ({ORPHANED})", mend)
+                self._find("no-study", where, f"keep it, set it to KILLED ({ORPHANED})", mend)
         elif run.status == "RUNNING" and run.kind == "study":
-            where = f"run {run.run_id} of study {run.study}: no process runs it"
+            where = f"run {run.run_id} of study {run.study}: no process is running it"
             mend = partial(self.tracking.soon.end, run.run_id, "KILLED", "interrupted")
-            self._find("no-process", where, "set it KILLED (interrupted); the same `harness study` goes on", mend)
+            self._find("no-process", where, "set it to KILLED (interrupted); the same `harness study` resumes it", mend)
         elif run.status == "RUNNING" and run.kind == "run" and not self._lives(run):
             state = self._record(run.run_id).state or "INTERRUPTED"
-            where, fix = f"run {run.run_id}: no process runs it", f"log what its log has, set it {STATUSES[state][0]}"
+            where = f"run {run.run_id}: no process is running it"
+            fix = f"copy its log to MLflow, set it to {STATUSES[state][0]}"
             self._find("no-process", where, fix, partial(self._end, run.run_id, state))
 
     def _lives(self, run: RunInfo) -> bool:
@@ -187,7 +188,7 @@ class Examination:
                 self._find("checkpoint", f"{where} is not in its folder", "copy it back from MLflow", mend)
             elif not path.exists() and name not in there and run.status == "FINISHED" and name not in lost:
                 mend = partial(self.tracking.soon.set_tags, run.run_id, {LOST: json.dumps([*lost, name])})
-                self._find("artifact-missing", where, f"none, it is nowhere; the tag {LOST} will say so", mend)
+                self._find("artifact-missing", where, f"none: it exists nowhere; the tag {LOST} will say so", mend)
 
     def _fetch(self, run_id: str, name: str, path: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -210,7 +211,7 @@ class Examination:
             return
         if spec.study not in self.busy:
             where = f"{folder}: MLflow has no run {folder.name}"
-            self._find("run-missing", where, "make the run anew from the trial's log", partial(self._recreate, spec))
+            self._find("run-missing", where, "recreate the run from the trial's log", partial(self._recreate, spec))
 
     def _recreate(self, spec: TrialSpec) -> None:
         old = self.home.trial_folder(spec.run_id)

@@ -1,7 +1,7 @@
 """`harness train`, `study` and `extend`: each checks its experiment, then runs it. Imports no torch.
 
-Order of a start: everything that can be wrong with the input is found first, in a warm process, while mlflow
-is imported beside it; only then is anything created.
+Start-up order: a preflight check in a warm process first finds everything that is wrong with the input, while mlflow is
+being imported in parallel; only then is anything created.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from studies.driver.session import Options, Result, is_live, opened
 
 
 def run_study(experiment: Experiment, options: Options) -> Result:
-    """Searches an experiment until there are `trials` trials in total; goes on where a study of that name stands."""
+    """Searches an experiment until there are `trials` trials in total; resumes an existing study of that name."""
     began = time.monotonic()
     plan = experiment.search
     if plan is None:
-        raise ValueError(f"experiment {experiment.name} has no search: section, which says what a study varies")
+        raise ValueError(f"experiment {experiment.name} has no search: section to say what a study varies")
     if not plan.space:
-        raise ValueError(f"experiment {experiment.name}: every searched parameter is overridden: nothing to search")
+        raise ValueError(f"experiment {experiment.name}: all searched parameters are overridden: nothing to search")
     display = Display(
         title=f"study {options.study_name or experiment.name}",
         metric=plan.metric,
@@ -59,7 +59,7 @@ def run_study(experiment: Experiment, options: Options) -> Result:
 
 
 def extend(name: str, top: int, epochs: int, options: Options) -> Result:
-    """Lets the best trials of a study go on from their last checkpoint, for so many epochs more."""
+    """Trains the best trials of a study for `epochs` more epochs, from their last checkpoints."""
     began = time.monotonic()
     from studies.driver.extension import ExtensionSource, described
 

@@ -1,4 +1,4 @@
-"""The end of a study: ranks, leaderboard, pictures, and the champion, who alone meets the test set."""
+"""The end of a study: ranks, leaderboard, pictures and champion, the only trial evaluated on the test set."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def prepare() -> None:
 
 
 def conclude(study: Study, loop: TrialLoop) -> dict[str, Any]:
-    """After the last trial: ranks, leaderboard, pictures, and the champion, who alone meets the test set."""
+    """After the last trial: ranks, leaderboard, pictures and champion, the only trial evaluated on the test set."""
     session, plan = study.session, study.plan
     rows = study.search.trials()
     best = best_of(rows, plan.direction)
-    session.display.phase("ranking, and drawing the study's pictures")
+    session.display.phase("ranking trials and drawing the study's pictures")
     _rank(study, rows)
     try:
         _draw(study, rows)

@@ -1,7 +1,7 @@
-"""`harness extend`: the best trials of a study go on to more epochs, each in its own run, with one joined curve.
+"""`harness extend`: trains the best trials of a study for more epochs, each in its existing run, as one curve.
 
-Optuna changes no trial that it has closed, so how a trial went on is noted beside it (Search.extend), and
-leaderboards show that. Parameters do not change, but a schedule that ends with the training is stretched to its
+Optuna cannot change a finished trial, so the outcome of its extension is stored alongside it (Search.extend), and
+leaderboards show that. Parameters do not change, but a schedule that ends with the training is stretched to the
 new end.
 """
 
@@ -25,7 +25,7 @@ from studies.tracking.trial_log import STATUSES, Ending
 
 
 def described(home: Home, name: str) -> Experiment:
-    """The experiment of a study, as the study itself has it.
+    """The experiment of a study, from the study's stored definition.
 
     Raises:
         ValueError: there is no such study.
@@ -50,11 +50,11 @@ def _search_path(home: Home, search: Search) -> list[str]:
 
 
 class ExtensionSource:
-    """Trials that go on: those an interrupted `extend` left unfinished, or else the best `top` of the study.
+    """Trials to extend: those left unfinished by an interrupted `extend`, or else the best `top` of the study.
 
     Args:
-        top: how many, from 1.
-        epochs: how many more, from 1.
+        top: number of trials, at least 1.
+        epochs: number of additional epochs, at least 1.
 
     Raises:
         ValueError: there are no such trials, one has no checkpoint, or the training is not counted in epochs.
@@ -68,7 +68,7 @@ class ExtensionSource:
         self._rows = {row.number: row for row in rows}
         unfinished = [row for row in rows if row.extension and not row.extension["done"]]
         if unfinished:
-            study.session.display.say("an extension was interrupted: it is finished first, and no other is begun")
+            study.session.display.say("resuming an interrupted extension; no new one is started")
             self._specs = [self._spec(row, row.extension["epochs"]) for row in unfinished]
         else:
             chosen = _best(rows, study.plan.direction)[:top]
@@ -80,7 +80,7 @@ class ExtensionSource:
         study.session.display.total = len(self._specs)
 
     def _epochs(self, row: TrialRow) -> int:
-        """The epochs a trial had in all."""
+        """The total number of epochs a trial was trained for."""
         return int(row.extension["epochs"]) if row.extension else _max_epochs(self._load(row))
 
     def _load(self, row: TrialRow) -> TrialSpec:
@@ -90,7 +90,7 @@ class ExtensionSource:
         except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"trial {row.number} has no readable {folder}/spec.json") from error
         if newest_checkpoint(folder) is None:
-            raise ValueError(f"trial {row.number} has no checkpoint in {folder} to go on from")
+            raise ValueError(f"trial {row.number} has no checkpoint in {folder} to resume from")
         return replace(spec, run_id=row.run_id or "", folder=str(folder))
 
     def _spec(self, row: TrialRow, epochs: int) -> TrialSpec:
@@ -129,7 +129,7 @@ class ExtensionSource:
             self._ends.append((spec.run_id, row.state))
 
     def restore(self) -> None:
-        """Gives runs whose extension failed the status back that their trial has; the error stays as a tag."""
+        """Restores the status of runs whose extension failed to that of their trial; the error stays as a tag."""
         for run_id, state in self._ends:
             self.study.session.tracking.soon.delete_tag(run_id, "harness.outcome")
             self.study.session.tracking.soon.end(run_id, *STATUSES[state])

@@ -1,7 +1,7 @@
 """The loop that joins executor, tracking and search: submits trials, reads their events, answers them.
 
-A trial's events go one way only: its log -> here -> MLflow (batched, on another thread) and the source of
-trials (which tells Optuna). One loop serves single runs and studies.
+A trial's events flow in one direction: its log -> here -> MLflow (batched, in another thread) and the source of
+trials (which tells Optuna). The same loop serves single runs and studies.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FLUSH_SECONDS, FLUSH_SECONDS_EACH, FLUSH_SECONDS_AT_MOST = 3.0, 0.2, 10.0
 
 
 class Source(Protocol):
-    """Where trials come from and what becomes of them: a single run, or a search."""
+    """Supplies trials and receives their results: a single run, or a search."""
 
     def next(self) -> TrialSpec | None:
         """The next trial to run, or None when there is none (left)."""
@@ -41,21 +41,21 @@ class Source(Protocol):
         """A trial has ended."""
 
     def write(self) -> None:
-        """Writes what it has kept back, if anything; called each second and when no trial runs any more."""
+        """Writes buffered results, if any; called every second and when no trial is running any more."""
 
     def unrecorded(self) -> list[tuple[TrialSpec, str]]:
-        """Trials, and how they ended, that a former driver closed but did not get to log."""
+        """Trials that a previous driver closed but did not log, with their final states."""
 
 
 @dataclass
 class Live:
-    """A trial that runs, as the loop knows it.
+    """A running trial, as tracked by the loop.
 
     Attributes:
-        verdict: why we killed it, if we did.
-        crashes: of its processes, since it last saved a step that was new (`saved`).
-        heard: when it last said something of its work.
-        oom_kills: the kernel's, for want of memory, when it was last known to be alive.
+        verdict: why the loop killed it, if it did.
+        crashes: number of process crashes since it last saved a new step (`saved`).
+        heard: when it last sent an event about its progress.
+        oom_kills: the kernel's count of OOM kills when the trial was last known to be alive.
     """
 
     spec: TrialSpec
@@ -69,12 +69,12 @@ class Live:
 
 
 class TrialLoop:
-    """Runs the trials of a source until there are none left, the time is over, or it is interrupted.
+    """Runs the trials of a source until none are left, the deadline passes, or it is interrupted.
 
     Args:
         display: see studies.console.progress.Display.
         deadline: time.monotonic() after which running trials are stopped as interrupted, or None.
-        silence: seconds without an event after which a trial has hung: it is killed and has failed; or None.
+        silence: seconds without an event after which a trial counts as hung, is killed and fails; or None.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class TrialLoop:
             raise StorageFailed(self._full)
 
     def _serve(self, seconds: float) -> None:
-        """Hears the trials, the user and the clocks once; submits nothing."""
+        """Handles messages, signals and timeouts once; submits nothing."""
         for message in self.executor.wait(seconds):
             self._on_message(message)
         self._act_on_signals()
@@ -151,14 +151,14 @@ class TrialLoop:
     def _tell_of_trouble(self) -> None:
         trouble = self.tracking.trouble
         if trouble and not self._trouble:
-            self.display.say(f"MLflow is waited for ({trouble}): training goes on, and what it says is kept")
+            self.display.say(f"waiting for MLflow ({trouble}): training continues, and its results are kept")
         if self._trouble and not trouble:
-            self.display.say("MLflow answers again")
+            self.display.say("MLflow is responding again")
         self._trouble = bool(trouble)
 
     @property
     def signal(self) -> int | None:
-        """The signal that interrupted us, if one did."""
+        """The signal that interrupted the loop, if any."""
         return self._signals[0] if self._signals else None
 
     @property
@@ -171,7 +171,7 @@ class TrialLoop:
     def _act_on_signals(self) -> None:
         if self._signals and not self._told:
             self._told = True
-            self.display.say("stopping: trials save and end at their next step; once more stops them at once")
+            self.display.say("stopping: trials save and end at their next step; interrupt again to stop at once")
             self.tracking.hurry()
             self._stop_all()
         if len(self._signals) > 1:
@@ -183,7 +183,7 @@ class TrialLoop:
             if not self.executor.has_begun(run_id):
                 live.heard = time.monotonic()
             if self.silence is not None and time.monotonic() - live.heard > self.silence and live.verdict is None:
-                live.verdict = f"the trial said nothing for {self.silence:.0f} s (--trial-timeout) and was killed"
+                live.verdict = f"the trial sent no event for {self.silence:.0f} s (--trial-timeout) and was killed"
                 self.executor.kill(run_id)
 
     def _stop_all(self) -> None:
@@ -218,7 +218,7 @@ class TrialLoop:
             self._exited(live, message.status)
 
     def _read(self, live: Live) -> None:
-        """What is new of a trial: to MLflow, the display and the source."""
+        """Passes a trial's new events to MLflow, the display and the source."""
         record, number = live.record, live.spec.number
         for event in record.read():
             if not isinstance(event, Resources):  # those come from a thread, which lives on where training hangs
@@ -241,12 +241,12 @@ class TrialLoop:
             live.saved = live.record.saved
             if status == DISK_FULL:
                 self._full = (
-                    f"no space left on the disk of {live.spec.folder}: free some, then the same command goes on"
+                    f"no space left on the disk of {live.spec.folder}: free some, then run the same command to resume"
                 )
                 self._stop_all()
             error = self._why_failed(live, status)
             if error is None and not self._stopping:
-                self.display.say(f"trial {live.spec.number}: its process {_died(status)}; it goes on")
+                self.display.say(f"trial {live.spec.number}: its process {_died(status)}; resuming")
                 self._start(live)
                 return
             if error is None:
@@ -256,13 +256,13 @@ class TrialLoop:
         self._close(live)
 
     def _why_failed(self, live: Live, status: int | None) -> str | None:
-        """Why a trial whose process is gone has failed; None if it may go on."""
+        """Why a trial whose process died has failed; None if it may resume."""
         if live.verdict is not None:
             return live.verdict
         if status == -signal.SIGKILL and memory.kills() > live.oom_kills:
             return memory.explain(live.spec.experiment, live.record.megabytes)
         if live.crashes >= CRASHES and not self._stopping:
-            return f"the trial's process {_died(status)}, {live.crashes} times without a step forward"
+            return f"the trial's process {_died(status)}, {live.crashes} times without progress"
         return None
 
     def _close(self, live: Live) -> None:
@@ -275,13 +275,13 @@ class TrialLoop:
 
 
 def _may_go_on(ending: Event, spec: TrialSpec) -> bool:
-    """Whether a trial that ended so may run on: one that was interrupted, or one that shall be extended."""
+    """Whether a trial that ended like this may resume: it was interrupted, or it is to be extended."""
     return spec.extends or (isinstance(ending, Stopped) and ending.why == "interrupted")
 
 
 def _died(status: int | None) -> str:
     if status is None:
-        return "died with others that it was packed with"
+        return "died along with the trials it was packed with"
     if status is not None and status < 0:
         return f"was killed by {signal.Signals(-status).name}"
-    return f"ended with status {status} before it said so"
+    return f"exited with status {status} without reporting a result"

@@ -1,4 +1,4 @@
-"""Whether a study's trials are packed: asked before it begins, where --pack wants it."""
+"""Decides, before a study starts with --pack, whether its trials are packed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKING_PAYS = 1.2
 def let_pack(
     executor: Any, measure: str | None, display: Display, payload: dict[str, Any], searched: list[str]
 ) -> None:
-    """Lets an executor pack trials, if a few steps of some at once show that it pays.
+    """Lets an executor pack trials if timing a few packed steps shows that it pays off.
 
     Args:
         measure: the function to call in a warm process; None: there is none.
@@ -34,7 +34,7 @@ def let_pack(
     if gain < PACKING_PAYS:
         display.say(
             f"trials are not packed: steps of {count} at once would be {gain:.1f} times as fast as one by one, "
-            f"and it takes {PACKING_PAYS} for whole trials to be faster"
+            f"but whole trials are faster only from {PACKING_PAYS} times"
         )
         return
     executor.pack, executor.packs_over = count, over

@@ -1,4 +1,4 @@
-"""What a run was made by: command, code, packages. Written as files beside the run, once per start."""
+"""Provenance of a run: command, code and packages. Written as files beside the run, once per start."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ PATCH = [
 class Provenance:
     """Attributes: `command` as typed, git `commit` (or None), uncommitted `diff`, `packages` one per line.
 
-    A diff is bytes, as the files are. Lines before it that begin with # say what it has not: untracked files, or all
-    of it where it is too large.
+    The diff is bytes, like the files. Lines starting with # before it list what it leaves out: untracked files, or the
+    whole diff if it is too large.
     """
 
     command: str
@@ -49,7 +49,7 @@ class Provenance:
 
     @classmethod
     def collect(cls, argv: list[str], near: Path) -> Provenance:
-        """Looks at the repository the user stands in, or else the one the experiment file lies in."""
+        """Uses the repository of the current directory, or else that of the experiment file."""
         places = dict.fromkeys((Path.cwd(), near.parent))
         tops = (_git(place, "rev-parse", "--show-toplevel") for place in places)
         top = next((os.fsdecode(answer.removesuffix(b"\n")) for answer in tops if answer), None)

@@ -1,6 +1,6 @@
 """What `train`, `study` and `extend` share: a warm executor, a checked experiment, tracking, a way to start a run.
 
-Here a study is put together: what is faster than plain Optuna and MLflow is chosen here, and handed in.
+This is where a study is assembled: faster replacements for parts of Optuna and MLflow are chosen and passed in here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PROVENANCE = "provenance"  # folder of a run's artifacts
 
 @dataclass
 class Result:
-    """What a command came to. `status`: finished, failed, interrupted, timeout. `signal`: what interrupted it."""
+    """Result of a command. `status`: finished, failed, interrupted, timeout. `signal`: what interrupted it."""
 
     status: str
     wall_seconds: float = 0.0
@@ -42,7 +42,7 @@ class Result:
 
 @dataclass
 class Options:
-    """How to run, beside the experiment. See `harness study --help`."""
+    """How to run an experiment. See `harness study --help`."""
 
     argv: list[str]
     workers: int = 1
@@ -80,13 +80,13 @@ class Session:
         self._lease: Lease | None = None
 
     def check(self, metric: str | None, extremes: dict[str, list[Any]]) -> None:
-        """Rehearses the experiment and learns all its parameters, with those that are defaults.
+        """Runs the preflight check and collects all parameters of the experiment, defaults included.
 
         Raises:
             ValueError: what is wrong with it, in one line.
             WorkFailed: if the user's code raised; the traceback is shown.
         """
-        self.display.phase("importing torch and Lightning, then rehearsing one batch")
+        self.display.phase("importing torch and Lightning, then the preflight check on one batch")
         payload = {
             "experiment": dump_yaml(self.experiment.sections),
             "seed": self.experiment.seed,
@@ -99,11 +99,11 @@ class Session:
         try:
             report = self.executor.call("studies.trial.preflight:rehearse", payload, self.display.refresh)
         except RuntimeError as error:
-            raise WorkFailed(f"the rehearsal of {self.experiment.name} died: {error}") from error
+            raise WorkFailed(f"the preflight check of {self.experiment.name} died: {error}") from error
         if "error" in report:
             if "traceback" in report and not report.get("bad_input"):
                 self.display.say(report["traceback"])
-                raise WorkFailed(f"the rehearsal of {self.experiment.name} failed: {report['error']}")
+                raise WorkFailed(f"the preflight check of {self.experiment.name} failed: {report['error']}")
             raise ValueError(report["error"])
         for note in report["notes"]:
             self.display.say(note)
@@ -120,7 +120,7 @@ class Session:
             let_pack(self.executor, measure, self.display, {**payload, "pack": self.options.pack}, list(extremes))
 
     def connect(self) -> str:
-        """Opens MLflow and returns the id of the experiment there; creates both where they are not."""
+        """Opens MLflow and returns the id of the experiment there; creates both if missing."""
         self.display.phase("opening MLflow")
         self.home.folder.mkdir(parents=True, exist_ok=True)
         parts = self.acceleration.for_tracking() if self.acceleration else {}
@@ -144,8 +144,8 @@ class Session:
             sections: what it is built from, for its config.yaml.
             params: the sampled ones among its parameters.
 
-        A study's own run has no value of the parameters that are `searched`: a chart would draw it as a trial.
-        A run that is `adopted` was opened before by a driver that died, and perhaps got no further.
+        A study's own run has no values for the `searched` parameters, or a chart would show it as a trial.
+        An `adopted` run was opened earlier by a driver that died, possibly right afterwards.
         """
         tags = {**self.provenance.tags, "harness.experiment": self.experiment.name, **tags}
         tags["harness.accelerated"] = "yes" if self.acceleration and self.options.executor == "local" else "no"
@@ -161,11 +161,11 @@ class Session:
         return run_id, folder
 
     def put_parameters(self, run_id: str, params: Mapping[str, Any], seed: int, searched: Collection[str] = ()) -> None:
-        """Logs a run's parameters; again, where a driver that died may not have come to it."""
+        """Logs a run's parameters, again if a driver may have died before doing so."""
         self.tracking.soon.log_params(run_id, self.parameters(params, seed, searched))
 
     def parameters(self, params: Mapping[str, Any], seed: int, searched: Collection[str] = ()) -> dict[str, Any]:
-        """All of a run's parameters under their dotted names: the experiment's, the sampled ones put in."""
+        """All of a run's parameters by dotted name: the experiment's, overridden by the sampled ones."""
         changed = {name for name in params if name not in self._parameters or self._parameters[name] != params[name]}
         inner = tuple(f"{name}." for name in changed)  # arguments of a class that is another one now
         known = {name: value for name, value in self._parameters.items() if not (inner and name.startswith(inner))}
@@ -173,14 +173,14 @@ class Session:
         return {name: value for name, value in found.items() if name not in searched}
 
     def write_config(self, run_id: str, folder: Path, config: dict[str, Any]) -> None:
-        """config.yaml and the provenance, as artifacts; not all of the folder, where the trial is soon at work."""
+        """Logs config.yaml and the provenance as artifacts; not the whole folder, which the trial soon writes to."""
         self.provenance.write(folder / PROVENANCE)
         (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
         self.tracking.soon.log_files(run_id, folder / PROVENANCE, PROVENANCE)
         self.tracking.soon.log_files(run_id, folder / "config.yaml")
 
     def take_lease(self, study: str) -> None:
-        """Makes this process the one driver of a study, until MLflow has all that there is to say of it.
+        """Makes this process the only driver of a study, until everything about it is in MLflow.
 
         Raises:
             ValueError: another process drives it; the message names that process.
@@ -197,14 +197,14 @@ class Session:
         return TrialLoop(self.executor, self.tracking, self.display, deadline, self.options.trial_timeout)
 
     def close(self) -> None:
-        """Waits until MLflow has everything, as long as that may come to pass."""
+        """Waits until MLflow has everything, as long as that is still possible."""
         self.executor.close()
         self.tracking.meanwhile = self.display.refresh
         self.tracking.close()
 
 
 def is_live(options: Options) -> bool | None:
-    """Plain lines for the inline executor, whose debugger has the terminal; else as the terminal allows."""
+    """Plain lines for the inline executor, whose debugger needs the terminal; else whatever the terminal supports."""
     return False if options.executor == "inline" else None
 
 

@@ -1,7 +1,7 @@
-"""A study: the source of its trials, and what is made of them at the end.
+"""A study and the source of its trials.
 
-The Optuna study says what is to be done; the MLflow parent run shows it. Each trial is one Optuna trial and
-one MLflow child run, bound by the run id before the trial starts.
+The Optuna study decides what is to be run; the MLflow parent run displays it. Each trial is one Optuna trial and
+one MLflow child run, linked by the run id before the trial starts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from studies.tracking.ui_view import prepared_view
 
 
 class Study:
-    """A study, opened: its Optuna study and its run in MLflow, both made where they are not.
+    """An open study: its Optuna study and its run in MLflow, both created if missing.
 
     Attributes:
         search: the Optuna study.
@@ -28,7 +28,7 @@ class Study:
         parent_folder: folder of that run's artifacts.
 
     Raises:
-        ValueError: if a study of that name is there with another definition.
+        ValueError: if a study of that name exists with a different definition.
     """
 
     def __init__(self, session: Session, plan: SearchPlan, name: str, written: dict[str, Any]) -> None:
@@ -54,7 +54,7 @@ class Study:
         self._tag_view()
 
     def _know_origin(self, written: dict[str, Any]) -> None:
-        """Tells studies apart whose experiment files are the same to the letter, and their modules are not."""
+        """Distinguishes studies whose experiment files are identical but whose modules are not."""
         path, state = self.experiment.path, self.session.home.folder
         if path.is_file():  # an extended study has none
             note = self.search.came_from(origin_of(path, written, [path.parent, Path.cwd()], state), state)
@@ -62,7 +62,7 @@ class Study:
                 self.session.display.say(note)
 
     def _reports(self) -> int | None:
-        """How often a whole trial validates, as far as the trainer section says."""
+        """How often a complete trial validates, if the trainer section determines it."""
         trainer = self.experiment.trainer
         epochs, interval = trainer.get("max_epochs"), trainer.get("val_check_interval")
         if not isinstance(epochs, int) or epochs < 1:
@@ -103,7 +103,7 @@ class Study:
 
 
 class StudySource:
-    """Trials of a study: first those a former driver left unfinished, then new ones up to the wanted total."""
+    """Trials of a study: first those left unfinished by a previous driver, then new ones up to the requested total."""
 
     def __init__(self, study: Study) -> None:
         session, plan = study.session, study.plan
@@ -125,17 +125,17 @@ class StudySource:
             done = sum(row.state in ("COMPLETE", "PRUNED", "FAIL") for row in rows)
             best = best_of(rows, plan.direction)
             session.display.went_on(done, best.value if best else None, best.number if best else None)
-            session.display.say(f"study {study.name} goes on: {done} of {self.total} trials are done")
+            session.display.say(f"resuming study {study.name}: {done} of {self.total} trials are done")
         self._rows = rows
         self._failures = 0  # in a row
 
     @property
     def gave_up(self) -> bool:
-        """Whether so many trials in a row have failed that the next would too."""
+        """Whether --max-failures trials in a row have failed."""
         return self._failures >= self.session.options.max_failures
 
     def unrecorded(self) -> list[tuple[TrialSpec, str]]:
-        """Trials that Optuna has closed and MLflow believes to be running: a former driver died between the two."""
+        """Trials closed in Optuna but still running in MLflow: a previous driver died between the two updates."""
         running = set(self.session.tracking.now.running(self.study.experiment_id, self.study.name))
         ended = [row for row in self._rows if row.run_id in running and row.state in ("COMPLETE", "PRUNED", "FAIL")]
         return [(self._spec_of(row, row.run_id), row.state) for row in ended if row.run_id is not None]
@@ -151,7 +151,7 @@ class StudySource:
         return None
 
     def _spec(self, row: TrialRow, reopened: bool) -> TrialSpec:
-        """The spec of a trial that shall run, with an open MLflow run bound to it."""
+        """The spec of a trial to be run, with an open MLflow run linked to it."""
         session, run_id = self.session, row.run_id
         tags = {"harness.kind": "trial", "harness.study": self.study.name, "harness.trial": str(row.number)}
         if run_id is None and reopened:  # its run may have been opened by a driver that died before it was bound
@@ -174,7 +174,7 @@ class StudySource:
         return self._spec_of(row, run_id)
 
     def _seed(self, row: TrialRow) -> int:
-        """A trial's training seed; a trial that runs a failed one again has that one's."""
+        """A trial's training seed; a retry has the seed of the failed trial."""
         return derive_seed(self.experiment.seed, row.number if row.retry_of is None else row.retry_of, "training")
 
     def _spec_of(self, row: TrialRow, run_id: str) -> TrialSpec:

@@ -35,7 +35,7 @@ class SingleRun:
 
 
 def train(experiment: Experiment, options: Options) -> Result:
-    """Trains an experiment once, with its own parameters, and meets the test set once at the end."""
+    """Trains an experiment once, with its own parameters, and evaluates it once on the test set at the end."""
     began = time.monotonic()
     plan = experiment.search
     metric, direction = (plan.metric, plan.direction) if plan else (None, "maximize")

@@ -49,7 +49,7 @@ def export(model: str, format: str, output: str | None) -> dict[str, Any]:
             temporary.touch()
             mode = temporary.stat().st_mode
             with Display(title=f"export {model}", metric=None, direction="maximize", total=1) as display:
-                display.phase(f"importing torch, then writing {path.name} and checking it")
+                display.phase(f"importing torch, then writing and verifying {path.name}")
                 payload = {
                     "experiment": dump_yaml(trained.experiment),
                     "seed": trained.seed,
@@ -62,13 +62,13 @@ def export(model: str, format: str, output: str | None) -> dict[str, Any]:
             if "error" in answer:
                 raise ValueError(answer["error"])
             if "failed" in answer:
-                raise WorkFailed(f"{model} is not exported: {answer['failed']}")
+                raise WorkFailed(f"{model} could not be exported: {answer['failed']}")
             temporary.chmod(mode)  # safetensors makes files that nobody else may read
             if path.exists():
-                raise ValueError(f"{path} has come into being meanwhile, and stays")
+                raise ValueError(f"{path} was created in the meantime and is not overwritten")
             temporary.replace(path)
         except RuntimeError as error:
-            raise WorkFailed(f"{model} is not exported: {error}") from error
+            raise WorkFailed(f"{model} could not be exported: {error}") from error
         finally:
             executor.close()
             if temporary is not None:
@@ -81,11 +81,11 @@ def _check(path: Path) -> None:
     """Sees that nothing is there yet and that a file can be, which is best seen by making one."""
     try:
         if path.is_dir():
-            raise ValueError(f"{path} is a folder: --output names the file")
+            raise ValueError(f"{path} is a folder: --output must name a file")
         if not path.parent.is_dir():
             raise ValueError(f"there is no folder {path.parent} to write {path.name} in")
         if path.exists() or path.is_symlink():
-            raise ValueError(f"{path} is there already: --output names another, or remove it first")
+            raise ValueError(f"{path} already exists: choose another --output, or remove it first")
         temporary_name(path).touch()
         temporary_name(path).unlink()
     except OSError as error:

@@ -124,7 +124,7 @@ def _traced(module: LightningModule, example: Tensor) -> tuple[ExportedProgram, 
             if bounds.upper.is_Integer:
                 at_most[wanted[dim]] = int(bounds.upper)
     if 0 not in variable:
-        raise ValueError(f"{type(module).__name__}.forward takes the size of its batch for a constant ({len(example)})")
+        raise ValueError(f"{type(module).__name__}.forward treats its batch size as a constant ({len(example)})")
     # This machine's paths, the module's lines and rows of the data are nobody's business.
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)

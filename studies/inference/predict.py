@@ -27,13 +27,13 @@ def ask(model: str, inputs: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="harness-predict-") as scratch:
         items = inputs or _from_stdin(Path(scratch))
         if not items:
-            raise ValueError("there is no INPUT: name files or words, or give them on stdin, one a line")
+            raise ValueError("no INPUT was given: name files or words, or pass them on stdin, one per line")
         executor = LocalExecutor()
         executor.warm()
         try:
             trained = find(model, Home.find(), Path(scratch))
             with Display(title=f"predict {model}", metric=None, direction="maximize", total=1) as display:
-                display.phase("importing torch, then asking the model")
+                display.phase("importing torch, then running the model")
                 payload = {
                     "experiment": dump_yaml(trained.experiment),
                     "seed": trained.seed,

@@ -51,7 +51,7 @@ def check(module: LightningModule, datamodule: LightningDataModule) -> None:
     """Raises a ValueError if one of the two cannot be asked."""
     for name, item in (("inputs", datamodule), ("answers", module)):
         if not hasattr(item, name):
-            raise ValueError(f"{type(item).__name__} has no method {name}, which predicting needs")
+            raise ValueError(f"{type(item).__name__} has no method {name}, which prediction needs")
 
 
 def in_a_line(error: Exception) -> str:
@@ -68,6 +68,6 @@ def restore(payload: dict[str, Any]) -> tuple[LightningModule, LightningDataModu
     use(payload.get("search_path") or [])
     parts = build(load_yaml(payload["experiment"]), payload["seed"], trainer=False)
     if parts.datamodule is None:
-        raise ValueError(f"{type(parts.module).__name__} has no datamodule, which says how inputs are read")
+        raise ValueError(f"{type(parts.module).__name__} has no datamodule, which is needed to read inputs")
     restore_weights(parts, Path(payload["checkpoint"]))
     return parts.module.eval(), parts.datamodule

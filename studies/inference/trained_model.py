@@ -43,14 +43,14 @@ def find(model: str, home: Home, scratch: Path) -> Trained:
     if model.startswith("models:"):
         match = REGISTERED.match(model)
         if not match:
-            raise ValueError(f"a registered model is models:/NAME@champion or models:/NAME/VERSION, but got {model}")
+            raise ValueError(f"a registered model must be models:/NAME@ALIAS or models:/NAME/VERSION, but got {model}")
         return _of_run(_tracking(home).models.run_of_model(*match.groups()), home, scratch)
     path = Path(model)
     if path.suffix == ".ckpt" or path.is_file():
         return _of_checkpoint(path)
     folders = sorted(home.folder.glob(f"trials/{model}*/spec.json")) if re.fullmatch(r"[0-9a-f]+", model) else []
     if len(folders) > 1:
-        raise ValueError(f"{len(folders)} runs begin with {model}: give more of it")
+        raise ValueError(f"{len(folders)} runs begin with {model}: give a longer prefix")
     return _of_run(folders[0].parent.name if folders else model, home, scratch)
 
 
@@ -77,7 +77,7 @@ def _of_checkpoint(path: Path) -> Trained:
         if spec.is_file():
             trial = TrialSpec.load(spec)
             return Trained(trial.experiment, trial.seed, path, trial.run_id, trial.search_path)
-    raise ValueError(f"{path} is not in a trial's folder: beside its folder there must be the trial's spec.json")
+    raise ValueError(f"{path} is not in a trial's folder: there is no spec.json of a trial next to it or one folder up")
 
 
 def _of_run(run_id: str, home: Home, scratch: Path) -> Trained:
@@ -97,7 +97,7 @@ def _of_run(run_id: str, home: Home, scratch: Path) -> Trained:
 def _tracking(home: Home) -> Any:
     home.check()
     if home.tracking_uri.startswith("sqlite") and not (home.folder / "mlflow.db").exists():
-        raise ValueError(f"there are no runs in {home.folder} (HARNESS_HOME names another folder)")
+        raise ValueError(f"there are no runs in {home.folder} (set HARNESS_HOME to use another folder)")
     from studies.tracking.client import Tracking
 
     return Tracking(home.tracking_uri, None)

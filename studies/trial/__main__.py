@@ -1,4 +1,4 @@
-"""`python -m studies.trial SPEC`: runs the trial that a file of a TrialSpec describes."""
+"""`python -m studies.trial SPEC`: runs the trial described by a TrialSpec file."""
 
 from studies.trial.run import main
 

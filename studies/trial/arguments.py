@@ -1,6 +1,6 @@
-"""Parses the sections of an experiment as LightningCLI does: by jsonargparse, from signatures and docstrings.
+"""Parses the sections of an experiment as LightningCLI does: with jsonargparse, from signatures and docstrings.
 
-Imports what it describes, so the driver never imports this: it runs in a trial process, and in
+It imports the user's classes, so the driver never imports this module: it runs in a trial process and in
 `harness train NAME --help`.
 """
 
@@ -36,7 +36,7 @@ TRAINER_PARAMETERS = frozenset(inspect.signature(Trainer).parameters)
 
 @dataclass
 class Parsed:
-    """A section, parsed: `config` is jsonargparse's, under the section's name; `parser` instantiates and dumps it."""
+    """A parsed section: `config` is jsonargparse's, under the section's name; `parser` instantiates and dumps it."""
 
     section: str
     parser: LightningArgumentParser

@@ -1,4 +1,4 @@
-"""Small Lightning callbacks that turn Lightning's hooks into events for the driver, and its word into stops."""
+"""Small Lightning callbacks that turn Lightning's hooks into events for the driver, and its verdicts into stops."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from studies.trial.logger import EventLogger
 
 
 class Verdicts(Checkpoint):
-    """Hears the driver: reports each value of the metric, asks for a verdict, and stops the fit where it is told to.
+    """Reports each value of the metric to the driver, asks for a verdict, and stops the fit when told to.
 
-    The metric may be logged by validation or, once an epoch, by training. As a Lightning `Checkpoint` it comes after
-    the module's own hooks and sees what those log. Nothing raises through `fit`: a stop sets Trainer.should_stop, on
+    The metric may be logged in validation or, once per epoch, in training. As a Lightning `Checkpoint` it runs after
+    the module's own hooks and sees what they log. Nothing raises through `fit`: a stop sets Trainer.should_stop, on
     all ranks.
     """
 
@@ -116,7 +116,7 @@ def _is_over(trainer: Trainer) -> bool:
 
 
 class ValidationSteps(Callback):
-    """Numbers validation batches on where a trial goes on: at that number Lightning logs values of each batch."""
+    """Continues the numbering of validation batches on resume: Lightning logs values of each batch at that number."""
 
     def __init__(self) -> None:
         self._done: dict[int, int] | None = None
@@ -134,7 +134,7 @@ class ValidationSteps(Callback):
 
 
 class ResourceSampler(threading.Thread):
-    """Says every few seconds what this process uses, as MLflow's system metrics do.
+    """Reports this process's resource usage every few seconds, like MLflow's system metrics.
 
     Args:
         seconds: between two samples; the first comes after one second.

@@ -1,4 +1,4 @@
-"""What of a checkpoint can be read with weights_only."""
+"""Which parts of a checkpoint can be read with weights_only."""
 
 from __future__ import annotations
 

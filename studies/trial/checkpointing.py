@@ -1,11 +1,11 @@
-"""Where a trial can go on: best.ckpt and last.ckpt, complete, atomic, and exact to the step.
+"""Checkpoints to resume a trial from: best.ckpt and last.ckpt, complete, atomic, and exact to the step.
 
-last.ckpt is a whole checkpoint of Lightning's, objects of the user's own included, and is read from the trial's own
-folder alone. best.ckpt has what PyTorch reads with weights_only=True: it is what is tested, exported and published.
+last.ckpt is a complete Lightning checkpoint, including custom objects of the user's, and is only read from the trial's
+own folder. best.ckpt holds what PyTorch reads with weights_only=True; it is the one tested, exported and published.
 
-A trial is left, and taken up again, between two epochs or between two batches. Lightning's own restart (2.6.6) calls
-hooks twice or not at all there, skips a step of ReduceLROnPlateau, and draws a loader's random numbers at another time;
-so a loop that goes on is told that it was never left, and random states are put back where the run left alone had them.
+A trial is stopped and resumed between two epochs or between two batches. Lightning's own restart (2.6.6) then calls
+hooks twice or not at all, skips a step of ReduceLROnPlateau, and draws a loader's random numbers at a different time.
+So a resumed loop is made to look uninterrupted, and random states are restored to those of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ KEPT_METRICS = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")
 
 
 class Checkpoints(Checkpoint):
-    """Keeps best.ckpt (by the metric; the newest if there is none) and last.ckpt, where a trial can go on.
+    """Keeps best.ckpt (by the metric; the newest if there is none) and last.ckpt, from which a trial can resume.
 
-    last.ckpt is written between epochs and, where the loader can be put back to its position, also where a trial is
-    stopped, and once a minute. It holds module, optimizer, scheduler, loops and the states of all random number
-    generators. Files are written beside their name, flushed and renamed, so a crash leaves the one before.
+    last.ckpt is written between epochs and, if the loader's position can be restored, also when a trial is stopped and
+    once a minute. It holds module, optimizer, scheduler, loops and the states of all random number generators. Files
+    are written under a temporary name, flushed and renamed, so a crash leaves the previous one intact.
 
-    As the last callback it sees what others have done. Lightning's `trainer.checkpoint_callback` is this one where the
+    As the last callback it sees what the others have done. It is Lightning's `trainer.checkpoint_callback` if the
     user has none.
 
     Args:
@@ -229,11 +229,11 @@ class Checkpoints(Checkpoint):
 
 
 class ResumePoint(Callback):
-    """Saves a trial where it can be left, and takes it up there. It is the first callback: no hook has run before it.
+    """Saves a trial where it can be stopped, and resumes it there. It is the first callback: no hook runs before it.
 
     Attributes:
-        state: what the checkpoint says that the fit goes on from (see Checkpoints.on_save_checkpoint), until it does.
-        natural: whether the fit ends by itself; set by who stops it.
+        state: the resume state from the checkpoint (see Checkpoints.on_save_checkpoint), until the fit has resumed.
+        natural: whether the fit ends by itself; set by whatever stops it.
         is_leaving: the fit was stopped within an epoch, after a batch that was its last.
         sums_over_epoch: whether the last epoch had metrics that are summed over all of it.
     """
@@ -354,12 +354,12 @@ class ResumePoint(Callback):
 
 
 class Found(NamedTuple):
-    """Where a trial goes on.
+    """Where a trial resumes from.
 
     Attributes:
         path: its checkpoint, or None to start afresh.
-        weights_only: whether PyTorch can read it so; objects of the user's own are in it if not.
-        notices: what the user should know of it, one line each.
+        weights_only: whether PyTorch can read it that way; if not, it holds custom objects of the user's.
+        notices: what the user should know about it, one line each.
     """
 
     path: str | None

@@ -1,8 +1,8 @@
 """Builds what a spec describes, in LightningCLI's order: callbacks and loggers, module, datamodule.
 
-What the harness may fill in is declared by the datamodule's class, as `harness_links`: "seed" gives its parameter
-`seed` the trial's seed, and "sizes" gives the module what the data decide (its property `sizes`: number of classes,
-vocabulary, image shape), for which the data are prepared and set up first. Nothing else differs from LightningCLI.
+The datamodule's class declares what the harness may fill in, as `harness_links`: "seed" sets its parameter `seed` to
+the trial's seed, and "sizes" passes the data-derived values (its property `sizes`: number of classes, vocabulary,
+image shape) to the module, for which the data are prepared and set up first. All else is as in LightningCLI.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from studies.trial.arguments import parse_section
 
 @dataclass
 class Parts:
-    """What a trial is made of: module, datamodule (or None), and the Trainer's arguments, objects made.
+    """The parts of a trial: module, datamodule (or None), and the Trainer's arguments, instantiated.
 
     Attributes:
-        sizes: what the data decided about the module.
+        sizes: the module's data-derived arguments.
     """
 
     module: LightningModule

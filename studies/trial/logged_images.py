@@ -1,4 +1,4 @@
-"""Pictures in the forms in which people log them, as PIL images."""
+"""Converts images, in the forms in which people log them, to PIL images."""
 
 from __future__ import annotations
 

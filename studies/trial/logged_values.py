@@ -1,6 +1,6 @@
-"""What a trial's code logs beside `self.log`: numbers, parameters and tags become events, all else becomes files.
+"""What a trial's code logs apart from `self.log`: numbers, parameters and tags become events, all else files.
 
-The files lie in the trial's folder artifacts/, which is sent to MLflow when the trial ends.
+The files are in the trial's folder artifacts/, which is sent to MLflow when the trial ends.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _log = logging.getLogger(__name__)
 
 
 class Logged:
-    """Where all that a trial's code logs goes.
+    """Receives everything that a trial's code logs.
 
     Args:
-        link: hears of it; None says nothing to anybody: so it is in the rehearsal.
+        link: gets the events; None discards them, as in the preflight check.
         artifacts: folder of the files.
 
     Attributes:
-        trainer: set once there is one. Tells at which step something is logged, where its caller does not.
-        muted: nothing is taken any more: where a trial is stopped, Lightning and user code log points that the
-            trial logs again when it goes on.
+        trainer: set once there is one. Provides the step of a logged value if the caller gives none.
+        muted: nothing is recorded any more: when a trial is stopped, Lightning and user code log points that the
+            trial logs again when it resumes.
     """
 
     def __init__(self, link: Link | None, artifacts: Path) -> None:

@@ -1,8 +1,8 @@
-"""The logger that modules have as `self.logger`: what they log appears in MLflow.
+"""The logger that modules see as `self.logger`: what they log appears in MLflow.
 
-It answers to what code says to TensorBoardLogger, MLFlowLogger, WandbLogger and CSVLogger, and `logger.experiment` to
-what it says to TensorBoard's SummaryWriter and to MlflowClient. No call waits for a database: numbers are events in
-the trial's log, and pictures, texts and tables are files in its folder artifacts/ (see logged.py).
+It supports the calls of TensorBoardLogger, MLFlowLogger, WandbLogger and CSVLogger, and `logger.experiment` those of
+TensorBoard's SummaryWriter and of MlflowClient. No call waits for a database: numbers are events in the trial's log,
+and images, texts and tables are files in its folder artifacts/ (see logged_values.py).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class EventLogger(Logger):
     of an event, some 20 µs, is never paid per step.
 
     Args:
-        link: where events are said; None says nothing to anybody.
+        link: where events are sent; None discards them.
         folder: the trial's; files are written to its folder artifacts/.
         run_id: of the trial's MLflow run.
     """
@@ -194,7 +194,7 @@ def _made(item: dict[str, Any]) -> Logger:
 
 
 class StandIn(DummyLogger):
-    """Takes every call, does nothing, and has the folders that a logger has."""
+    """Accepts every call, does nothing, and has a logger's folders."""
 
     def __init__(self, folder: str | Path, name: str | None) -> None:
         super().__init__()

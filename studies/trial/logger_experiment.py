@@ -1,4 +1,4 @@
-"""`self.logger.experiment`: calls of MLflow's, TensorBoard's and Weights & Biases' loggers, taken as events."""
+"""`self.logger.experiment`: calls of MLflow's, TensorBoard's and Weights & Biases' loggers, turned into events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOT_KEPT = (
 
 
 class Experiment:
-    """`logger.experiment`. Takes the calls of TensorBoard's SummaryWriter and those of MlflowClient that log.
+    """`logger.experiment`. Accepts the calls of TensorBoard's SummaryWriter and MlflowClient's logging calls.
 
     MlflowClient's first argument, the run, is always this trial's; the time of a value is when it is logged.
     """

@@ -1,4 +1,4 @@
-"""What jsonargparse says of bad input, as one line that names the parameter, what it takes and the nearest spelling."""
+"""Turns jsonargparse's errors into one line that names the parameter, what it accepts and the closest spelling."""
 
 from __future__ import annotations
 

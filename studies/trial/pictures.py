@@ -76,7 +76,7 @@ def _validated(trainer: Trainer, dataloader: Any) -> Any:
 
 
 class _FirstBatches:
-    """The first so many batches of a dataloader, each time it is iterated."""
+    """The first few batches of a dataloader, each time it is iterated."""
 
     def __init__(self, dataloader: Any, count: int) -> None:
         self._dataloader, self._count = dataloader, count

@@ -1,7 +1,7 @@
-"""Tries an experiment out before anything is created: names, types, ranges, shapes, metrics.
+"""The preflight check of an experiment, before anything is created: names, types, ranges, shapes, metrics.
 
-Runs in a warm trial process, where the classes can be imported, and goes the way a trial goes, for one
-training and one validation batch. What it finds wrong is the user's to mend, in one line.
+Runs in a warm trial process, where the classes can be imported, and follows the path of a trial for one
+training and one validation batch. Each problem it finds is reported to the user in one line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Random states of a process and of its DataLoaders, kept and restored."""
+"""Saves and restores the random states of a process and of its DataLoaders."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The life of a trial: spec -> seed -> datamodule -> module (data-derived sizes linked in) -> Trainer -> fit with
 validation -> best checkpoint -> pictures -> test, if asked -> finished. Training, studies, replays and tests of
-a champion all come through `run`. By hand, or under torchrun:
+a champion all go through `run`. By hand, or under torchrun:
 
     python -m studies.trial mlruns/trials/RUN/spec.json
 """

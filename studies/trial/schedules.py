@@ -1,7 +1,7 @@
-"""Learning rate schedules of a trial that is extended: those that end with the training end with it anew.
+"""Learning rate schedules of an extended trial: those that end with the training now end with the longer one.
 
-A schedule's state has its length, and Lightning puts the state back: the schedule would end where it ended before. What
-the module has made for the longer training is kept instead. A length that the module has of its own stays as it is.
+A schedule's state includes its length, and Lightning restores that state: the schedule would end where it did before.
+Instead, the length the module sets for the longer training is kept. A length fixed by the module stays as it is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SAID = ("T_max", "total_steps", "total_iters")  # those that are numbers of step
 
 
 class StretchesSchedules(Callback):
-    """Stretches the schedules of an extended trial, and says of those that it cannot stretch where they end."""
+    """Stretches the schedules of an extended trial, and reports where those end that it cannot stretch."""
 
     def __init__(self, link: Link) -> None:
         self._link = link

@@ -1,4 +1,4 @@
-"""Where a trial runs: versions, host and device, and what is imported before it."""
+"""A trial's environment: versions, host and device, and what is imported before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds the Trainer of a trial, and prepares its process for it."""
+"""Builds the Trainer of a trial, and prepares the process for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights out of checkpoints, and averaged ones into them."""
+"""Loads weights from checkpoints, and writes averaged weights to them."""
 
 from __future__ import annotations
 

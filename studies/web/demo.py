@@ -58,7 +58,7 @@ def demo(
                 is_up = True
                 try:
                     show(f"http://{reachable(host)}:{port}/", lambda url: announce(url, run_ids), open_browser)
-                    say("the page is up: Ctrl-C ends it")
+                    say("the page is up: press Ctrl-C to stop")
                     server.serve_forever()
                 finally:
                     for panel in panels:
@@ -84,7 +84,7 @@ def open_panels(model: str | None, home: Home, scratch: Path, display: Display) 
         if panel is None:
             raise ValueError(
                 f"{model} takes neither drawings nor words, so there is nothing to draw or type: "
-                f"`harness predict {model} INPUT` asks it"
+                f"use `harness predict {model} INPUT`"
             )
         return [panel]
     panels: dict[str, ModelPanel] = {}
@@ -99,14 +99,14 @@ def open_panels(model: str | None, home: Home, scratch: Path, display: Display) 
         try:
             panel = ModelPanel.of(trained, scratch)
         except Exception as error:
-            display.say(f"run {trained.run_id[:12]} cannot be asked, so an older one may be: {in_a_line(error)}")
+            display.say(f"run {trained.run_id[:12]} cannot be used, trying an older one: {in_a_line(error)}")
             continue
         passed_over.add(data)
         if panel is not None:
             panels.setdefault(panel.kind, panel)
     if not panels:
         commands = " or ".join(f"`{command}`" for command in TRAINS.values())
-        raise ValueError(f"no model in {home.folder} takes drawings or words: {commands} trains one")
+        raise ValueError(f"no model in {home.folder} takes drawings or words: train one with {commands}")
     return [panels[kind] for kind in TRAINS if kind in panels]
 
 

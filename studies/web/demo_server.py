@@ -122,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
         if not self.server.knows(host):
             self.send_error(403, f"this server is {self.server.host}, not {host}")
         elif origin is not None and origin != f"http://{host}":
-            self.send_error(403, f"pages of {origin} may not ask")
+            self.send_error(403, f"requests from pages of {origin} are not allowed")
         else:
             return True
         return False

@@ -42,9 +42,9 @@ def choose_port(host: str, port: int | None, default: int) -> int:
             raise ValueError(f"port must be between 1 and 65535, but got port={port}")
         reason = _refusal(host, port)
         if reason is None and not _claimed(port):
-            reason = "another harness has it"
+            reason = "another harness is using it"
         if reason is not None:
-            raise ValueError(f"port {port} of {host} cannot be used ({reason}): leave --port out, or name another")
+            raise ValueError(f"port {port} of {host} cannot be used ({reason}): omit --port, or choose another")
         return port
     if _refusal(host, default) is None and _claimed(default):
         return default
@@ -53,7 +53,7 @@ def choose_port(host: str, port: int | None, default: int) -> int:
         with bound(host, 0) as free:
             found = int(free.getsockname()[1])
         claimed = _claimed(found)
-    say(f"port {default} is taken, so port {found} it is")
+    say(f"port {default} is taken, using port {found}")
     return found
 
 

@@ -71,12 +71,12 @@ def serve(
                 say(f"the tracking server did not start:\n{_tail(log)}")
                 return 1
             show(f"{address}/{path}", announce, open_browser)
-            say("MLflow is up: Ctrl-C ends it")
+            say("MLflow is up: press Ctrl-C to stop")
             guard.wait()
-            say(f"the tracking server ended by itself:\n{_tail(log)}")
+            say(f"the tracking server exited unexpectedly:\n{_tail(log)}")
             return 1
     except Interrupted as interrupt:
-        say("the tracking server is stopped")
+        say("the tracking server has stopped")
         return 128 + interrupt.signum
 
 

@@ -63,7 +63,7 @@ def test_study_goes_on_and_agrees_with_mlflow(
     assert answer["test"] == {}
     status, answer, err = run(capsys, "study", str(toy), "--trials", "4")
     assert status == 0 and [trial["number"] for trial in answer["trials"]] == [0, 1, 2, 3]
-    assert "study toy goes on: 2 of 4 trials are done" in err
+    assert "resuming study toy: 2 of 4 trials are done" in err
     experiment = client.get_experiment_by_name("toy")
     runs = client.search_runs([experiment.experiment_id])
     parents = [r for r in runs if r.data.tags["harness.kind"] == "study"]
@@ -138,9 +138,9 @@ def test_a_trial_that_hangs_has_failed_and_so_does_a_study_that_only_fails(
     status, answer, err = run(capsys, *hangs)
     assert status == 1 and answer["status"] == "failed"
     assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL"], "the rest was not tried"
-    assert "said nothing for 2 s" in err and "2 trials in a row have failed" in err
+    assert "sent no event for 2 s" in err and "2 trials in a row have failed" in err
     failed = client.get_run(answer["trials"][0]["run_id"])
-    assert failed.info.status == "FAILED" and "said nothing" in failed.data.tags["harness.error"]
+    assert failed.info.status == "FAILED" and "sent no event" in failed.data.tags["harness.error"]
 
 
 def test_failed_trials_run_again_on_request(
@@ -211,7 +211,7 @@ def test_a_process_that_dies_goes_on_from_its_checkpoint(
 ) -> None:
     whole = run(capsys, "train", str(toy))[1]
     status, answer, err = run(capsys, "train", str(toy), "--model.trouble", "kill", "--model.once", "true")
-    assert status == 0 and "was killed by SIGKILL; it goes on" in err
+    assert status == 0 and "was killed by SIGKILL; resuming" in err
     assert answer["metrics"]["val/loss"] == whole["metrics"]["val/loss"], "as if nothing had happened"
     for name in ("val/loss", "train/loss"):
         series = [[(m.step, m.value) for m in client.get_metric_history(r["run_id"], name)] for r in (whole, answer)]
@@ -254,7 +254,7 @@ def test_killed_amid_any_batch_and_gone_on_is_never_killed(
     for batch in chance.sample(range(1, 30), 3):
         killer = f"[{{class_path: toy.Killer, init_args: {{batch: {batch}}}}}]"
         *parts, err = outcome("--trainer.callbacks", killer)
-        assert "was killed by SIGKILL; it goes on" in err, batch
+        assert "was killed by SIGKILL; resuming" in err, batch
         assert parts == whole, batch
 
 
@@ -367,7 +367,7 @@ TYPED = [
     (["train", "TOY", "--model.class_path", "toy.Nothing"], "has no Nothing; did you mean"),
     (["train", "TOY", "--modle.learning_rate", "0.1"], "unknown argument --modle.learning_rate"),
     (["train"], "the following arguments are required: NAME"),
-    (["list", "--model.a", "1"], "belongs to train and study"),
+    (["list", "--model.a", "1"], "applies to train and study"),
     (["runs", "--limit", "0"], "limit must be at least 1"),
     (["runs"], "no runs yet"),
     (["compare", "abc"], "no runs yet"),

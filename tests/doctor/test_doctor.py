@@ -266,7 +266,7 @@ def test_each_illness_is_found_and_mended_and_no_result_is_lost(
 def test_a_healthy_folder_is_sound_and_left_alone(patient: Patient, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "doctor", "--fix") == (0, {"sound": True, "findings": []})
     assert main(["doctor"]) == 0
-    assert "all is sound" in capsys.readouterr().out
+    assert "no problems found" in capsys.readouterr().out
 
 
 def test_a_half_made_optuna_database_is_moved_aside_and_its_runs_are_kept(

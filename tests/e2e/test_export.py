@@ -52,7 +52,7 @@ def test_each_format_of_each_family_is_used_as_the_command_says(family: str, giv
     assert json.dumps(answer["check"]) and answer["bytes"] == (tmp_path / "mine.pt2").stat().st_size
     assert answer["check"]["largest_difference"] <= answer["check"]["tolerance"]
     for arguments, said in {
-        (run, "--format", "onnx"): "is there already",
+        (run, "--format", "onnx"): "already exists",
         (run, "--format", "onxx"): "unknown format onxx",
         ("0123abcd", "--format", "onnx"): "unknown run 0123abcd",
     }.items():

@@ -61,7 +61,7 @@ def test_a_model_of_each_family_answers_and_wrong_inputs_are_one_line(tmp_path: 
         (runs["words"], "yekrut7"): "but got '7' in 'yekrut7'",
         (runs["words"], "y" * 10_000): "words must have 1 to 12 characters",
         (runs["table"], "short.csv"): "short.csv lacks the columns x2",
-        (runs["table"],): "there is no INPUT",
+        (runs["table"],): "no INPUT was given",
         ("0123abcd", "rows.csv"): "unknown run 0123abcd",
         ("models:/nothing@champion", "rows.csv"): "there is no registered model models:/nothing@champion",
     }.items():

@@ -43,7 +43,7 @@ def test_eight_workers_and_a_hundred_trials_with_kills_run_each_exactly_once(tmp
                 pass
     status, answer, err = command.wait()
     assert status == 0, err
-    assert kills >= 10 and "was killed by SIGKILL; it goes on" in err
+    assert kills >= 10 and "was killed by SIGKILL; resuming" in err
     assert [trial["number"] for trial in answer["trials"]] == list(range(100))
     assert {trial["state"] for trial in answer["trials"]} == {"COMPLETE"}
     assert (

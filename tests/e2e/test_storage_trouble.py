@@ -146,7 +146,7 @@ def test_a_database_locked_for_a_minute_loses_no_metric(tmp_path: Path, calm: Ca
     connection.close()
     result = command.wait()
     assert outcome_of(household, result) == calm(SLOWLY)
-    assert "MLflow is waited for (" in result[2] and "locked" in result[2] and "MLflow answers again" in result[2]
+    assert "waiting for MLflow (" in result[2] and "locked" in result[2] and "MLflow is responding again" in result[2]
     assert household.is_sound()
 
 
@@ -170,7 +170,7 @@ def test_a_server_that_is_gone_for_a_while_loses_no_metric(
     server.start()
     result = command.wait()
     assert outcome_of(household, result) == calm(SLOWLY)
-    assert "MLflow is waited for (" in result[2] and "MLflow answers again" in result[2]
+    assert "waiting for MLflow (" in result[2] and "MLflow is responding again" in result[2]
     assert household.is_sound()
     server.stop()
 

@@ -62,8 +62,8 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(
         ("nowhere.ckpt", "--format", "pt2"): "there is no checkpoint nowhere.ckpt",
         ("0123", "--format", "pt2"): "there are no runs in",
         (model, "--format", "pt2", "--output", "no/such/file.pt2"): "there is no folder no/such to write file.pt2 in",
-        (model, "--format", "pt2", "--output", "trials"): "trials is a folder: --output names the file",
-        (model, "--format", "pt2", "--output", "there.onnx"): "there.onnx is there already: --output names another",
+        (model, "--format", "pt2", "--output", "trials"): "trials is a folder: --output must name a file",
+        (model, "--format", "pt2", "--output", "there.onnx"): "there.onnx already exists: choose another --output",
         (model, "--format", "pt2", "--output", "a" * 300): "cannot be written: File name too long",
     }.items():
         status, err = said(capsys, *arguments)
@@ -89,7 +89,7 @@ def test_a_missing_library_is_named_with_how_to_install_it(
         (
             {"failed": "the file differs from the model by 3"},
             1,
-            "is not exported: the file differs from the model by 3",
+            "could not be exported: the file differs from the model by 3",
         ),
     ],
 )

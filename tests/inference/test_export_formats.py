@@ -83,7 +83,7 @@ def test_a_module_for_which_the_batch_is_a_constant_is_refused(tmp_path: Path) -
         def forward(self, x: Tensor) -> Tensor:
             return torch.stack([row.sum() for row in x])
 
-    with pytest.raises(ValueError, match=r"Stubborn.forward takes the size of its batch for a constant \(2\)"):
+    with pytest.raises(ValueError, match=r"Stubborn.forward treats its batch size as a constant \(2\)"):
         WRITERS["pt2"](Stubborn(), torch.zeros(2, 3), {}, tmp_path / "file")
 
 

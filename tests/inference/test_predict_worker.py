@@ -122,7 +122,7 @@ def test_a_model_that_is_not_there_is_one_line(words: dict[str, Any], table: dic
         "aa": "2 runs begin with aa",
         "nowhere.ckpt": "there is no checkpoint nowhere.ckpt",
         str(stray): "not in a trial's folder",
-        "models:/mnist_mlp": "a registered model is models:/NAME@champion or models:/NAME/VERSION",
+        "models:/mnist_mlp": "a registered model must be models:/NAME@ALIAS or models:/NAME/VERSION",
         "cc": "there are no runs in",
     }.items():
         with pytest.raises(ValueError, match=said):
@@ -165,4 +165,4 @@ def test_a_module_or_datamodule_that_cannot_be_asked_says_so(tmp_path: Path) -> 
     sections = {"class_path": "toy.Toy", "init_args": {}}, {"class_path": "toy.ToyData", "init_args": {}}
     module = build({"model": sections[0], "data": sections[1], "trainer": {}}, 0).module
     payload = tiny_models.trained(tmp_path, "dd04", module, *sections)
-    assert predict({**payload, "items": ["a"]})["error"] == "ToyData has no method inputs, which predicting needs"
+    assert predict({**payload, "items": ["a"]})["error"] == "ToyData has no method inputs, which prediction needs"

@@ -116,7 +116,7 @@ def test_where_there_is_nothing_to_show_one_line_says_what_to_do(tmp_path: Path)
     with pytest.raises(ValueError, match=r"no model in .* takes drawings or words: `harness train mnist_speedrun` or"):
         opened(tmp_path)
     tiny_models.table(tmp_path)
-    with pytest.raises(ValueError, match=r"takes neither drawings nor words.*`harness predict bb02 INPUT` asks it"):
+    with pytest.raises(ValueError, match=r"takes neither drawings nor words.*use `harness predict bb02 INPUT`"):
         opened(tmp_path, "bb02")
 
 

@@ -44,7 +44,7 @@ def test_a_port_asked_for_and_taken_is_an_error(taken: int) -> None:
 def test_the_default_port_gives_way_when_taken(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
     port = choose_port("127.0.0.1", None, taken)
     assert port != taken
-    assert f"port {taken} is taken, so port {port} it is" in capsys.readouterr().err
+    assert f"port {taken} is taken, using port {port}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
