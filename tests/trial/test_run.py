@@ -92,7 +92,10 @@ def test_going_on_from_an_epochs_end_gives_the_same_bits(tmp_path: Path) -> None
     assert resumed[-1].summary["best/val/loss"] == whole[-1].summary["best/val/loss"]
 
 
-DIVERGES = {**TOY, "model": {"class_path": "toy.Toy", "init_args": {"learning_rate": 5.0}}}  # the best epoch is the first
+DIVERGES = {
+    **TOY,
+    "model": {"class_path": "toy.Toy", "init_args": {"learning_rate": 5.0}},
+}  # the best epoch is the first
 
 
 def best_weights(folder: Path) -> dict[str, torch.Tensor]:
