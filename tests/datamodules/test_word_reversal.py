@@ -125,3 +125,12 @@ def test_words_that_do_not_fit(tmp_path: Path) -> None:
         ReverseWordDataset(["abcd"], LETTERS, 3)
     with pytest.raises(OSError):
         WordReversal(words_file=str(tmp_path / "none.txt")).setup()
+
+
+def test_the_words_are_in_the_same_order_in_each_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come as sets, whose order is another in each; the split goes by it."""
+    known = [f"{a}{b}{c}" for a in "zyx" for b in "cab" for c in "onm"]
+    for order in (known, known[::-1]):
+        monkeypatch.setattr("datamodules.word_reversal.get_english_words_set", lambda *_, order=order, **__: order)
+        assert WordReversal()._read() == sorted(known)
+    assert WordReversal(words_file=write(tmp_path, "\n".join(known)))._read() == sorted(known)

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -275,3 +276,24 @@ def test_a_server_that_is_dying_is_waited_for(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(process, "start", refuse)
     assert executor.call("posixpath:split", "a/b") == ["a", "b"]  # type: ignore[arg-type]
     assert len(refused) == 5
+
+
+@pytest.mark.parametrize(
+    ("gpus", "devices", "expected"), [(2, 1, [0, 1, 0, 1]), (1, 1, [0] * 4), (0, 1, [None] * 4), (2, 2, [None] * 4)]
+)
+def test_trials_are_shared_out_among_the_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, devices: int, expected: list[int | None]
+) -> None:
+    executor = LocalExecutor(workers=4)
+    executor.gpus = gpus
+    begun: dict[int, TrialSpec] = {}
+
+    def start(slot: int, specs: list[TrialSpec]) -> None:
+        (begun[slot],) = specs
+        executor._trials[specs[0].run_id] = SimpleNamespace(slot=slot)  # type: ignore[assignment]
+
+    monkeypatch.setattr(executor, "_start_trials", start)
+    for name in "abcd":
+        executor.submit(spec(tmp_path, name, trainer={"devices": devices}))
+    executor._trials.clear()
+    assert [begun[slot].gpu for slot in range(4)] == expected

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from studies.cli import commands as report
+from studies.cli import output as report
 from studies.cli.main import main
 from studies.inference.export import export
 

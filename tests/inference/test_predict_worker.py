@@ -11,7 +11,7 @@ from PIL import Image
 
 from datamodules import MNIST
 from lightning_modules import CNN, GRUSeq2Seq
-from studies.cli import commands as report
+from studies.cli import output as report
 from studies.common.state_folder import Home
 from studies.inference import predict as asking
 from studies.inference.predict_worker import predict

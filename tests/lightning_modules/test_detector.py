@@ -1,8 +1,10 @@
 import math
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from lightning_modules import Detector
 from lightning_modules.detector import BOX, STRIDE
@@ -92,6 +94,25 @@ def test_average_precision_by_hand(things: dict, expected: float) -> None:
     module = saying(2, things)
     module.validation_step((torch.zeros(2, 1, 32, 32), BOXES, LABELS), 0)
     assert module._average_precision.compute()["map_50"].item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_average_precision_of_the_test_is_of_the_test_alone() -> None:
+    module = saying(2, RIGHT)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    images = torch.zeros(2, 1, 32, 32)
+    right = DataLoader([(images, BOXES, LABELS)], batch_size=None)
+    wrong = DataLoader([(images, BOXES.flip(0), LABELS.flip(0))], batch_size=None)
+    for _ in range(2):
+        (validated,) = trainer.validate(module, wrong, verbose=False)
+        assert validated["val/map_50"] == pytest.approx(0.0, abs=1e-3)
+        (tested,) = trainer.test(module, right, verbose=False)
+        assert tested["test/map_50"] == pytest.approx(1.0, abs=1e-3)
 
 
 def test_forward_gives_boxes_and_probabilities_that_add_up_to_that_of_an_object() -> None:

@@ -1,5 +1,6 @@
 """The thread that owns the tracking: what waits, in which order, and what may go first."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -61,3 +62,31 @@ def test_it_raises_what_the_call_raised(queue: TrackingQueue) -> None:
     with pytest.raises(StorageFailed, match="the disk is gone"):
         queue.first.note("after it")
     assert queue._tracking.made == [], "what comes after it would tell half a story"
+
+
+class Locked:
+    """Work on a database that is locked the first few times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def __call__(self) -> str:
+        self.times -= 1
+        if self.times >= 0:
+            raise sqlite3.OperationalError("database is locked")
+        return "done"
+
+
+def test_in_a_hurry_a_locked_database_is_still_waited_for_some_seconds() -> None:
+    queue = TrackingQueue(make=Slow)
+    queue.hurry()
+    assert queue._patiently(Locked(times=1)) == "done"
+    assert queue.trouble is None
+
+
+def test_after_those_seconds_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("studies.tracking.queue.HURRY", -1.0)
+    queue = TrackingQueue(make=Slow)
+    queue.hurry()
+    with pytest.raises(StorageFailed, match="database is locked"):
+        queue._patiently(Locked(times=2))

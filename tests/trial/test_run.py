@@ -92,6 +92,52 @@ def test_going_on_from_an_epochs_end_gives_the_same_bits(tmp_path: Path) -> None
     assert resumed[-1].summary["best/val/loss"] == whole[-1].summary["best/val/loss"]
 
 
+DIVERGES = {
+    **TOY,
+    "model": {"class_path": "toy.Toy", "init_args": {"learning_rate": 5.0}},
+}  # the best epoch is the first
+
+
+def best_weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+
+
+def validated(events: list[Event]) -> list[float]:
+    return [values["val/loss"] for _, values in series(events) if "val/loss" in values]
+
+
+def test_the_best_weights_are_tested_and_pictured_not_the_last(tmp_path: Path) -> None:
+    with patch("studies.trial.run.draw_pictures") as draw:
+        events = events_of(tmp_path, DIVERGES, test=True)
+    ending, values = events[-1], validated(events)
+    assert isinstance(ending, Finished)
+    assert values == sorted(values) and values[0] < values[-1], "it has to worsen"
+    assert ending.summary["test/loss"] == pytest.approx(values[0]), "the points are the same in validation and test"
+    pictured = draw.call_args.args[2].state_dict()
+    assert all(torch.equal(pictured[name], weight) for name, weight in best_weights(tmp_path).items())
+    assert not torch.equal(pictured["linear.weight"], weights(tmp_path)["linear.weight"])
+
+
+def test_a_worse_model_does_not_become_the_best_after_going_on(tmp_path: Path) -> None:
+    spec = {**DIVERGES, "trainer": {**TOY["trainer"], "max_epochs": 1}}
+    first = validated(events_of(tmp_path, spec))
+    before = best_weights(tmp_path)
+    last = str(tmp_path / "checkpoints" / "last.ckpt")
+    events = events_of(tmp_path, DIVERGES, resume=last, extends=True)
+    ending = events[-1]
+    assert isinstance(ending, Finished) and len(validated(events)) == 3
+    assert ending.summary["best/val/loss"] == first[0] < min(validated(events)[1:])
+    assert all(torch.equal(before[name], weight) for name, weight in best_weights(tmp_path).items())
+
+
+def test_the_datamodule_has_the_trials_seed(tmp_path: Path) -> None:
+    experiment = shipped("MLP", tmp_path)
+    experiment["trainer"] |= {"max_epochs": 1}
+    with patch("studies.trial.run.draw_pictures") as draw:
+        events_of(tmp_path, experiment, seed=7)
+    assert draw.call_args.args[3].seed == 7
+
+
 class StopAfter(Link):
     """A driver that says stop once a step has been logged."""
 
