@@ -109,11 +109,13 @@ def test_a_run_that_cannot_be_read_gives_way_to_an_older_one(
     os.utime(tmp_path / "trials/a1/checkpoints/best.ckpt", (1e9, 1e9))
     Path(tiny_models.words(tmp_path, "a2")["checkpoint"]).write_bytes(b"torn")
     assert [panel.run_id for panel in opened(tmp_path)] == ["a1"]
-    assert "run a2 cannot be asked" in capsys.readouterr().err
+    assert "run a2 cannot be used" in capsys.readouterr().err
 
 
 def test_where_there_is_nothing_to_show_one_line_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no model in .* takes drawings or words: `harness train mnist_speedrun` or"):
+    with pytest.raises(
+        ValueError, match=r"no model in .* takes drawings or words: train one with `harness train mnist_speedrun` or"
+    ):
         opened(tmp_path)
     tiny_models.table(tmp_path)
     with pytest.raises(ValueError, match=r"takes neither drawings nor words.*use `harness predict bb02 INPUT`"):
