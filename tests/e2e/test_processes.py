@@ -170,7 +170,7 @@ def test_the_death_of_a_rank_fails_its_trial_within_seconds(tmp_path: Path) -> N
     command.until(lambda: len(household.events("checkpoint")) >= 2)
     rank0 = household.events("started")[0]["pid"]
     (rank1,) = [
-        process for process in psutil.Process(rank0).children() if "studies.trial.run" in " ".join(process.cmdline())
+        process for process in psutil.Process(rank0).children() if "studies.trial" in " ".join(process.cmdline())
     ]
     rank1.kill()
     assert eventually(lambda: household.events("failed"), 20), (household.home / "trials").rglob("log.txt")
