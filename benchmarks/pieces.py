@@ -139,6 +139,18 @@ def packed_replay(pairs: int) -> Found:
 
 def storage(pairs: int) -> Found:
     """studies.search / Optuna's own storage: ask, four parameters, one report and tell, in SQLite."""
+    return against_optuna(pairs, lambda folder: f"sqlite:///{folder}/rival.db")
+
+
+def journal(pairs: int) -> Found:
+    """studies.search in SQLite / Optuna's JournalStorage: ask, four parameters, one report and tell."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    return against_optuna(pairs, lambda folder: JournalStorage(JournalFileBackend(f"{folder}/rival.log")))
+
+
+def against_optuna(pairs: int, storage: Callable[[str], Any]) -> Found:
     import optuna
 
     from studies.acceleration import for_search
@@ -149,10 +161,11 @@ def storage(pairs: int) -> Found:
     written |= {"model.sizes": [[128], [256, 128]], "model.dropout": {"low": 0.0, "high": 0.4}}
     folder = tempfile.TemporaryDirectory()
     definition = {"space": written, "metric": "m", "direction": "maximize", "seed": 0}
-    url = f"sqlite:///{folder.name}"
-    search = Search(f"{url}/ours.db", "s", definition, parse_space(written), "random", "median", 1, **for_search())
+    search = Search(
+        f"sqlite:///{folder.name}/ours.db", "s", definition, parse_space(written), "random", "median", 1, **for_search()
+    )
     study = optuna.create_study(
-        storage=f"{url}/rival.db",
+        storage=storage(folder.name),
         sampler=optuna.samplers.RandomSampler(seed=0),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
         direction="maximize",
@@ -396,7 +409,20 @@ def guards(pairs: int) -> Found:
 
 PIECES = {
     piece.__name__: piece
-    for piece in (dropout, step, replay, packed_replay, storage, tracking, tpe, density, pictures, allocator, guards)
+    for piece in (
+        dropout,
+        step,
+        replay,
+        packed_replay,
+        storage,
+        journal,
+        tracking,
+        tpe,
+        density,
+        pictures,
+        allocator,
+        guards,
+    )
 }
 
 

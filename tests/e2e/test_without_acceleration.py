@@ -1,0 +1,58 @@
+"""Each shipped experiment comes to the same values and weights, to the bit, where studies/acceleration/ was deleted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from studies.config.experiment import shipped
+from studies.protocol.checkpoint_files import newest_checkpoint
+
+ROOT = Path(__file__).parents[2]
+BY_STEPS = ["--trainer.max_steps", "100", "--trainer.val_check_interval", "100"]
+ONE_EPOCH = {"reverse_gru": BY_STEPS, "recurrent_cells": BY_STEPS}  # theirs is a stretch of steps between validations
+TIMES = ("_seconds", "per_second", "system/")
+
+
+@pytest.fixture(scope="session")
+def bare_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The code without its folder of accelerations."""
+    tree = tmp_path_factory.mktemp("bare")
+    for package in ("studies", "lightning_modules", "datamodules"):
+        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__", "acceleration"))
+    return tree
+
+
+def trained(name: str, tree: Path, folder: Path) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """The metrics and the weights of one epoch of an experiment."""
+    command = [sys.executable, "-P", "-m", "studies.cli.main", "train", name, "--no-test", "--json"]
+    command += ONE_EPOCH.get(name, ["--trainer.max_epochs", "1"])
+    environment = {**os.environ, "PYTHONPATH": str(tree), "HARNESS_HOME": "state"}
+    folder.mkdir()
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment)
+    assert result.returncode == 0
+    answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    values = {key: value for key, value in answer["metrics"].items() if not any(word in key for word in TIMES)}
+    checkpoint = newest_checkpoint(folder / "state" / "trials" / answer["run_id"])
+    assert checkpoint is not None
+    return values, torch.load(checkpoint, weights_only=False)["state_dict"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", shipped())
+def test_one_epoch_of_a_shipped_experiment(tmp_path: Path, bare_tree: Path, name: str) -> None:
+    assert not (bare_tree / "studies" / "acceleration").exists()
+    values, weights = trained(name, ROOT, tmp_path / "with")
+    plain_values, plain_weights = trained(name, bare_tree, tmp_path / "without")
+    assert values == plain_values and any(key.startswith("val/") for key in values)
+    assert weights.keys() == plain_weights.keys() and len(weights) > 0
+    for key, weight in weights.items():
+        assert torch.equal(weight, plain_weights[key]), key

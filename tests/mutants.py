@@ -1,0 +1,184 @@
+"""Plants faults in the code that trials and studies rest on, and counts those that the fast tests let live.
+
+    make mutants                                       100 faults, two at a time
+    .venv/bin/python tests/mutants.py --number 20 --seed 3 --only driver/loop.py
+
+cosmic-ray draws the faults: a comparison turned round, a number off by one, a condition negated, a loop that runs no
+more than zero times. Places are drawn first, and then one of the faults that fit there, because a single `+` has twelve
+of them and a `return not x` has one. Each is planted in a copy of the working tree, where the tests of the same package
+run first and those of the packages that use it next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+from typing import NamedTuple
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
+
+ROOT = Path(__file__).resolve().parent.parent
+SECONDS = 600  # a fault that makes the tests hang is found by that
+# The code under test, and the tests to run for it: those of its own package, then those of the packages that use it.
+TESTS = {
+    "driver": ["driver", "cli", "e2e"],
+    "trial": ["trial", "executors", "acceleration/training"],
+    "tracking": ["tracking", "driver", "doctor", "cli"],
+    "doctor": ["doctor", "cli"],
+}
+# Nothing, changes of annotations (`int | None`), which nobody evaluates, and `is` for `==`, which is the same for small
+# numbers and for names.
+NO_FAULT = re.compile("NoOp|BitOr|(Eq|Lt|LtE|Gt|GtE)_(Is|IsNot)$")
+FILES = [
+    *(f"driver/{name}.py" for name in ("loop", "study", "conclusion", "extension")),
+    *(f"trial/{name}.py" for name in ("run", "trainer", "callbacks", "checkpointing", "checkpoint_contents")),
+    "tracking/trial_log.py",
+    *(f"doctor/{name}.py" for name in ("databases", "examination", "files", "finding", "runs")),
+]
+
+
+class Fault(NamedTuple):
+    """One change of one file: an operator of cosmic-ray, applied to the occurrence-th place that it fits."""
+
+    file: str
+    operator: str
+    occurrence: int
+
+    def in_text(self, text: str) -> str:
+        """The file's text with the fault in it."""
+        changed = mutate_code(text, get_operator(self.operator)(), self.occurrence)
+        assert changed is not None
+        return changed
+
+
+def places(file: str) -> Iterator[list[Fault]]:
+    """For each place of a file that can be changed, the faults that fit there."""
+    tree = get_ast((ROOT / "studies" / file).read_text())
+    at = defaultdict(list)
+    for name in operator_names():
+        operator = get_operator(name)
+        if operator.arguments() or NO_FAULT.search(name):
+            continue
+        found = [
+            (type(node).__name__, *where) for node in ast_nodes(tree) for where in operator().mutation_positions(node)
+        ]
+        for occurrence, where in enumerate(found):
+            at[where].append(Fault(file, name, occurrence))
+    yield from at.values()
+
+
+def draw(files: list[str], number: int, seed: int) -> list[Fault]:
+    """Faults at different places, each as likely as any other."""
+    everywhere = [faults for file in files for faults in places(file)]
+    rng = random.Random(seed)
+    return [rng.choice(faults) for faults in rng.sample(everywhere, min(number, len(everywhere)))]
+
+
+def copy_of_the_tree(folder: Path) -> Path:
+    files = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, files.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def dies(fault: Fault, tree: Path) -> str | None:
+    """The test that finds the fault, or None where it lives; the fault's difference is printed there."""
+    file = tree / "studies" / fault.file
+    text = file.read_text()
+    environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        file.write_text(faulty := fault.in_text(text))
+        for folder in TESTS[fault.file.partition("/")[0]]:
+            command = [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-x",
+                "-m",
+                "not slow",
+                "-p",
+                "no:cacheprovider",
+                f"tests/{folder}",
+            ]
+            run = subprocess.Popen(
+                command,
+                cwd=tree,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+            try:
+                output = run.communicate(timeout=SECONDS)[0]
+            except subprocess.TimeoutExpired:
+                return f"the tests of {folder} hang"
+            finally:
+                subprocess.run(["pkill", "-KILL", "-s", str(run.pid)], check=False)
+            if run.returncode:
+                failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+                return (failed or [output.strip()[-200:]])[0]
+        lines = difflib.unified_diff(text.splitlines(), faulty.splitlines(), fault.file, fault.operator, "", "", 0, "")
+        print("\n".join(lines), flush=True)
+        return None
+    finally:
+        file.write_text(text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--number", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", action="append", metavar="FILE", help=f"of {', '.join(FILES)}")
+    options = parser.parse_args()
+    faults = draw(options.only or FILES, options.number, options.seed)
+    living = 0
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
+        trees: Queue[Path] = Queue()
+        for number in range(options.jobs):
+            trees.put(copy_of_the_tree(Path(folder, str(number))))
+
+        def judge(fault: Fault) -> tuple[Fault, str | None, float]:
+            tree, start = trees.get(), time.monotonic()
+            try:
+                return fault, dies(fault, tree), time.monotonic() - start
+            finally:
+                trees.put(tree)
+
+        for count, (fault, found, seconds) in enumerate(pool.map(judge, faults), 1):
+            print(
+                f"{count}/{len(faults)} {'dies' if found else 'LIVES'} {seconds:.0f} s {fault.file} {found or ''}",
+                flush=True,
+            )
+            if not found:
+                living += 1
+    print(f"{len(faults) - living} of {len(faults)} faults die (seed {options.seed})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
