@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import Queue
 from typing import NamedTuple
@@ -169,7 +169,8 @@ def main() -> int:
             finally:
                 trees.put(tree)
 
-        for count, (fault, found, seconds) in enumerate(pool.map(judge, faults), 1):
+        for count, done in enumerate(as_completed([pool.submit(judge, fault) for fault in faults]), 1):
+            fault, found, seconds = done.result()
             print(
                 f"{count}/{len(faults)} {'dies' if found else 'LIVES'} {seconds:.0f} s {fault.file} {found or ''}",
                 flush=True,
