@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import multiprocessing
 import os
 import random
 import re
@@ -34,13 +35,27 @@ from cosmic_ray.plugins import get_operator, operator_names
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 600  # a fault that makes the tests hang is found by that
-# The code under test, and the tests to run for it: those of its own package, then those of the packages that use it.
+# The tests to run for a package, the quickest first.
 TESTS = {
     "driver": ["driver", "cli", "e2e"],
-    "trial": ["trial", "executors", "acceleration/training"],
-    "tracking": ["tracking", "driver", "doctor", "cli"],
-    "doctor": ["doctor", "cli"],
+    "trial": [
+        *(f"trial/test_{name}.py" for name in ("callbacks", "checkpointing", "schedules", "logger", "run")),
+        *("trial", "executors", "acceleration/training"),
+    ],
+    "tracking": ["tracking/test_trial_log.py", "driver", "doctor/test_runs.py", "tracking", "cli"],
+    "doctor": [*(f"doctor/test_{name}.py" for name in ("runs", "files", "databases", "examination")), "doctor", "cli"],
 }
+# What tests import is imported once, in a process that is forked for each fault.
+IMPORTED = [
+    "pytest",
+    "hypothesis",
+    "torch",
+    "pytorch_lightning",
+    "mlflow",
+    "optuna",
+    "matplotlib.pyplot",
+    "torchmetrics",
+]
 # Nothing, changes of annotations (`int | None`), which nobody evaluates, and `is` for `==`, which is the same for small
 # numbers and for names.
 NO_FAULT = re.compile("NoOp|BitOr|(Eq|Lt|LtE|Gt|GtE)_(Is|IsNot)$")
@@ -103,49 +118,56 @@ def copy_of_the_tree(folder: Path) -> Path:
     return folder
 
 
+def tested(tree: str, paths: list[str], output: str) -> None:
+    """Runs tests up to the first that fails; the process's exit status is pytest's."""
+    os.setsid()
+    os.chdir(tree)
+    sys.path.insert(0, tree)
+    os.environ |= {"PYTHONPATH": tree, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    import pytest
+
+    status = pytest.main(["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", *paths])
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def first_failure(package: str, tree: Path) -> str | None:
+    """The first of a package's tests that fails, or None."""
+    output = tree / "output.txt"
+    paths = [f"tests/{name}" for name in TESTS[package] if (tree / "tests" / name).exists()]
+    process = FORKED.Process(target=tested, args=(str(tree), paths, str(output)))
+    process.start()
+    process.join(SECONDS)
+    hangs = process.is_alive()
+    subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
+    process.join()
+    if hangs:
+        return "the tests hang"
+    if process.exitcode == 0:
+        return None
+    lines = output.read_text().splitlines()
+    return next((line for line in lines if line.startswith(("FAILED", "ERROR"))), " ".join(lines[-3:]))
+
+
 def dies(fault: Fault, tree: Path) -> str | None:
     """The test that finds the fault, or None where it lives; the fault's difference is printed there."""
     file = tree / "studies" / fault.file
     text = file.read_text()
-    environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         file.write_text(faulty := fault.in_text(text))
-        for folder in TESTS[fault.file.partition("/")[0]]:
-            command = [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-q",
-                "-x",
-                "-m",
-                "not slow",
-                "-p",
-                "no:cacheprovider",
-                f"tests/{folder}",
-            ]
-            run = subprocess.Popen(
-                command,
-                cwd=tree,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-            )
-            try:
-                output = run.communicate(timeout=SECONDS)[0]
-            except subprocess.TimeoutExpired:
-                return f"the tests of {folder} hang"
-            finally:
-                subprocess.run(["pkill", "-KILL", "-s", str(run.pid)], check=False)
-            if run.returncode:
-                failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-                return (failed or [output.strip()[-200:]])[0]
-        lines = difflib.unified_diff(text.splitlines(), faulty.splitlines(), fault.file, fault.operator, "", "", 0, "")
-        print("\n".join(lines), flush=True)
-        return None
+        found = first_failure(fault.file.partition("/")[0], tree)
     finally:
         file.write_text(text)
+    if found is None:
+        lines = difflib.unified_diff(text.splitlines(), faulty.splitlines(), fault.file, fault.operator, "", "", 0, "")
+        print("\n".join(lines), flush=True)
+    return found
+
+
+FORKED = multiprocessing.get_context("forkserver")
 
 
 def main() -> int:
@@ -155,12 +177,23 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", action="append", metavar="FILE", help=f"of {', '.join(FILES)}")
     options = parser.parse_args()
+    FORKED.set_forkserver_preload(IMPORTED)
     faults = draw(options.only or FILES, options.number, options.seed)
     living = 0
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
         trees: Queue[Path] = Queue()
         for number in range(options.jobs):
             trees.put(copy_of_the_tree(Path(folder, str(number))))
+
+        def passes(package: str) -> None:
+            tree = trees.get()
+            try:
+                failure = first_failure(package, tree)
+                assert failure is None, f"the tests of {package} fail without any fault: {failure}"
+            finally:
+                trees.put(tree)
+
+        list(pool.map(passes, {fault.file.partition("/")[0] for fault in faults}))
 
         def judge(fault: Fault) -> tuple[Fault, str | None, float]:
             tree, start = trees.get(), time.monotonic()

@@ -184,20 +184,20 @@ class Examination:
                 mend = partial(self.tracking.soon.log_files, run.run_id, path, to)
                 self._find("artifact-missing", where, "copy it from the trial's folder", mend)
             elif not path.exists() and name in there and name == checkpoint:
-                mend = partial(self._fetch, run.run_id, name, path)
+                mend = partial(self._fetch, run.run_id, name, path, lost)
                 self._find("checkpoint", f"{where} is not in its folder", "copy it back from MLflow", mend)
             elif not path.exists() and name not in there and run.status == "FINISHED" and name not in lost:
                 mend = partial(self.tracking.soon.set_tags, run.run_id, {LOST: json.dumps([*lost, name])})
                 self._find("artifact-missing", where, f"none: it exists nowhere; the tag {LOST} will say so", mend)
 
-    def _fetch(self, run_id: str, name: str, path: Path) -> None:
+    def _fetch(self, run_id: str, name: str, path: Path, lost: list[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             copy = self.tracking.now.fetch(run_id, name, Path(folder))
             if is_whole(copy):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(copy.read_bytes())
             else:
-                self.tracking.soon.set_tags(run_id, {LOST: json.dumps([name])})
+                self.tracking.soon.set_tags(run_id, {LOST: json.dumps([*lost, name])})
 
     # -- a folder ------------------------------------------------------------------------------------------
 

@@ -66,12 +66,46 @@ class TrialSpec:
 
     @classmethod
     def load(cls, path: str | Path) -> TrialSpec:
-        """Reads a spec.json. Where it lies is the trial's folder, wherever it was written."""
-        fields = json.loads(Path(path).read_text(encoding="utf-8"))
-        fields["experiment"] = _from_json(fields["experiment"])
-        return cls(**moved_with(fields, Path(path).absolute().parent))
+        """Reads a spec.json. Where it lies is the trial's folder, wherever it was written.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is not the specification of a trial; the message names the file.
+        """
+        path = Path(path)
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            fields["experiment"] = _from_json(fields["experiment"])
+            for name, kinds in KINDS.items():
+                if name in fields and not isinstance(fields[name], kinds):
+                    raise ValueError(f"{name} is {type(fields[name]).__name__}")
+            if not all(isinstance(folder, str) for folder in fields.get("search_path", [])):
+                raise ValueError("search_path is not a list of folders")
+            return cls(**moved_with(fields, path.absolute().parent))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            why = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+            raise ValueError(f"{path} is not the specification of a trial: {why}") from error
 
 
+NO = type(None)
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "run_id": str,
+    "experiment": dict,
+    "seed": int,
+    "folder": str,
+    "study": (str, NO),
+    "number": int,
+    "params": dict,
+    "metric": (str, NO),
+    "direction": str,
+    "pruning": bool,
+    "test": bool,
+    "resume": (str, NO),
+    "extends": bool,
+    "threads": int,
+    "gpu": (int, NO),
+    "search_path": list,
+}
 ITEMS = "\0items"  # key of what JSON has no mapping for
 
 
