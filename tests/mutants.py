@@ -18,6 +18,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -121,6 +122,7 @@ def copy_of_the_tree(folder: Path) -> Path:
 def tested(tree: str, paths: list[str], output: str) -> None:
     """Runs tests up to the first that fails; the process's exit status is pytest's."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets commands in the background ignore it
     os.chdir(tree)
     sys.path.insert(0, tree)
     os.environ |= {"PYTHONPATH": tree, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}

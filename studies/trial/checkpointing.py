@@ -132,7 +132,8 @@ class Checkpoints(Checkpoint):
         # max_steps or an early stop within an epoch: without a metric the last weights are those to keep.
         ended = self.resume_point.natural and self.link.stop_reason is None
         if self.metric is None and ended and self.best_step != trainer.global_step:
-            self.best_step, self.best_epoch = trainer.global_step, trainer.current_epoch
+            # The epoch that was cut short has been counted by now.
+            self.best_step, self.best_epoch = trainer.global_step, max(trainer.current_epoch - 1, 0)
             self.save(trainer, self.best, None)
 
     def save_between_epochs(self, trainer: Trainer, where: str, final: bool = False) -> None:
@@ -190,6 +191,8 @@ class Checkpoints(Checkpoint):
                 self.link.say(CheckpointSaved(str(self.best), step, epoch, self.best_value))
             temporary.replace(path)
             self._saved = time.monotonic()
+            if path == self.best and self.best_epoch is not None:
+                epoch = self.best_epoch
             self.link.say(CheckpointSaved(str(path), step, epoch, value))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
