@@ -27,11 +27,11 @@ def for_tracking() -> dict[str, Any]:
 
 def for_search() -> dict[str, Any]:
     """Arguments of `Search`: a study that is answered from memory, a TPE that remembers what it has worked out."""
-    parts = {"writer": _part("optuna.write_behind", "OneWriter", "Optuna's own storage is used")}
-    tpe = _part("optuna.cached_tpe", "RememberingTPE", "Optuna's own TPE is used")
-    knowledge = _part("optuna.cached_tpe", "Knowledge", "")
-    if tpe is not None and knowledge is not None:
-        parts |= {"samplers": {"tpe": tpe}, "prepare_sampler": knowledge()}
+    parts = {"writer": _part("optuna.write_behind", "WriteBehindStorage", "Optuna's own storage is used")}
+    tpe = _part("optuna.cached_tpe", "CachedTPE", "Optuna's own TPE is used")
+    sampler_cache = _part("optuna.cached_tpe", "SamplerCache", "")
+    if tpe is not None and sampler_cache is not None:
+        parts |= {"samplers": {"tpe": tpe}, "prepare_sampler": sampler_cache()}
     return {name: part for name, part in parts.items() if part is not None}
 
 

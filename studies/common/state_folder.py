@@ -13,7 +13,7 @@ from studies.common.sqlite_files import looked_into, sqlite_url
 
 
 @dataclass(frozen=True)
-class Home:
+class StateFolder:
     """The state folder and the two databases, which may also be servers.
 
     Attributes:
@@ -27,7 +27,7 @@ class Home:
     storage: str
 
     @classmethod
-    def find(cls, storage: str | None = None) -> Home:
+    def find(cls, storage: str | None = None) -> StateFolder:
         folder = Path(os.environ.get("HARNESS_HOME") or "mlruns").resolve()
         uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(folder / "mlflow.db")
         return cls(folder, uri, storage or sqlite_url(folder / "optuna.db"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from studies import search
 from studies.common.errors import in_one_line, passes
 from studies.common.sqlite_files import looked_into, sqlite_path
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.doctor.finding import Finding, aside
 from studies.tracking import database as tracking
 
@@ -25,17 +25,17 @@ class _Database:
     upgrade: Callable[[], None]
 
 
-def examine(home: Home) -> list[Finding]:
+def examine(state_folder: StateFolder) -> list[Finding]:
     """Looks at those databases that are SQLite files; servers have their own doctors."""
-    mlflow, optuna = sqlite_path(home.tracking_uri), sqlite_path(home.storage)
+    mlflow, optuna = sqlite_path(state_folder.tracking_uri), sqlite_path(state_folder.storage)
     databases = []
     if mlflow is not None:
-        uri = home.tracking_uri
+        uri = state_folder.tracking_uri
         databases.append(
             _Database(mlflow, "runs", lambda: tracking.open_existing(uri), lambda: tracking.upgrade_database(uri))
         )
     if optuna is not None:
-        url = home.storage
+        url = state_folder.storage
         databases.append(
             _Database(optuna, "trials", lambda: search.study_names(url), lambda: search.upgrade_database(url))
         )

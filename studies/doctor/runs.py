@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from studies.common.atomic_files import write_whole
 from studies.common.locks import Lease, may_live
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.config.parameters import flat_parameters
 from studies.doctor.finding import Finding
 from studies.protocol.checkpoint_files import BEST, is_whole
@@ -35,17 +35,17 @@ class Examination:
     """One look at everything that no live process is working on.
 
     Args:
-        home: whose state.
+        state_folder: whose state.
         tracking: connected.
     """
 
-    def __init__(self, home: Home, tracking: TrackingQueue) -> None:
-        self.home = home
+    def __init__(self, state_folder: StateFolder, tracking: TrackingQueue) -> None:
+        self.state_folder = state_folder
         self.tracking = tracking
-        names = study_names(home.storage)
+        names = study_names(state_folder.storage)
         # First who works, then what there is: what starts in between is not mistaken for a dead one's.
-        self.busy = {name for name in names if Lease(home.lease(name)).is_held}
-        self.studies = {name: Search.existing(home.storage, name) for name in names}
+        self.busy = {name for name in names if Lease(state_folder.lease(name)).is_held}
+        self.studies = {name: Search.existing(state_folder.storage, name) for name in names}
         self.rows = {name: search.trials() for name, search in self.studies.items()}
         self.runs: dict[str, RunInfo] = {run.run_id: run for run in tracking.now.runs(None, None, 1_000_000)}
         self.deleted: dict[str, RunInfo] = {run.run_id: run for run in tracking.now.deleted_runs()}
@@ -67,7 +67,7 @@ class Examination:
             for row in self.rows[name]:
                 self._trial(name, row)
         self._deleted()
-        for path in sorted(self.home.folder.glob("trials/*/spec.json")):
+        for path in sorted(self.state_folder.folder.glob("trials/*/spec.json")):
             self._folder(path.parent)
         for run in self.runs.values():
             if run.study not in self.busy:
@@ -116,7 +116,7 @@ class Examination:
         self._end(row.run_id, state)
 
     def _record(self, run_id: str, tracking: TrackingQueue | None = None) -> TrialRecord:
-        folder = self.home.trial_folder(run_id)
+        folder = self.state_folder.trial_folder(run_id)
         try:
             spec = replace(TrialSpec.load(folder / "spec.json"), run_id=run_id, folder=str(folder))
         except (OSError, ValueError, TypeError):  # its driver died before it was written
@@ -168,7 +168,7 @@ class Examination:
         """Files that the trial's folder has and MLflow has not, or not whole; and the other way round."""
         if run.status == "RUNNING" or run.kind not in ("run", "trial"):
             return
-        folder, there = self.home.trial_folder(run.run_id), self.tracking.now.files(run.run_id)
+        folder, there = self.state_folder.trial_folder(run.run_id), self.tracking.now.files(run.run_id)
         wanted = {
             str(path.relative_to(folder / "artifacts")): path
             for path in (folder / "artifacts").rglob("*")
@@ -214,7 +214,7 @@ class Examination:
             self._find("run-missing", where, "recreate the run from the trial's log", partial(self._recreate, spec))
 
     def _recreate(self, spec: TrialSpec) -> None:
-        old = self.home.trial_folder(spec.run_id)
+        old = self.state_folder.trial_folder(spec.run_id)
         row = next((row for row in self.rows.get(spec.study or "", []) if row.run_id == spec.run_id), None)
         name = _experiment_of(old)
         if spec.study in self.studies:
@@ -228,7 +228,7 @@ class Examination:
             title = f"trial {spec.number}"
         params = {**flat_parameters(spec.experiment), "seed": spec.seed}
         run_id = self.tracking.now.start(experiment_id, title, params, tags)
-        new = self.home.trial_folder(run_id)
+        new = self.state_folder.trial_folder(run_id)
         write_whole(old / "spec.json", json.dumps(asdict(replace(spec, run_id=run_id, folder=str(new))), indent=1))
         old.rename(new)
         state = self._record(run_id).state or "INTERRUPTED"

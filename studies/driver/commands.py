@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.config.experiment import Experiment
 from studies.config.search_space import Choice, Range
 from studies.console.progress import Display
@@ -63,9 +63,9 @@ def extend(name: str, top: int, epochs: int, options: Options) -> Result:
     began = time.monotonic()
     from studies.driver.extension import ExtensionSource, described
 
-    home = Home.find(options.storage)
-    home.check()
-    experiment = described(home, name)
+    state_folder = StateFolder.find(options.storage)
+    state_folder.check()
+    experiment = described(state_folder, name)
     plan = experiment.search
     assert plan is not None
     title = f"extend {name}"

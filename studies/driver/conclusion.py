@@ -134,8 +134,8 @@ def _champion(study: Study, best: TrialRow) -> dict[str, float]:
     assert best.run_id is not None
     requirements = [f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "numpy")]
     payload = {
-        "spec": str(session.home.trial_folder(best.run_id) / "spec.json"),
-        "tracking_uri": session.home.tracking_uri,
+        "spec": str(session.state_folder.trial_folder(best.run_id) / "spec.json"),
+        "tracking_uri": session.state_folder.tracking_uri,
         "parent": study.parent,
         "model_name": registered_name(study.experiment.name),
         "study": study.name,

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from studies.common.objective import rank_key
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.config.experiment import Experiment
 from studies.config.search_plan import SearchPlan
 from studies.config.search_space import parse_space
@@ -24,28 +24,28 @@ from studies.search import Search, TrialRow
 from studies.tracking.trial_log import STATUSES, Ending
 
 
-def described(home: Home, name: str) -> Experiment:
+def described(state_folder: StateFolder, name: str) -> Experiment:
     """The experiment of a study, from the study's stored definition.
 
     Raises:
         ValueError: there is no such study.
     """
-    search = Search.existing(home.storage, name)
+    search = Search.existing(state_folder.storage, name)
     definition = search.definition
     content = copy.deepcopy(definition["experiment"])
     written = definition["space"]
     space = written if isinstance(written, str) else parse_space(written)
     plan = SearchPlan(definition["metric"], definition["direction"], space, "random", "none", written)
     here = Path.cwd()
-    folders = [*_search_path(home, search), str(here)]
+    folders = [*_search_path(state_folder, search), str(here)]
     return Experiment(path=here / "study", seed=definition["seed"], search=plan, search_path=folders, **content)
 
 
-def _search_path(home: Home, search: Search) -> list[str]:
+def _search_path(state_folder: StateFolder, search: Search) -> list[str]:
     """Where a study's trials found their classes."""
     for row in reversed(search.trials()):
         with contextlib.suppress(OSError, ValueError, TypeError):
-            return TrialSpec.load(home.trial_folder(row.run_id or "") / "spec.json").search_path
+            return TrialSpec.load(state_folder.trial_folder(row.run_id or "") / "spec.json").search_path
     return []
 
 
@@ -84,7 +84,7 @@ class ExtensionSource:
         return int(row.extension["epochs"]) if row.extension else _max_epochs(self._load(row))
 
     def _load(self, row: TrialRow) -> TrialSpec:
-        folder = self.study.session.home.trial_folder(row.run_id or "")
+        folder = self.study.session.state_folder.trial_folder(row.run_id or "")
         try:
             spec = TrialSpec.load(folder / "spec.json")
         except (OSError, ValueError, TypeError) as error:

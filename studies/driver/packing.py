@@ -37,7 +37,7 @@ def let_pack(
             f"but whole trials are faster only from {PACKING_PAYS} times"
         )
         return
-    executor.pack, executor.packs_over = count, over
+    executor.pack, executor.packable_hyperparameters = count, over
     apart = [name for name in searched if name.removeprefix("model.") not in over]
     equal = f" of equal {', '.join(apart)}" if apart else ""
     display.say(f"up to {count} trials{equal} are packed: steps {gain:.1f} times as fast as one by one")

@@ -14,7 +14,7 @@ from typing import Any
 from studies.common.errors import StorageFailed, WorkFailed, disk_is_full, in_one_line, passes
 from studies.common.locks import Lease
 from studies.common.plain import acceleration
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.config.experiment import Experiment
 from studies.config.parameters import flat_parameters
 from studies.config.yaml_io import dump_yaml
@@ -67,8 +67,8 @@ class Session:
         self.experiment = experiment
         self.options = options
         self.display = display
-        self.home = Home.find(options.storage)
-        self.home.check()
+        self.state_folder = StateFolder.find(options.storage)
+        self.state_folder.check()
         self.acceleration = acceleration()
         plain = self.acceleration is None
         self.executor = make_executor(options.executor, options.workers, options.threads, plain)
@@ -76,7 +76,7 @@ class Session:
         self.tracking = TrackingQueue(options.tracker)
         self.tracking.tell = display.say
         self.provenance = Provenance.collect(options.argv, experiment.path)
-        self._parameters: dict[str, Any] = flat_parameters(experiment.sections)  # until it is rehearsed
+        self._parameters: dict[str, Any] = flat_parameters(experiment.sections)  # until the preflight check
         self._lease: Lease | None = None
 
     def check(self, metric: str | None, extremes: dict[str, list[Any]]) -> None:
@@ -97,7 +97,7 @@ class Session:
             "extremes": extremes,
         }
         try:
-            report = self.executor.call("studies.trial.preflight:rehearse", payload, self.display.refresh)
+            report = self.executor.call("studies.trial.preflight:preflight", payload, self.display.refresh)
         except RuntimeError as error:
             raise WorkFailed(f"the preflight check of {self.experiment.name} died: {error}") from error
         if "error" in report:
@@ -122,9 +122,13 @@ class Session:
     def connect(self) -> str:
         """Opens MLflow and returns the id of the experiment there; creates both if missing."""
         self.display.phase("opening MLflow")
-        self.home.folder.mkdir(parents=True, exist_ok=True)
+        self.state_folder.folder.mkdir(parents=True, exist_ok=True)
         parts = self.acceleration.for_tracking() if self.acceleration else {}
-        self.tracking.connect(self.home.tracking_uri, None if self.home.is_remote else self.home.artifacts, **parts)
+        self.tracking.connect(
+            self.state_folder.tracking_uri,
+            None if self.state_folder.is_remote else self.state_folder.artifacts,
+            **parts,
+        )
         return self.tracking.now.experiment(self.experiment.name)
 
     def start_run(
@@ -156,7 +160,7 @@ class Session:
             run_id = adopted
             self.tracking.now.reopen(run_id)
             self.put_parameters(run_id, params, seed, searched)
-        folder = self.home.trial_folder(run_id)
+        folder = self.state_folder.trial_folder(run_id)
         self.write_config(run_id, folder / "artifacts", {**sections, "seed": seed})
         return run_id, folder
 
@@ -185,7 +189,7 @@ class Session:
         Raises:
             ValueError: another process drives it; the message names that process.
         """
-        lease = Lease(self.home.lease(study))
+        lease = Lease(self.state_folder.lease(study))
         lease.take()
         self._lease = lease
 

@@ -43,10 +43,17 @@ class Study:
             "direction": plan.direction,
             "seed": self.experiment.seed,
         }
-        session.home.folder.mkdir(parents=True, exist_ok=True)
+        session.state_folder.folder.mkdir(parents=True, exist_ok=True)
         parts = session.acceleration.for_search() if session.acceleration else {}
         self.search = Search(
-            session.home.storage, name, definition, plan.space, plan.sampler, plan.pruner, self._reports(), **parts
+            session.state_folder.storage,
+            name,
+            definition,
+            plan.space,
+            plan.sampler,
+            plan.pruner,
+            self._reports(),
+            **parts,
         )
         self._know_origin(written)
         self.experiment_id = session.connect()
@@ -55,7 +62,7 @@ class Study:
 
     def _know_origin(self, written: dict[str, Any]) -> None:
         """Distinguishes studies whose experiment files are identical but whose modules are not."""
-        path, state = self.experiment.path, self.session.home.folder
+        path, state = self.experiment.path, self.session.state_folder.folder
         if path.is_file():  # an extended study has none
             note = self.search.came_from(origin_of(path, written, [path.parent, Path.cwd()], state), state)
             if note is not None:
@@ -75,7 +82,7 @@ class Study:
         found = session.tracking.now.find_run(tags, self.experiment_id)
         if found is not None and "search.metric" in session.tracking.now.run(found).params:
             session.tracking.now.reopen(found)
-            return found, session.home.trial_folder(found)
+            return found, session.state_folder.trial_folder(found)
         searched = list(self.plan.space) if isinstance(self.plan.space, dict) else []
         sections, seed = self.experiment.sections, self.experiment.seed
         run_id, folder = session.start_run(
@@ -182,7 +189,7 @@ class StudySource:
             run_id=run_id,
             experiment=self.experiment.with_params(row.params),
             seed=self._seed(row),
-            folder=str(self.session.home.trial_folder(run_id)),
+            folder=str(self.session.state_folder.trial_folder(run_id)),
             study=self.study.name,
             number=row.number,
             params=row.params,

@@ -15,7 +15,7 @@ from typing import Any
 from studies.common import lightning_alias
 from studies.common.text import clean_json
 from studies.executors.base import Message
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.event_log import NAME, EventWriter
 from studies.protocol.events import Event
 from studies.protocol.trial_spec import TrialSpec
@@ -32,7 +32,7 @@ class InlineExecutor:
         self.gpus = 0
         self.handler: Callable[[Message], None] = lambda message: None
         self._spec: TrialSpec | None = None
-        self._link: _InlineLink | None = None
+        self._channel: _InlineLink | None = None
         lightning_alias.install()
 
     def warm(self) -> None:
@@ -65,16 +65,16 @@ class InlineExecutor:
         from studies.trial import run as trial
 
         spec, log = self._spec, EventWriter(Path(self._spec.folder) / NAME)
-        self._link = _InlineLink(log, lambda kind: self.handler(Message(spec.run_id, kind)))  # type: ignore[arg-type]
+        self._channel = _InlineLink(log, lambda kind: self.handler(Message(spec.run_id, kind)))  # type: ignore[arg-type]
         with _kept():
-            status = trial.run(spec, self._link)
+            status = trial.run(spec, self._channel)
         log.close()
-        self._spec = self._link = None
+        self._spec = self._channel = None
         return [Message(spec.run_id, "exited", status)]
 
     def answer(self, run_id: str, stop: str | None) -> None:
-        if self._link is not None and stop is not None:
-            self._link.stop_reason = stop
+        if self._channel is not None and stop is not None:
+            self._channel.stop_reason = stop
 
     stop = answer
 
@@ -96,7 +96,7 @@ def _kept() -> Iterator[None]:
         sys.stdout, sys.stderr = streams
 
 
-class _InlineLink(Link):
+class _InlineLink(Channel):
     """A line with no process border: the driver's handler is called where a message would be sent."""
 
     def __init__(self, log: EventWriter, handler: Callable[[str], None]) -> None:
@@ -104,9 +104,9 @@ class _InlineLink(Link):
         self._handler = handler
 
     def ask(self, event: Event) -> str | None:
-        self.say(event, ask=True)
+        self.emit(event, ask=True)
         return self.stop_reason
 
-    def say(self, event: Event, *, durable: bool = False, ask: bool = False) -> None:
-        super().say(event, durable=durable)
+    def emit(self, event: Event, *, durable: bool = False, ask: bool = False) -> None:
+        super().emit(event, durable=durable)
         self._handler("verdict?" if ask else "events")

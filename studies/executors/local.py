@@ -66,7 +66,7 @@ class LocalExecutor:
         self.threads = threads or max(1, len(os.sched_getaffinity(0)) // workers)
         self.gpus = 0
         self.pack = 1  # how many trials one process may run at once, in one slot
-        self.packs_over: list[str] = []  # parameters of the model in which those may differ
+        self.packable_hyperparameters: list[str] = []  # parameters of the model in which those may differ
         self._waiting: list[TrialSpec] = []  # for a slot, and for others of their kind
         self._dropped: list[str] = []  # told to stop while they waited
         self._apart: set[str] = set()  # died in a pack, and go on by themselves
@@ -186,7 +186,7 @@ class LocalExecutor:
     def _kind(self, spec: TrialSpec) -> str:
         if self.pack == 1 or spec.run_id in self._apart or spans_processes(spec):
             return spec.run_id
-        return kind_of(spec, self.packs_over)
+        return kind_of(spec, self.packable_hyperparameters)
 
     def _start_trials(self, slot: int, specs: list[TrialSpec]) -> None:
         paths = [spec.save() for spec in specs]

@@ -22,7 +22,7 @@ from typing import NoReturn
 from studies.common.plain import acceleration
 from studies.common.text import clean_json
 from studies.executors import orphans
-from studies.protocol.channel import Link, end_in_time
+from studies.protocol.channel import Channel, end_in_time
 from studies.protocol.event_log import NAME, EventWriter
 from studies.protocol.trial_spec import TrialSpec
 
@@ -49,13 +49,13 @@ def run_trials(spec: TrialSpec, connection: Connection, plain: bool) -> None:
         parts.keep_memory()
     while True:
         _prepare(spec)
-        link = Link(EventWriter(Path(spec.folder) / NAME), connection)
-        status = trial.run(spec, link, parts.prepare_trainer if parts else None)
-        if status or slate is None or not slate.is_clean(spec, link.ending):
+        channel = Channel(EventWriter(Path(spec.folder) / NAME), connection)
+        status = trial.run(spec, channel, parts.prepare_trainer if parts else None)
+        if status or slate is None or not slate.is_clean(spec, channel.ending):
             _end(status)
-        link.leave(status)
+        channel.leave(status)
         slate.wipe()
-        path = link.next()
+        path = channel.next()
         if path is None:
             _end(0)
         spec = TrialSpec.load(path)
@@ -68,9 +68,9 @@ def run_pack(specs: list[TrialSpec], connections: list[Connection]) -> None:
     accelerated = acceleration()
     assert accelerated is not None, "trials are packed where acceleration is there"
     logs = [EventWriter(Path(spec.folder) / NAME) for spec in specs]
-    links = [Link(log, connection) for log, connection in zip(logs, connections, strict=True)]
+    channels = [Channel(log, connection) for log, connection in zip(logs, connections, strict=True)]
     # On the main thread each trial's Trainer would put back the signal handlers that another's had set.
-    thread = threading.Thread(target=accelerated.for_trial().run_packed, args=(specs, links), name="pack")
+    thread = threading.Thread(target=accelerated.for_trial().run_packed, args=(specs, channels), name="pack")
     thread.start()
     thread.join()
     _end(0)

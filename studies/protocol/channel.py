@@ -25,7 +25,7 @@ GO = b"go"  # driver -> trial: go on
 STOP = b"stop:"  # driver -> trial: stop at the next step; the reason follows
 
 DRIVER_FD = "HARNESS_DRIVER_FD"  # an inherited connection to the driver, for trials started as scripts
-LISTENER = "driver-link"  # name of the thread that hears the driver
+LISTENER = "driver-channel"  # name of the thread that hears the driver
 ORPHANED = 3  # exit status of a trial whose driver is gone
 GRACE = 5.0  # seconds after a trial's end in which threads and processes that it started may end by themselves
 
@@ -44,7 +44,7 @@ def end_in_time() -> None:
     timer.start()
 
 
-class Link:
+class Channel:
     """One trial's end of the line.
 
     Args:
@@ -72,7 +72,7 @@ class Link:
             self._listener = threading.Thread(target=self._listen, daemon=True, name=LISTENER)
             self._listener.start()
 
-    def say(self, event: Event, *, durable: bool = False) -> None:
+    def emit(self, event: Event, *, durable: bool = False) -> None:
         """Appends an event and lets the driver know."""
         if self._log is None:
             return
@@ -120,7 +120,7 @@ class Link:
                 return
             if message.startswith(NEXT):
                 self._next = message[len(NEXT) :].decode()
-                return  # what follows is for the next trial's own link
+                return  # what follows is for the next trial's own channel
             if message.startswith(STOP):
                 self.stop_reason = message[len(STOP) :].decode()
             self._answered.set()

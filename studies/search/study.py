@@ -62,7 +62,7 @@ class TrialRow:
 class _AtOnce:
     """Of Optuna's own storages, which keep nothing back."""
 
-    def keep(self, trial_id: int) -> None: ...
+    def persist(self, trial_id: int) -> None: ...
 
     def write(self) -> None: ...
 
@@ -71,7 +71,7 @@ class Search:
     """One Optuna study.
 
     Args:
-        storage: database URL, e.g. "sqlite:////home/me/mlruns/optuna.db".
+        storage: database URL, e.g. "sqlite:////state_folder/me/mlruns/optuna.db".
         name: of the study; made if it is not there, gone on with if it is.
         definition: JSON-able; what makes the study this study (experiment, space, metric, direction, seed).
         space: of the parameters, or "package.module:function", a function of an Optuna trial that returns
@@ -187,7 +187,7 @@ class Search:
         self._study.sampler = self._sampler_for(number)
         trial = self._study.ask()
         params = self._suggest(trial)
-        self._writer.keep(trial._trial_id)
+        self._writer.persist(trial._trial_id)
         self._live[trial.number], self._reported[trial.number] = trial, set()
         return TrialRow(trial.number, "RUNNING", None, params)
 

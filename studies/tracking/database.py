@@ -27,7 +27,7 @@ def make(url: str) -> None:
 def template() -> Path | None:
     """Where this machine keeps a database with this MLflow's tables: making them takes 4 to 8 s, a copy nothing.
 
-    None where the user has no home folder.
+    None where the user has no state_folder folder.
     """
     try:
         cache = Path(os.environ.get("HARNESS_DATA") or Path.home() / ".cache" / "harness").expanduser()

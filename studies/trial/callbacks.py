@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.events import Report, Resources
 from studies.trial.checkpointing import Checkpoints, can_leave, metric_value
 from studies.trial.logger import EventLogger
@@ -24,8 +24,8 @@ class Verdicts(Checkpoint):
     all ranks.
     """
 
-    def __init__(self, link: Link, metric: str | None, pruning: bool, checkpoints: Checkpoints) -> None:
-        self.link = link
+    def __init__(self, channel: Channel, metric: str | None, pruning: bool, checkpoints: Checkpoints) -> None:
+        self.channel = channel
         self.metric = metric
         self.pruning = pruning
         self.checkpoints = checkpoints
@@ -33,9 +33,9 @@ class Verdicts(Checkpoint):
         self._known: set[str] = set()  # metrics before the first validation
         self._stopped = False
 
-    def polls(self) -> bool:
-        """Whether it wants to hear of this step's end: it need not of each; see epoch_loop.py."""
-        return self.link.stop_reason is not None
+    def wants_unlogged_steps(self) -> bool:
+        """Whether `on_train_batch_end` must be called at this step even if it is not logged; see epoch_loop.py."""
+        return self.channel.stop_reason is not None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -75,12 +75,12 @@ class Verdicts(Checkpoint):
         value = metric_value(trainer, self.metric)
         report = Report(trainer.global_step, trainer.current_epoch, value)
         if self.pruning:
-            self.link.ask(report)
+            self.channel.ask(report)
         else:
-            self.link.say(report)
+            self.channel.emit(report)
         self.checkpoints.measured(trainer, value)
         # An interrupted fit is left between two batches or epochs, where it can be taken up; a pruned one at once.
-        if self._heard(trainer) and (trainer.is_last_batch or self.link.stop_reason != "interrupted"):
+        if self._heard(trainer) and (trainer.is_last_batch or self.channel.stop_reason != "interrupted"):
             self._stop(trainer)
 
     def _stop(self, trainer: Trainer) -> None:
@@ -91,10 +91,10 @@ class Verdicts(Checkpoint):
     def _heard(self, trainer: Trainer) -> bool:
         """Whether the driver said stop. Only rank 0 hears it; all must stop at the same step, for the same reason."""
         if trainer.world_size > 1:
-            if not trainer.strategy.reduce_boolean_decision(self.link.stop_reason is not None, all=False):
+            if not trainer.strategy.reduce_boolean_decision(self.channel.stop_reason is not None, all=False):
                 return False
-            self.link.stop_reason = trainer.strategy.broadcast(self.link.stop_reason)
-        return self.link.stop_reason is not None
+            self.channel.stop_reason = trainer.strategy.broadcast(self.channel.stop_reason)
+        return self.channel.stop_reason is not None
 
     def state_dict(self) -> dict[str, Any]:
         return {"logged_by": self._logged_by}
@@ -140,9 +140,9 @@ class ResourceSampler(threading.Thread):
         seconds: between two samples; the first comes after one second.
     """
 
-    def __init__(self, link: Link, seconds: float = 10.0) -> None:
+    def __init__(self, channel: Channel, seconds: float = 10.0) -> None:
         super().__init__(daemon=True, name="resources")
-        self._link = link
+        self._channel = channel
         self._seconds = seconds
         self._ended = threading.Event()
 
@@ -151,7 +151,7 @@ class ResourceSampler(threading.Thread):
         process.cpu_percent()
         step, wait = 0, 1.0
         while not self._ended.wait(wait):
-            self._link.say(Resources(step, self._sample(process)))
+            self._channel.emit(Resources(step, self._sample(process)))
             step, wait = step + 1, self._seconds
 
     def stop(self) -> None:

@@ -28,7 +28,7 @@ from torchmetrics import Metric
 
 from studies.common.atomic_files import replace_by_link, temporary_name
 from studies.common.objective import better
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.checkpoint_files import BEST, LAST, PREVIOUS, is_whole
 from studies.protocol.events import CheckpointSaved
 from studies.trial.checkpoint_contents import STATE, is_plain_data, readable_part, was_pickling
@@ -63,8 +63,8 @@ class Checkpoints(Checkpoint):
         direction: "maximize" or "minimize".
     """
 
-    def __init__(self, link: Link, folder: str | Path, metric: str | None, direction: str) -> None:
-        self.link = link
+    def __init__(self, channel: Channel, folder: str | Path, metric: str | None, direction: str) -> None:
+        self.channel = channel
         self.folder = Path(folder)
         self.metric = metric
         self.direction = direction
@@ -113,24 +113,29 @@ class Checkpoints(Checkpoint):
             self._best_is_due = False
             self.save(trainer, self.best, None, value)
 
-    def polls(self) -> bool:
-        """Whether it wants to hear of this step's end: it need not of each; see epoch_loop.py."""
+    def wants_unlogged_steps(self) -> bool:
+        """Whether `on_train_batch_end` must be called at this step even if it is not logged; see epoch_loop.py."""
         return time.monotonic() - self._saved > SAVE_SECONDS
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # The clock is each rank's own, but all ranks must save together: they do where they stop.
-        if trainer.world_size > 1 or not self.polls() or trainer.should_stop or not can_leave(trainer, batch_idx):
+        if (
+            trainer.world_size > 1
+            or not self.wants_unlogged_steps()
+            or trainer.should_stop
+            or not can_leave(trainer, batch_idx)
+        ):
             return
         hook = pl_module.on_train_batch_end  # it comes later, and what it does would be lost
-        idle = not is_overridden("on_train_batch_end", pl_module) or getattr(hook, "polls", False)
+        idle = not is_overridden("on_train_batch_end", pl_module) or not getattr(hook, "wants_unlogged_steps", True)
         if idle and self.resume_point.can_take_up_within_epoch(trainer):
             self.save(trainer, self.last, WITHIN_EPOCH)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # max_steps or an early stop within an epoch: without a metric the last weights are those to keep.
-        ended = self.resume_point.natural and self.link.stop_reason is None
+        ended = self.resume_point.natural and self.channel.stop_reason is None
         if self.metric is None and ended and self.best_step != trainer.global_step:
             self.best_step, self.best_epoch = trainer.global_step, trainer.current_epoch
             self.save(trainer, self.best, None)
@@ -187,10 +192,10 @@ class Checkpoints(Checkpoint):
                     beside.replace(self.best)
                 else:
                     replace_by_link(temporary, self.best)
-                self.link.say(CheckpointSaved(str(self.best), step, epoch, self.best_value))
+                self.channel.emit(CheckpointSaved(str(self.best), step, epoch, self.best_value))
             temporary.replace(path)
             self._saved = time.monotonic()
-            self.link.say(CheckpointSaved(str(path), step, epoch, value))
+            self.channel.emit(CheckpointSaved(str(path), step, epoch, value))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         # A slice of stacked weights or moments (stacked_module.py) would be saved with all of the stack.

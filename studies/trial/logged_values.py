@@ -22,7 +22,7 @@ import numpy as np
 from pytorch_lightning import Trainer
 
 from studies.common.atomic_files import temporary_name
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.events import Artifact, Event, Metrics, Params, Tags
 from studies.trial.logged_images import as_image, as_numbers
 
@@ -39,7 +39,7 @@ class Logged:
     """Receives everything that a trial's code logs.
 
     Args:
-        link: gets the events; None discards them, as in the preflight check.
+        channel: gets the events; None discards them, as in the preflight check.
         artifacts: folder of the files.
 
     Attributes:
@@ -48,8 +48,8 @@ class Logged:
             trial logs again when it resumes.
     """
 
-    def __init__(self, link: Link | None, artifacts: Path) -> None:
-        self.link = link
+    def __init__(self, channel: Channel | None, artifacts: Path) -> None:
+        self.channel = channel
         self.artifacts = artifacts
         self.trainer: Trainer | None = None
         self.muted = False
@@ -246,8 +246,8 @@ class Logged:
                 self.copy(path, PurePosixPath(folder or "") / path.parent.relative_to(top).as_posix())
 
     def _say(self, event: Event) -> None:
-        if self.link is not None:
-            self.link.say(event)
+        if self.channel is not None:
+            self.channel.emit(event)
 
 
 def artifact_path(path: Any) -> str:

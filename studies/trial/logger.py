@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger, Logger, rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.trial.arguments import parse_section
 from studies.trial.logged_values import Logged
 from studies.trial.logger_experiment import HPARAMS, Experiment, mapping
@@ -29,14 +29,14 @@ class EventLogger(Logger):
     of an event, some 20 µs, is never paid per step.
 
     Args:
-        link: where events are sent; None discards them.
+        channel: where events are sent; None discards them.
         folder: the trial's; files are written to its folder artifacts/.
         run_id: of the trial's MLflow run.
     """
 
-    def __init__(self, link: Link | None, folder: str | Path, run_id: str) -> None:
+    def __init__(self, channel: Channel | None, folder: str | Path, run_id: str) -> None:
         super().__init__()
-        self.logged = Logged(link, Path(folder) / "artifacts")
+        self.logged = Logged(channel, Path(folder) / "artifacts")
         self.run_id = run_id
         self._folder = folder
         self._experiment = Experiment(self.logged, str(self.log_dir))
@@ -162,7 +162,7 @@ def loggers_beside(theirs: Any, ours: Logger | bool) -> list[Logger]:
 
 
 def stand_ins(section: Any, folder: str | Path) -> list[Logger]:
-    """What stands for the user's loggers in the rehearsal, where they must leave nothing behind.
+    """What stands for the user's loggers in the preflight check, where they must leave nothing behind.
 
     Lightning's own for files write to the given folder. Any other may open connections or make runs: a logger that
     takes every call and does nothing is in its place, as in Lightning's `fast_dev_run`.
@@ -206,7 +206,7 @@ class StandIn(DummyLogger):
 
     @property
     def version(self) -> str:
-        return "rehearsal"
+        return "preflight"
 
     @property
     def save_dir(self) -> str:

@@ -16,7 +16,7 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
 from studies.common.errors import disk_is_full
 from studies.common.text import error_text
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.event_log import NAME, EventReader
 from studies.protocol.events import Artifact, Metrics
 from studies.protocol.trial_spec import TrialSpec
@@ -33,7 +33,9 @@ def print_traceback() -> None:
             output.write(text.encode("utf-8", "backslashreplace"))
 
 
-def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodule: LightningDataModule | None) -> None:
+def draw_pictures(
+    spec: TrialSpec, channel: Channel, module: LightningModule, datamodule: LightningDataModule | None
+) -> None:
     """Draws what a module has to show (`pictures(dataloader)`) on the validation data, and its learning curves.
 
     A picture that fails is a warning in the log, not the loss of a trained model.
@@ -59,7 +61,7 @@ def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodu
         for name, arguments in drawings.items():
             figure = pictures.draw(name, **arguments) if isinstance(arguments, dict) else arguments
             figures.save(figure, folder / f"{name}.png")
-            link.say(Artifact(f"pictures/{name}.png", "picture"))
+            channel.emit(Artifact(f"pictures/{name}.png", "picture"))
     except Exception as error:
         if disk_is_full(error):
             raise

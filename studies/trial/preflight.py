@@ -23,7 +23,7 @@ from studies.common.suggestions import nearest
 from studies.common.text import TRACEBACK_LIMIT, clean_text, error_text
 from studies.config.parameters import set_parameter
 from studies.config.yaml_io import load_yaml
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.checkpoint_files import FOLDER
 from studies.protocol.metric_names import metric_name
 from studies.protocol.trial_spec import TrialSpec
@@ -35,7 +35,7 @@ from studies.trial.run import why_no_test
 from studies.trial.trainer import as_list, build_trainer, seed_and_threads, without_loggers
 
 
-def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
+def preflight(payload: dict[str, Any]) -> dict[str, Any]:
     """Checks a whole experiment.
 
     Args:
@@ -49,7 +49,7 @@ def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
         `traceback` where the user's own code raised.
     """
     try:
-        return _rehearse(**payload)
+        return _preflight(**payload)
     except (ValueError, OSError, MisconfigurationException) as error:
         return {"error": " ".join(str(error).split())}
     except (Exception, SystemExit, KeyboardInterrupt) as error:
@@ -60,7 +60,7 @@ def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
         }
 
 
-def _rehearse(
+def _preflight(
     experiment: str,
     seed: int,
     threads: int,
@@ -71,9 +71,9 @@ def _rehearse(
 ) -> dict[str, Any]:
     use(search_path or [])
     sections = sections_of({"experiment": experiment})
-    with tempfile.TemporaryDirectory(prefix="harness-rehearsal-") as folder:
+    with tempfile.TemporaryDirectory(prefix="harness-preflight-") as folder:
         spec = TrialSpec(
-            run_id="rehearsal",
+            run_id="preflight",
             experiment=sections,
             seed=seed,
             folder=folder,
@@ -141,8 +141,8 @@ def sections_of(payload: dict[str, Any]) -> dict[str, Any]:
 
 def first_batches(spec: TrialSpec, parts: Parts) -> Trainer:
     """Trains and validates on one batch, with the user's callbacks, and writes a checkpoint that is read back."""
-    link, folder = Link(None), Path(spec.folder)
-    checkpoints = Checkpoints(link, folder / FOLDER, None, spec.direction)
+    channel, folder = Channel(None), Path(spec.folder)
+    checkpoints = Checkpoints(channel, folder / FOLDER, None, spec.direction)
     checkpoints.folder.mkdir()
     logger = EventLogger(None, folder, spec.run_id)
     limits: dict[str, Any] = {"limit_train_batches": 1, "limit_val_batches": 1, "log_every_n_steps": 1}
@@ -153,7 +153,7 @@ def first_batches(spec: TrialSpec, parts: Parts) -> Trainer:
     limits["logger"] = stand_ins(spec.experiment["trainer"].get("logger"), folder)  # code that logs is met here, too
     for callback in as_list(parts.trainer.get("callbacks")):
         if isinstance(callback, ModelCheckpoint):
-            callback.dirpath = str(folder / "theirs")  # nothing is left of a rehearsal
+            callback.dirpath = str(folder / "theirs")  # nothing is left of a preflight check
     try:
         trainer = build_trainer(spec, parts, logger, [checkpoints.resume_point], [checkpoints], **limits)
     except MisconfigurationException as error:  # an accelerator that is not there, options that contradict

@@ -13,7 +13,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities.types import LRSchedulerConfig
 from torch.optim.lr_scheduler import OneCycleLR
 
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.events import Notice
 
 LENGTHS = (
@@ -29,8 +29,8 @@ SAID = ("T_max", "total_steps", "total_iters")  # those that are numbers of step
 class StretchesSchedules(Callback):
     """Stretches the schedules of an extended trial, and reports where those end that it cannot stretch."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
         self._stretched: list[LRSchedulerConfig] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -70,7 +70,7 @@ class StretchesSchedules(Callback):
         training = f"the training goes on to {steps} {config.interval}s"
         if isinstance(schedule, OneCycleLR):
             raise ValueError(f"{what} of the module cannot go on after its {length} {config.interval}s: {training}")
-        self._link.say(Notice(f"{what} ends at its own length, which the module sets: {training}"))
+        self._channel.emit(Notice(f"{what} ends at its own length, which the module sets: {training}"))
 
 
 def _drop_lengths(schedule: Any, state: dict[str, Any]) -> bool:

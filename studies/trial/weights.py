@@ -11,7 +11,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.trial_spec import TrialSpec
 from studies.trial.checkpoint_contents import LEFT_OUT
 from studies.trial.checkpointing import Checkpoints
@@ -19,14 +19,14 @@ from studies.trial.instantiate import Parts
 
 
 def keep_averaged_weights(
-    spec: TrialSpec, link: Link, trainer: Trainer, parts: Parts, checkpoints: Checkpoints
+    spec: TrialSpec, channel: Channel, trainer: Trainer, parts: Parts, checkpoints: Checkpoints
 ) -> bool:
     """Makes the average that StochasticWeightAveraging leaves in the module the weights that are kept, if it does.
 
     They are validated once more, because nobody has, and that value is the trial's.
     """
     swa = [item for item in trainer.callbacks if isinstance(item, StochasticWeightAveraging)]  # type: ignore[attr-defined]
-    if link.stop_reason is not None or not swa or trainer.current_epoch - 1 < swa[0].swa_start:
+    if channel.stop_reason is not None or not swa or trainer.current_epoch - 1 < swa[0].swa_start:
         return False
     if spec.metric is not None and trainer.enable_validation:
         results = trainer.validate(parts.module, datamodule=parts.datamodule, verbose=False)

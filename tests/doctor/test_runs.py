@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fakes import Calls
 
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.doctor import runs
 from studies.search import TrialRow
 from studies.tracking.run_info import RunInfo
@@ -26,5 +26,5 @@ def test_of_several_runs_of_an_unbound_trial_the_newest_is_its(
     monkeypatch.setattr(runs, "study_names", lambda storage: ["s"])
     monkeypatch.setattr(runs, "Search", SimpleNamespace(existing=lambda storage, name: found))
     tracking: Any = Calls(runs=[run("older", 1.0), run("newest", 3.0), run("old", 2.0)][::order], deleted_runs=[])
-    examination = runs.Examination(Home(tmp_path, "", ""), tracking)
+    examination = runs.Examination(StateFolder(tmp_path, "", ""), tracking)
     assert [row.run_id for row in examination.rows["s"]] == ["newest"]

@@ -17,7 +17,7 @@ from test_executors import events, spec, until_exit
 from studies.executors import orphans
 from studies.executors.inline import InlineExecutor
 from studies.executors.local import LocalExecutor
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.event_log import NAME, EventWriter
 from studies.protocol.events import Failed, Finished
 from studies.protocol.trial_spec import TrialSpec
@@ -180,7 +180,7 @@ def test_an_orphaned_trial_ends_its_group(tmp_path: Path) -> None:
     if trial == 0:
         os.setsid()
         ours.close()
-        Link(EventWriter(tmp_path / NAME), theirs)
+        Channel(EventWriter(tmp_path / NAME), theirs)
         children.start_children_and_stay(str(tmp_path / "children"), apart=False)
     theirs.close()
     pids = started(tmp_path / "children")

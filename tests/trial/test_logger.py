@@ -26,7 +26,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from test_run import TOY, StopAfter, events_of
 
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.event_log import NAME, EventReader, EventWriter
 from studies.protocol.events import Event, Finished, Metrics, Params, Started, Stopped, Tags
 from studies.protocol.trial_spec import TrialSpec
@@ -38,14 +38,14 @@ from studies.trial.logger import EventLogger, loggers_beside, stand_ins
 from studies.trial.run import run as run_trial
 
 
-class Heard(Link):
-    """A link that keeps what is said."""
+class Heard(Channel):
+    """A channel that keeps what is said."""
 
     def __init__(self) -> None:
         super().__init__(None)
         self.events: list[Event] = []
 
-    def say(self, event: Event, *, durable: bool = False) -> None:
+    def emit(self, event: Event, *, durable: bool = False) -> None:
         self.events.append(event)
 
     def points(self) -> list[tuple[str, int, float]]:
@@ -382,8 +382,8 @@ def test_where_it_writes(logger: EventLogger, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda logger: pickle.loads(pickle.dumps(logger))])
 def test_a_copy_says_nothing(copied: Any, tmp_path: Path) -> None:
-    link = Link(EventWriter(tmp_path / NAME))
-    other = copied(EventLogger(link, tmp_path, "abc"))
+    channel = Channel(EventWriter(tmp_path / NAME))
+    other = copied(EventLogger(channel, tmp_path, "abc"))
     other.log_metrics({"a": 1.0}, 1)
     assert other.run_id == "abc" and EventReader(tmp_path / NAME).read() == []
 
@@ -563,9 +563,9 @@ def test_the_users_loggers_write_where_the_user_stands(
     assert status == 0 and answer["status"] == "finished", err
     assert "lr-SGD" in answer["metrics"] and "val/loss" in answer["metrics"], "ours is there beside them"
     rows = (folder / "mine" / "logs" / "version_0" / "metrics.csv").read_text()
-    assert "val/loss" in rows and not (folder / "mine" / "logs" / "version_1").exists(), "not in the rehearsal"
+    assert "val/loss" in rows and not (folder / "mine" / "logs" / "version_1").exists(), "not in the preflight check"
     own = (folder / "own.txt").read_text().splitlines()
-    assert own.count("applause") == 2 and own.count("success") == 2, "in fit and test, and not in the rehearsal"
+    assert own.count("applause") == 2 and own.count("success") == 2, "in fit and test, and not in the preflight check"
 
 
 def test_a_logger_whose_package_is_missing_is_one_line(tmp_path: Path) -> None:

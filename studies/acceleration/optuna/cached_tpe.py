@@ -77,7 +77,7 @@ def _rank(trial: FrozenTrial, sign: float) -> tuple[float, float, float]:
     return 1, -step, np.inf if np.isnan(value) else sign * value
 
 
-class RememberingTPE(optuna.samplers.TPESampler):
+class CachedTPE(optuna.samplers.TPESampler):
     """TPE as Optuna's defaults have it, for studies of one objective.
 
     What it has not been made for goes to Optuna's own: studies with constraints, and the brackets of Hyperband, each
@@ -141,7 +141,7 @@ class RememberingTPE(optuna.samplers.TPESampler):
 KNOWLEDGE = ("_search_space", "_intersection_search_space", "memory")
 
 
-class Knowledge:
+class SamplerCache:
     """Hands on, from one sampler of a study to its next, what the first has worked out."""
 
     def __init__(self) -> None:

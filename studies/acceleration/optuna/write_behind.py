@@ -30,7 +30,7 @@ from studies.acceleration.optuna.trial_rows import Rows, rows_of, write_differen
 from studies.common.errors import StorageFailed
 
 
-class OneWriter(InMemoryStorage):
+class WriteBehindStorage(InMemoryStorage):
     """One study of a database, read once.
 
     Args:
@@ -64,10 +64,10 @@ class OneWriter(InMemoryStorage):
         """Opens a trial, which is written at once if it is given, else by `keep` or by what is said of it first."""
         trial_id = super().create_new_trial(study_id, template_trial)
         if template_trial is not None:
-            self.keep(trial_id)
+            self.persist(trial_id)
         return trial_id
 
-    def keep(self, trial_id: int) -> None:
+    def persist(self, trial_id: int) -> None:
         """Writes a trial with all that is known of it, if it has not been.
 
         Raises:
@@ -89,12 +89,12 @@ class OneWriter(InMemoryStorage):
             self._waiting.add(trial_id)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self.keep(trial_id)
+        self.persist(trial_id)
         super().set_trial_user_attr(trial_id, key, value)
         self._waiting.add(trial_id)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        self.keep(trial_id)
+        self.persist(trial_id)
         super().set_trial_intermediate_value(trial_id, step, intermediate_value)
         self._waiting.add(trial_id)
 

@@ -114,7 +114,7 @@ def gain_of(
         except ValueError:  # then each takes its own step
             joint = None
         one_by_one, at_once = _quickest(alone, together)
-        return {"over": list(modules[0].packs_over), "gain": one_by_one / at_once}
+        return {"over": list(modules[0].packable_hyperparameters), "gain": one_by_one / at_once}
     except RuntimeError as error:  # memory, or an operation that cannot be mapped
         return {"why_not": " ".join(str(error).split())[:200]}
 

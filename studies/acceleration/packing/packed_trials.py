@@ -31,7 +31,7 @@ from studies.acceleration.packing.stacked_optimizer import OptionsChanged
 from studies.acceleration.packing.stacked_steps import StackedSteps
 from studies.acceleration.training.epoch_loop import PlainStep, batches_of, speed_up
 from studies.acceleration.training.malloc import keep_freed_memory
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.trial_spec import TrialSpec
 from studies.trial import run as trial
 
@@ -39,10 +39,10 @@ BLOCK = 64  # steps at most before a trial looks at the clock and hears whether 
 AT_ONCE = {"cuda": 2**29, "cpu": 2**25}  # bytes of batches that lie ready; on a CPU those in the caches are near
 
 
-def run_packed(specs: list[TrialSpec], links: list[Link]) -> None:
+def run_packed(specs: list[TrialSpec], channels: list[Channel]) -> None:
     """Runs several trials in this process to their ends."""
     keep_freed_memory()
-    Pack(specs, links).run()
+    Pack(specs, channels).run()
 
 
 class Pack:
@@ -50,11 +50,11 @@ class Pack:
 
     Args:
         specs: of the trials.
-        links: to the driver, one per trial.
+        channels: to the driver, one per trial.
     """
 
-    def __init__(self, specs: list[TrialSpec], links: list[Link]) -> None:
-        self.members = [Member(spec, link) for spec, link in zip(specs, links, strict=True)]
+    def __init__(self, specs: list[TrialSpec], channels: list[Channel]) -> None:
+        self.members = [Member(spec, channel) for spec, channel in zip(specs, channels, strict=True)]
         self._stack: Stack | None = None
         self._steps: StackedSteps | None = None  # of that stack; None: each takes the steps of its optimizer itself
         self._epoch: list[PlainStep] = []  # the members' steps, which are other objects in another epoch
@@ -63,7 +63,7 @@ class Pack:
         self._told = False  # of what makes them slower than they could be
 
     def run(self) -> None:
-        """Runs all trials to their ends, which their links are told one by one."""
+        """Runs all trials to their ends, which their channels are told one by one."""
         live = self.members
         while live:
             for member in live:
@@ -133,7 +133,7 @@ class Pack:
         epoch = [member.step for member in members]
         if epoch != self._epoch:
             self._epoch = epoch
-            self._steps.doubt()
+            self._steps.invalidate()
         return self._steps
 
     def _take_at_once(self, steps: StackedSteps, members: list[Member], count: int) -> None:
@@ -191,8 +191,8 @@ class Member:
         batch: of the step that is being taken.
     """
 
-    def __init__(self, spec: TrialSpec, link: Link) -> None:
-        self.spec, self._link = spec, link
+    def __init__(self, spec: TrialSpec, channel: Channel) -> None:
+        self.spec, self._channel = spec, channel
         self._greenlet = greenlet(self._run)
         self._states = _RandomStates()
         self.waits, self.wanted = False, 0
@@ -218,10 +218,10 @@ class Member:
 
     def _run(self) -> None:
         try:
-            status = trial.run(self.spec, self._link, partial(speed_up, together=self._wait))
+            status = trial.run(self.spec, self._channel, partial(speed_up, together=self._wait))
             how = " as a whole" if self._whole else ""
             print(f"{self._together} steps were taken together with other trials{how}", flush=True)
-            self._link.leave(status)
+            self._channel.leave(status)
         except Exception:  # the others' trials go on; the driver hears of this one when their process ends
             traceback.print_exc()
 

@@ -135,8 +135,8 @@ def _inside(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def can_stack(module: LightningModule) -> bool:
     """Whether a model's class says how to be stacked, and a training step is that and nothing else."""
     classes = type(module).__mro__
-    says = [name for name in ("packs_over", "loss_and_outputs", "training_step") if hasattr(module, name)]
-    if len(says) < 3 or not module.packs_over:
+    says = [name for name in ("packable_hyperparameters", "loss_and_outputs", "training_step") if hasattr(module, name)]
+    if len(says) < 3 or not module.packable_hyperparameters:
         return False
     places = [next(place for place, cls in enumerate(classes) if name in vars(cls)) for name in says]
     return places[2] >= places[1] and "training_step" not in vars(module)
@@ -156,7 +156,7 @@ def why_not(modules: list[LightningModule]) -> str | None:
         return f"{type(first).__name__} does not say how its training steps could be taken for several models at once"
     shapes = [_shape_of(module) for module in modules]
     if any(shape != shapes[0] for shape in shapes):
-        return f"the models differ in more than {', '.join(first.packs_over)}"  # type: ignore[arg-type]
+        return f"the models differ in more than {', '.join(first.packable_hyperparameters)}"  # type: ignore[arg-type]
     for part in first.modules():
         if isinstance(part, nn.RNNBase) and (part.mode != "GRU" or part.bidirectional or not part.bias):
             return f"a stack of nn.{part.mode} is not known"

@@ -26,7 +26,7 @@ class StackedSteps:
     """See the file's docstring.
 
     Args:
-        stack: of the models, whose class has `summed` and `add_sums` (lightning_modules/summed_metrics.py).
+        stack: of the models, whose class has `summed` and `add_sums` (lightning_modules/interval_metrics.py).
         optimizers: theirs, each of which has taken a step.
 
     Attributes:
@@ -57,10 +57,10 @@ class StackedSteps:
         """Whether these are still the optimizers of that stack, and what they keep lies here."""
         return self._optimizer.is_intact(stack, optimizers)
 
-    def doubt(self) -> None:
+    def invalidate(self) -> None:
         """Looks whether what is replayed is still what the models do: an epoch has begun."""
         if self._replay is not None:
-            self._replay.doubt()
+            self._replay.invalidate()
         if self.stack.draws:  # layers of dropout are the models' own, and their shares are in the graph
             self._forget()
 
