@@ -1,4 +1,4 @@
-"""The order of a visit: databases first, for the rest is read from them; then files; then runs and trials."""
+"""Runs the checks in order: databases first, since the rest is read from them; then files; then runs and trials."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from studies.doctor import databases, files, runs
 from studies.doctor.finding import Finding
 from studies.tracking.queue import TrackingQueue
 
-ROUNDS = 5  # what is mended may show what it hid
+ROUNDS = 5  # a repair may reveal further findings
 
 
 def visit(state_folder: StateFolder, fix: bool, display: Display) -> tuple[list[Finding], list[Finding]]:
-    """Looks at everything; with `fix`, mends what it finds and looks again.
+    """Checks everything; with `fix`, repairs what it finds and checks again.
 
     Returns:
-        What was found, and what is still so.
+        All findings, and those that remain.
     """
     display.phase("checking databases and files")
     found = left = databases.examine(state_folder)
@@ -23,7 +23,7 @@ def visit(state_folder: StateFolder, fix: bool, display: Display) -> tuple[list[
         _mend(left, display)
         left = databases.examine(state_folder)
     if left:
-        return found, left  # nothing can be read out of them
+        return found, left  # they cannot be read
     tracking = TrackingQueue()
     tracking.meanwhile, tracking.tell = display.refresh, display.say
     try:

@@ -1,4 +1,4 @@
-"""Checkpoints that are broken, and temporary files that a dead process left."""
+"""Checks for broken checkpoints and temporary files left by dead processes."""
 
 from __future__ import annotations
 

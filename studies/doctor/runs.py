@@ -1,4 +1,4 @@
-"""Runs and trials: whether Optuna, MLflow, the trials' logs and the live processes tell the same story."""
+"""Checks whether Optuna, MLflow, the trials' logs and the live processes agree about runs and trials."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from studies.tracking.trial_log import STATUSES, TrialRecord
 if TYPE_CHECKING:
     from studies.tracking.run_info import RunInfo
 
-ORPHANED = "orphaned"  # outcome of a run whose trial no study knows
-LOST = "harness.lost"  # tag: files of a run that are nowhere any more
+ORPHANED = "orphaned"  # outcome of a run whose trial is in no study
+LOST = "harness.lost"  # tag: files of a run that no longer exist anywhere
 
 
 class Examination:
-    """One look at everything that no live process is working on.
+    """One check of everything that no live process is working on.
 
     Args:
-        state_folder: whose state.
-        tracking: connected.
+        state_folder: the state folder to check.
+        tracking: a connected queue.
     """
 
     def __init__(self, state_folder: StateFolder, tracking: TrackingQueue) -> None:
         self.state_folder = state_folder
         self.tracking = tracking
         names = study_names(state_folder.storage)
-        # First who works, then what there is: what starts in between is not mistaken for a dead one's.
+        # Live processes first, then state: a process that starts in between must not be mistaken for a dead one.
         self.busy = {name for name in names if Lease(state_folder.lease(name)).is_held}
         self.studies = {name: Search.existing(state_folder.storage, name) for name in names}
         self.rows = {name: search.trials() for name, search in self.studies.items()}
@@ -55,7 +55,7 @@ class Examination:
         self.findings: list[Finding] = []
 
     def _with_its_run(self, study: str, row: TrialRow) -> TrialRow:
-        """A trial whose driver died before it had written which run it is, with the run that the next start finds."""
+        """A trial; if its driver died before storing its run id, with the run that the next start will find."""
         if row.run_id is not None or row.state not in ("RUNNING", "WAITING"):
             return row
         tags = {"harness.kind": "trial", "harness.study": study, "harness.trial": str(row.number)}
@@ -81,9 +81,9 @@ class Examination:
     # -- a trial -------------------------------------------------------------------------------------------
 
     def _trial(self, study: str, row: TrialRow) -> None:
-        """Optuna's state, MLflow's status and the log's last word, against the table of docs/architecture.md."""
+        """Compares Optuna's state, MLflow's status and the log's last event; see the table in docs/architecture.md."""
         if row.run_id is None or row.run_id not in self.runs:
-            return  # the next start opens a run for it; or see _folder
+            return  # the next start opens a run for it; see also _folder
         where, run = f"study {study}, trial {row.number}", self.runs[row.run_id]
         expected = row.state if row.state in STATUSES else "INTERRUPTED"
         own = self._record(row.run_id).state
@@ -119,14 +119,14 @@ class Examination:
         folder = self.state_folder.trial_folder(run_id)
         try:
             spec = replace(TrialSpec.load(folder / "spec.json"), run_id=run_id, folder=str(folder))
-        except (OSError, ValueError, TypeError):  # its driver died before it was written
+        except (OSError, ValueError, TypeError):  # its driver died before writing it
             spec = TrialSpec(run_id, {}, 0, str(folder))
         record = TrialRecord(spec, tracking)
         record.read()
         return record
 
     def _end(self, run_id: str, state: str) -> None:
-        """Tells MLflow all that a trial's log has, and its end."""
+        """Sends a trial's whole log and its end to MLflow."""
         if STATUSES[state][1] is None:
             self.tracking.soon.delete_tag(run_id, "harness.outcome")
         self._record(run_id, self.tracking).end_as(state)
@@ -134,7 +134,7 @@ class Examination:
     # -- a run ---------------------------------------------------------------------------------------------
 
     def _deleted(self) -> None:
-        """Runs that somebody deleted in MLflow's UI although a study has them. A single run may stay deleted."""
+        """Finds runs of studies that were deleted in MLflow's UI. Single runs may stay deleted."""
         parents = {run.study for run in self.runs.values() if run.kind == "study"}
         for run in self.deleted.values():
             is_parent = run.kind == "study" and run.study not in parents
@@ -165,7 +165,7 @@ class Examination:
         return driver is not None and may_live(driver)
 
     def _artifacts(self, run: RunInfo) -> None:
-        """Files that the trial's folder has and MLflow has not, or not whole; and the other way round."""
+        """Finds files of the trial's folder that are missing or incomplete in MLflow, and vice versa."""
         if run.status == "RUNNING" or run.kind not in ("run", "trial"):
             return
         folder, there = self.state_folder.trial_folder(run.run_id), self.tracking.now.files(run.run_id)
@@ -202,7 +202,7 @@ class Examination:
     # -- a folder ------------------------------------------------------------------------------------------
 
     def _folder(self, folder: Path) -> None:
-        """A trial whose run MLflow does not know (any more): its folder knows enough to make it anew."""
+        """Finds trial folders whose run MLflow does not have; the run can be recreated from the folder."""
         if folder.name in self.runs or folder.name in self.deleted or is_being_written(folder / NAME):
             return
         try:
@@ -247,7 +247,7 @@ class Examination:
 
 
 def _lost(run: RunInfo) -> list[str]:
-    """The files that the tag says are nowhere any more; anybody may have edited it."""
+    """The files that the tag lists as lost; the tag may have been edited by hand."""
     try:
         lost = json.loads(run.tags.get(LOST, "[]"))
     except ValueError:
@@ -256,7 +256,7 @@ def _lost(run: RunInfo) -> list[str]:
 
 
 def _experiment_of(folder: Path) -> str:
-    """The name of a single run's experiment, from the command that is kept with it."""
+    """The experiment name of a single run, from its stored command."""
     try:
         words = shlex.split((folder / "artifacts" / "provenance" / "command.txt").read_text(encoding="utf-8"))
     except (OSError, ValueError):

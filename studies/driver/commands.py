@@ -22,7 +22,7 @@ def run_study(experiment: Experiment, options: Options) -> Result:
     began = time.monotonic()
     plan = experiment.search
     if plan is None:
-        raise ValueError(f"experiment {experiment.name} has no search: section to say what a study varies")
+        raise ValueError(f"experiment {experiment.name} has no search: section, which a study needs")
     if not plan.space:
         raise ValueError(f"experiment {experiment.name}: all searched parameters are overridden: nothing to search")
     display = Display(
@@ -32,14 +32,14 @@ def run_study(experiment: Experiment, options: Options) -> Result:
         total=options.trials,
         live=is_live(options),
     )
-    written = experiment.sections  # before defaults are put in: what a study's definition compares
+    written = experiment.sections  # before defaults are filled in: a study's definition compares these
     extremes = {
         name: parameter.ends
         for name, parameter in (plan.space.items() if isinstance(plan.space, dict) else ())
         if isinstance(parameter, Range | Choice)
     }
     with display, opened(experiment, options, display) as session:
-        # Optuna, matplotlib and what the end needs are imported here while the warm server imports torch.
+        # Optuna, matplotlib and other slow imports run here while the warm server imports torch.
         from studies.driver.conclusion import conclude, prepare
         from studies.driver.study import Study, StudySource
         from studies.search import check_space

@@ -1,8 +1,8 @@
 """`harness extend`: trains the best trials of a study for more epochs, each in its existing run, as one curve.
 
 Optuna cannot change a finished trial, so the outcome of its extension is stored alongside it (Search.extend), and
-leaderboards show that. Parameters do not change, but a schedule that ends with the training is stretched to the
-new end.
+leaderboards show that outcome. Parameters do not change, but a learning rate schedule that ends with the training is
+stretched to the new end.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def described(state_folder: StateFolder, name: str) -> Experiment:
 
 
 def _search_path(state_folder: StateFolder, search: Search) -> list[str]:
-    """Where a study's trials found their classes."""
+    """The folders from which a study's trials imported their classes."""
     for row in reversed(search.trials()):
         with contextlib.suppress(OSError, ValueError, TypeError):
             return TrialSpec.load(state_folder.trial_folder(row.run_id or "") / "spec.json").search_path
@@ -63,7 +63,7 @@ class ExtensionSource:
     def __init__(self, study: Study, top: int, epochs: int) -> None:
         self.study = study
         self.failed = False
-        self._ends: list[tuple[str, str]] = []  # runs, and the state they keep although their extension failed
+        self._ends: list[tuple[str, str]] = []  # (run id, original state) of trials whose extension failed
         rows = study.search.trials()
         self._rows = {row.number: row for row in rows}
         unfinished = [row for row in rows if row.extension and not row.extension["done"]]
@@ -121,7 +121,7 @@ class ExtensionSource:
         if ending.state == "COMPLETE":
             extension = {"epochs": epochs, "done": True, "state": "COMPLETE", "value": ending.value}
             self.study.search.extend(spec.number, extension)
-        elif ending.state == "FAIL":  # what the trial had reached before stands
+        elif ending.state == "FAIL":  # the trial keeps its earlier result
             self.failed = True
             row = self._rows[spec.number]
             before = {"epochs": epochs, "done": True, "state": row.state, "value": row.value}

@@ -9,7 +9,7 @@ from studies.protocol.trial_spec import TrialSpec
 
 
 def kind_of(spec: TrialSpec, over: Collection[str]) -> str:
-    """Equal for trials that may be packed: they differ in nothing but some parameters of their model, and in seeds.
+    """A key that is equal for trials that may be packed: they differ only in certain model parameters and seeds.
 
     Args:
         over: the model class's `packable_hyperparameters`. Zero and any other value are two kinds: a model without

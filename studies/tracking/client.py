@@ -29,7 +29,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from studies.common.errors import StorageFailed, in_one_line, patiently
+from studies.common.errors import StorageFailed, in_one_line, retry_transient
 from studies.common.sqlite_files import made_whole, sqlite_path
 from studies.common.suggestions import nearest
 from studies.protocol.events import Event, Failed, Finished, Metrics, Params, Resources, Started, Stopped, Tags
@@ -65,19 +65,19 @@ EXPERIMENT = "harness.experiment"  # tag of experiments and runs: the experiment
 TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens the experiment as model training
 
 
-Patience = Callable[[Callable[[], Any]], Any]
+Retry = Callable[[Callable[[], Any]], Any]
 Result = TypeVar("Result")
 
 
-class _Patient:
+class _RetryingClient:
     """An MlflowClient, each call of which is repeated while what stops it passes by itself."""
 
-    def __init__(self, client: MlflowClient, patient: Patience) -> None:
-        self._client, self._patient = client, patient
+    def __init__(self, client: MlflowClient, retry: Retry) -> None:
+        self._client, self._retry = client, retry
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._client, name)
-        return lambda *args, **kwargs: self._patient(lambda: method(*args, **kwargs))
+        return lambda *args, **kwargs: self._retry(lambda: method(*args, **kwargs))
 
 
 class Tracking:
@@ -86,7 +86,7 @@ class Tracking:
     Args:
         uri: tracking URI: a database's or a server's.
         artifacts: folder for artifacts of new experiments, or None to leave it to the server.
-        patient: does a call again and again while the database is locked or the server away; see trouble.patiently.
+        retry: repeats a call while the database is locked or the server unreachable; see errors.retry_transient.
         notice: hears, in one line each, what was not as it was left (in MLflow's UI, for one) and what was done.
         together: makes what a thread asks of the database of a URI one transaction; None: each call is its own.
         place: puts files into a folder of artifacts on this machine; None: MLflow copies them.
@@ -99,7 +99,7 @@ class Tracking:
         self,
         uri: str,
         artifacts: Path | None,
-        patient: Patience = patiently,
+        retry: Retry = retry_transient,
         notice: Callable[[str], None] = lambda text: None,
         together: Callable[[str], AbstractContextManager[None]] | None = None,
         place: Callable[[Path, Path], None] | None = None,
@@ -109,7 +109,7 @@ class Tracking:
         self._notice = notice
         self._gone: set[str] = set()  # runs that MLflow has no more, of which that was said
         self._artifacts = artifacts
-        self._patient = patient
+        self._retry = retry
         self._pending: dict[str, list[Metric]] = {}
         self._pending_tags: dict[str, dict[str, str]] = {}
         self._folders: dict[str, Path | None] = {}  # of the artifacts of runs that are open
@@ -117,8 +117,8 @@ class Tracking:
             with made_whole(uri, make, template()):
                 for line in relocate(uri):
                     notice(line)
-                self._impatient = MlflowClient(tracking_uri=uri)
-                self._client: Any = _Patient(self._impatient, patient)
+                self._plain_client = MlflowClient(tracking_uri=uri)
+                self._client: Any = _RetryingClient(self._plain_client, retry)
                 self._client.search_experiments(max_results=1)
         except MlflowException as error:
             raise ValueError(f"MLflow at {uri} cannot be used: {' '.join(str(error).split())}") from error
@@ -264,10 +264,10 @@ class Tracking:
 
         def whole() -> Result:
             with one_transaction(self.uri):
-                return work(self._impatient)
+                return work(self._plain_client)
 
         try:
-            return self._patient(whole)
+            return self._retry(whole)
         except StorageFailed:
             raise
         except Exception as error:  # a row that is there already, for one: call by call MLflow knows what to do
@@ -435,7 +435,7 @@ class Tracking:
         folder = self._folders[run_id]
         place = self._place
         if folder is not None and place is not None:
-            self._patient(lambda: place(path, folder / to if to else folder))
+            self._retry(lambda: place(path, folder / to if to else folder))
         elif path.is_dir():
             self._client.log_artifacts(run_id, str(path), to)
         elif path.exists():

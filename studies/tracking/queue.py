@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from studies.common.errors import PATIENCE, StorageFailed, in_one_line, patiently
+from studies.common.errors import PATIENCE, StorageFailed, in_one_line, retry_transient
 from studies.tracking.tracker import Tracker, Writer
 
 HURRY = 10.0  # seconds that MLflow is still waited for once somebody wants to leave
@@ -65,7 +65,7 @@ class TrackingQueue:
             self._tracking = self._result(self._pool.submit(self._make))
         elif self._tracking is None:
             tell = self._notices.append
-            self._tracking = self._result(self._pool.submit(_connect, uri, artifacts, self._patiently, tell, parts))
+            self._tracking = self._result(self._pool.submit(_connect, uri, artifacts, self._retry, tell, parts))
 
     def _get(self, method: str, *arguments: Any) -> Any:
         return self._result(self._pool.submit(self._call, method, arguments))
@@ -128,14 +128,14 @@ class TrackingQueue:
                 self._failed = StorageFailed(f"MLflow could not be written: {in_one_line(error)}")
             raise self._failed from error
 
-    def _patiently(self, work: Callable[[], Any]) -> Any:
+    def _retry(self, work: Callable[[], Any]) -> Any:
         def notice(text: str | None) -> None:
             self.trouble = text
 
         def patience() -> float:
             return PATIENCE if self._deadline is None or time.monotonic() < self._deadline else 0.0
 
-        return patiently(work, notice, patience)
+        return retry_transient(work, notice, patience)
 
 
 class _Calls:
@@ -152,9 +152,7 @@ def _import() -> None:
     import studies.tracking.client  # noqa: F401
 
 
-def _connect(
-    uri: str, artifacts: Path | None, patient: Any, notice: Callable[[str], None], parts: dict[str, Any]
-) -> Any:
+def _connect(uri: str, artifacts: Path | None, retry: Any, notice: Callable[[str], None], parts: dict[str, Any]) -> Any:
     from studies.tracking.client import Tracking
 
-    return Tracking(uri, artifacts, patient, notice, **parts)
+    return Tracking(uri, artifacts, retry, notice, **parts)

@@ -1,4 +1,4 @@
-"""Small Lightning callbacks that turn Lightning's hooks into events for the driver, and its verdicts into stops."""
+"""Small callbacks that turn Lightning's hooks into events for the driver, and the driver's verdicts into stops."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Verdicts(Checkpoint):
         self.metric = metric
         self.pruning = pruning
         self.checkpoints = checkpoints
-        self._logged_by: str | None = None  # validation or training, once that is known
-        self._known: set[str] = set()  # metrics before the first validation
+        self._logged_by: str | None = None  # "validation" or "training", once known
+        self._known: set[str] = set()  # names of metrics logged before the first validation
         self._stopped = False
 
     def wants_unlogged_steps(self) -> bool:
@@ -43,7 +43,7 @@ class Verdicts(Checkpoint):
         if self._heard(trainer) and can_leave(trainer, batch_idx):
             self._stop(trainer)
             self.checkpoints.resume_point.is_leaving = True
-            trainer.limit_val_batches = 0  # Lightning validates and logs where it is stopped: points of no other run
+            trainer.limit_val_batches = 0  # Lightning validates when stopped: an undisturbed run has no such points
             for logger in trainer.loggers:
                 if isinstance(logger, EventLogger):
                     logger.muted = True
@@ -64,7 +64,7 @@ class Verdicts(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.metric is not None and trainer.is_last_batch:
             if self._logged_by is None and self.metric in trainer.callback_metrics:
-                self._logged_by = "training"  # there was no validation that could have logged it
+                self._logged_by = "training"  # no validation could have logged it
             if self._logged_by == "training":
                 self._report(trainer)
         if self._heard(trainer):
@@ -79,7 +79,7 @@ class Verdicts(Checkpoint):
         else:
             self.channel.emit(report)
         self.checkpoints.measured(trainer, value)
-        # An interrupted fit is left between two batches or epochs, where it can be taken up; a pruned one at once.
+        # An interrupted fit stops between two batches or epochs, where it can be resumed; a pruned one stops at once.
         if self._heard(trainer) and (trainer.is_last_batch or self.channel.stop_reason != "interrupted"):
             self._stop(trainer)
 
@@ -89,7 +89,7 @@ class Verdicts(Checkpoint):
         self._stopped = trainer.should_stop = True
 
     def _heard(self, trainer: Trainer) -> bool:
-        """Whether the driver said stop. Only rank 0 hears it; all must stop at the same step, for the same reason."""
+        """Whether the driver requested a stop. Only rank 0 receives it; all ranks must stop at the same step."""
         if trainer.world_size > 1:
             if not trainer.strategy.reduce_boolean_decision(self.channel.stop_reason is not None, all=False):
                 return False
@@ -108,7 +108,7 @@ def _is_fit(trainer: Trainer) -> bool:
 
 
 def _is_over(trainer: Trainer) -> bool:
-    """Whether the fit would end with this epoch, stopped or not."""
+    """Whether the fit would end with this epoch anyway."""
     epochs, steps = trainer.max_epochs, trainer.max_steps
     return (epochs not in (None, -1) and trainer.current_epoch + 1 >= epochs) or (  # type: ignore[operator]
         steps != -1 and trainer.global_step >= steps
@@ -116,7 +116,7 @@ def _is_over(trainer: Trainer) -> bool:
 
 
 class ValidationSteps(Callback):
-    """Continues the numbering of validation batches on resume: Lightning logs values of each batch at that number."""
+    """Continues the numbering of validation batches on resume: Lightning uses it as the step of per-batch values."""
 
     def __init__(self) -> None:
         self._done: dict[int, int] | None = None

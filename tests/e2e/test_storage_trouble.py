@@ -127,7 +127,7 @@ def test_a_trial_that_the_kernel_kills_for_memory_has_failed_and_says_why(tmp_pa
     small_memory.write_text(str(command.process.pid))
     status, answer, err = command.wait()
     assert status == 1 and [trial["state"] for trial in answer["trials"]] == ["FAIL"], err
-    assert "out of memory: its process used" in err and "3000 MB are there, data.batch_size=" in err
+    assert "out of memory: its process used" in err and "3000 MB are available, data.batch_size=" in err
     assert workspace.statuses() == [("FAIL", "FAILED", "failed")]
     assert workspace.is_sound()
 

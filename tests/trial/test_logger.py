@@ -120,8 +120,8 @@ def test_what_is_not_a_number_is_said_once_and_the_rest_is_kept(
         logger.log_metrics({"text": "x", "many": torch.ones(2), "nested": {"x": 1}, "nan": float("nan")}, 1)  # type: ignore[dict-item]
     assert [point[:2] for point in heard.points()] == 3 * [("nested/x", 1), ("nan", 1)]
     assert caplog.messages == [
-        "metric text is not kept: a str is not one number",
-        "metric many is not kept: a Tensor is not one number",
+        "metric text is not logged: a str is not one number",
+        "metric many is not logged: a Tensor is not one number",
     ]
 
 
@@ -144,7 +144,7 @@ def test_a_parameter_keeps_its_first_value(logger: EventLogger, heard: Heard, ca
     first, second = (event.values for event in said(heard))
     assert first == {"hparams.a": "1"} and second["hparams.b"] == "<Nameless>"
     assert len(second["hparams.c"]) == 6000 and second["hparams.c"].encode()
-    assert caplog.messages == ["parameter hparams.a keeps the value that it was logged with first"]
+    assert caplog.messages == ["parameter hparams.a keeps its first value"]
 
 
 # -- pictures, texts, tables ---------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ def test_what_is_not_kept_is_said_once(
         logger.watch(None)
         logger.log_video("a", [])
     assert len(caplog.messages) == 8 and not heard.events and not files()
-    assert caplog.messages[0] == "logger.experiment.add_graph is not kept: MLflow has nothing like it"
+    assert caplog.messages[0] == "logger.experiment.add_graph is not logged: MLflow has no equivalent"
     logger.log_graph(torch.nn.Linear(1, 1))
     assert len(caplog.messages) == 8, "Lightning calls it in each fit"
 
@@ -547,7 +547,7 @@ def test_all_that_a_module_logs_is_in_mlflow(
                     expected.add(f"{kind}/{stage}/{tag}/step_{step:06d}.{suffix}")
     assert expected <= files()
     text = Path(client.download_artifacts(run_id, "log.txt", str(home.parent))).read_text()
-    assert text.count("logger.experiment.add_graph is not kept") == 1
+    assert text.count("logger.experiment.add_graph is not logged") == 1
 
 
 def test_the_users_loggers_write_where_the_user_stands(

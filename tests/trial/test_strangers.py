@@ -88,7 +88,7 @@ class NoTestData(ToyData):
     [
         ("NoTest", "ToyData", "val/loss", "no test: NoTest has no test_step", False),
         ("Toy", "NoTestData", "val/loss", "no test: there is no test_dataloader", False),
-        ("NoValidation", "ToyData", "train/loss", "no validation: the module or the data have none", True),
+        ("NoValidation", "ToyData", "train/loss", "no validation: the module or the datamodule has none", True),
         ("NoOptimizer", "ToyData", "val/loss", None, True),
         ("Alone", None, "val/loss", None, True),
     ],
