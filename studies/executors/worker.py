@@ -44,7 +44,7 @@ def run_trials(spec: TrialSpec, connection: Connection, plain: bool) -> None:
     _become_a_users_own()
     accelerated = None if plain else acceleration()
     parts = None if accelerated is None else accelerated.for_trial()
-    baseline = parts.new_slate() if parts and parts.new_slate else None
+    baseline = parts.new_baseline() if parts and parts.new_baseline else None
     if parts and parts.keep_memory:
         parts.keep_memory()
     while True:

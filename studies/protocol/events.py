@@ -94,7 +94,7 @@ class Report(Event):
 
 @dataclass(frozen=True)
 class CheckpointSaved(Event):
-    """A checkpoint is complete on disk. `value` is the monitored metric's, None for a checkpoint that only serves to resume."""
+    """A checkpoint is complete on disk. `value` is the metric's, or None if it only serves to resume."""
 
     kind = "checkpoint"
     path: str

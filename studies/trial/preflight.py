@@ -44,8 +44,8 @@ def preflight(payload: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         `parameters` (all of them under their dotted names, with defaults), `metrics` (logged names), `metric`
-        (its logged name), `notes` (lines for the user), `gpus` (number of visible GPUs). Or `error` (one line), with `traceback` if
-        user code raised.
+        (its logged name), `notes` (lines for the user), `gpus` (number of visible GPUs). Or `error` (one line), with
+        `traceback` if user code raised.
     """
     try:
         return _preflight(**payload)

@@ -180,7 +180,7 @@ def test_another_writer_is_noticed(tmp_path: Path) -> None:
     study, storage = opened(tmp_path)
     other, other_storage = opened(tmp_path)
     drawn(other, other_storage)
-    with pytest.raises(StorageFailed, match="study s has got a trial 0 from another process"):
+    with pytest.raises(StorageFailed, match="study s has a trial 0 from another process"):
         drawn(study, storage)
 
 
