@@ -8,7 +8,7 @@ INSTALLED := .venv/installed
 # Two tests at once, each of several threads, have more threads than cores: those that wait must not spin.
 CALMLY := OMP_WAIT_POLICY=passive
 
-.PHONY: study test test-plain test-newest test-slow ui storm results bench lint install
+.PHONY: study test test-plain test-newest test-slow ui chaos storm results bench lint install
 
 study: install
 	$(BIN)/harness study mnist_mlp --trials 8 --workers 2
@@ -38,8 +38,10 @@ test-slow: install
 ui: install
 	$(BIN)/harness ui
 
-storm: install
-	$(CALMLY) $(BIN)/python tests/e2e/storm.py --jobs 2
+storm: chaos
+
+chaos: install
+	$(CALMLY) $(BIN)/python tests/e2e/chaos.py --jobs 2
 
 results: install
 	$(BIN)/python benchmarks/results.py

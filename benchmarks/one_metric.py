@@ -17,7 +17,7 @@ def ours(folder: str) -> float:
     from multiprocessing import Pipe, Process
     from types import SimpleNamespace
 
-    from studies.protocol.channel import Link
+    from studies.protocol.channel import Channel
     from studies.protocol.event_log import EventWriter
     from studies.trial.logger import EventLogger
 
@@ -29,8 +29,8 @@ def ours(folder: str) -> float:
 
     listener = Process(target=hear, daemon=True)
     listener.start()
-    link = Link(EventWriter(Path(folder) / "events.jsonl"), here, orphaned=lambda: None)
-    logger = EventLogger(link, folder, "run")
+    channel = Channel(EventWriter(Path(folder) / "events.jsonl"), here, orphaned=lambda: None)
+    logger = EventLogger(channel, folder, "run")
     loop = SimpleNamespace(total_batch_idx=6)
     logger.trainer = SimpleNamespace(global_step=7, current_epoch=1, max_epochs=3, fit_loop=loop)  # type: ignore[assignment]
     values = {"train/loss": 0.123456789, "train/accuracy": 0.97, "train/learning_rate": 3e-3, "epoch": 1.0}

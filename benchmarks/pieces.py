@@ -248,7 +248,7 @@ def tpe(pairs: int) -> Found:
     """cached_tpe / Optuna's TPESampler: four parameters drawn after 10,000 trials, in memory."""
     import optuna
 
-    from studies.acceleration.optuna.cached_tpe import RememberingTPE
+    from studies.acceleration.optuna.cached_tpe import CachedTPE
 
     distributions = searched()
 
@@ -264,7 +264,7 @@ def tpe(pairs: int) -> Found:
 
         return draw
 
-    ours, rival = drawing(RememberingTPE(0)), drawing(optuna.samplers.TPESampler(seed=0))
+    ours, rival = drawing(CachedTPE(0)), drawing(optuna.samplers.TPESampler(seed=0))
     return "TPE's draw after 10,000 trials", "µs", compare(per_call(ours, 10), per_call(rival, 10), pairs)
 
 
@@ -368,7 +368,7 @@ def guards(pairs: int) -> Found:
 
     from pytorch_lightning import Trainer
 
-    from datamodules.resident import ResidentLoader
+    from datamodules.in_memory_loader import InMemoryLoader
     from studies.acceleration.training.epoch_loop import PlainStep, _Listeners, speed_up
     from studies.acceleration.training.optimizer_step import FusedAdam
 
@@ -394,7 +394,7 @@ def guards(pairs: int) -> Found:
             speed_up(trainer)
             module = MLP(hidden_sizes=[128, 64], dropout=0.2)
             began = time.perf_counter()
-            trainer.fit(module, ResidentLoader(tensors, 64, shuffle=True))
+            trainer.fit(module, InMemoryLoader(tensors, 64, shuffle=True))
             return time.perf_counter() - began
 
         return measured

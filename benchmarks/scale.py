@@ -64,7 +64,7 @@ class SimulatedExecutor:
         return True
 
     def call(self, function: str, payload: dict[str, Any], while_waiting: Callable[[], None] | None = None) -> Any:
-        """The rehearsal: all is well."""
+        """The preflight check: all is well."""
         return {"experiment": payload["experiment"], "gpus": 0}
 
     def submit(self, spec: TrialSpec) -> None:

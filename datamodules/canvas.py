@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from datamodules.image_files import read_canvas
+from datamodules.in_memory_loader import InMemoryLoader
 from datamodules.mnist import MNIST, normalized
-from datamodules.resident import ResidentLoader
 
 Target = Literal["masks", "boxes"]
 
@@ -113,8 +113,8 @@ class MNISTCanvas(pl.LightningDataModule):
             assert self.digits.test_set is not None
             self.parts["test"] = self._scatter("test", self.eval_canvases, *self.digits.test_set)
 
-    def train_dataloader(self) -> ResidentLoader:
-        return ResidentLoader(
+    def train_dataloader(self) -> InMemoryLoader:
+        return InMemoryLoader(
             self._resident("train"),
             self.batch_size,
             shuffle=True,
@@ -124,13 +124,13 @@ class MNISTCanvas(pl.LightningDataModule):
             samplewise=True,
         )
 
-    def val_dataloader(self) -> ResidentLoader:
+    def val_dataloader(self) -> InMemoryLoader:
         return self._evaluation_loader("validation")
 
-    def test_dataloader(self) -> ResidentLoader:
+    def test_dataloader(self) -> InMemoryLoader:
         return self._evaluation_loader("test")
 
-    def predict_dataloader(self) -> ResidentLoader:
+    def predict_dataloader(self) -> InMemoryLoader:
         return self._evaluation_loader("test")
 
     def inputs(self, items: Sequence[str]) -> tuple[Tensor, list[str], list[list[str]]]:
@@ -176,9 +176,9 @@ class MNISTCanvas(pl.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         return tuple(tensor.to(device) for tensor in self.parts[part])
 
-    def _evaluation_loader(self, part: str) -> ResidentLoader:
+    def _evaluation_loader(self, part: str) -> InMemoryLoader:
         size = max(self.batch_size, 100)
-        return ResidentLoader(self._resident(part), size, transform=_batch, samplewise=True)
+        return InMemoryLoader(self._resident(part), size, transform=_batch, samplewise=True)
 
 
 def _batch(pixels: Tensor, *targets_and_generator: Any) -> tuple[Tensor, ...]:

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.image_files import read_figure
+from datamodules.in_memory_loader import InMemoryLoader, on_device, seeded_generator
 from datamodules.mnist_files import DataUnavailable, fetch, read
-from datamodules.resident import ResidentLoader, on_device, seeded_generator
 
 TRAINING_IMAGES = 60_000
 MEAN, STD = 0.1307, 0.3081  # of the training pixels, scaled to 0..1
@@ -104,8 +104,8 @@ class MNIST(pl.LightningDataModule):
         if stage in ("test", "predict") and self.test_set is None:
             self.test_set = self._read("t10k")
 
-    def train_dataloader(self) -> ResidentLoader:
-        return ResidentLoader(
+    def train_dataloader(self) -> InMemoryLoader:
+        return InMemoryLoader(
             self._resident(self.training_set),
             self.batch_size,
             shuffle=True,
@@ -116,13 +116,13 @@ class MNIST(pl.LightningDataModule):
             subset=self.train,
         )
 
-    def val_dataloader(self) -> ResidentLoader:
+    def val_dataloader(self) -> InMemoryLoader:
         return self._evaluation_loader(self.training_set, self.validation)
 
-    def test_dataloader(self) -> ResidentLoader:
+    def test_dataloader(self) -> InMemoryLoader:
         return self._evaluation_loader(self.test_set)
 
-    def predict_dataloader(self) -> ResidentLoader:
+    def predict_dataloader(self) -> InMemoryLoader:
         return self._evaluation_loader(self.test_set)
 
     def inputs(self, items: Sequence[str]) -> tuple[Tensor, list[str], list[list[str]]]:
@@ -150,11 +150,11 @@ class MNIST(pl.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         return on_device(tensors, device)
 
-    def _evaluation_loader(self, tensors: tuple[Tensor, Tensor] | None, subset: Tensor | None = None) -> ResidentLoader:
+    def _evaluation_loader(self, tensors: tuple[Tensor, Tensor] | None, subset: Tensor | None = None) -> InMemoryLoader:
         # Nothing is kept for a backward pass, so larger batches fit, and they go faster, on a GPU above all.
         resident = self._resident(tensors)
         size = max(self.batch_size, 2500 if resident[0].is_cuda else 500)
-        return ResidentLoader(resident, size, transform=normalized, samplewise=True, subset=subset)
+        return InMemoryLoader(resident, size, transform=normalized, samplewise=True, subset=subset)
 
 
 def _of_file(path: Path) -> Tensor:

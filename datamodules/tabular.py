@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from datamodules.resident import ResidentLoader
+from datamodules.in_memory_loader import InMemoryLoader
 
 Dataset = Literal["diabetes", "breast_cancer", "digits", "moons", "circles", "blobs"]
 
@@ -102,18 +102,18 @@ class Tabular(pl.LightningDataModule):
             sizes |= {"target_mean": float(targets.mean()), "target_scale": float(targets.std(correction=0))}
         return sizes
 
-    def train_dataloader(self) -> ResidentLoader:
+    def train_dataloader(self) -> InMemoryLoader:
         tensors = self._resident("train")
         size = min(self.batch_size, len(tensors[0]))
-        return ResidentLoader(tensors, size, shuffle=True, seed=self.seed, drop_last=True)
+        return InMemoryLoader(tensors, size, shuffle=True, seed=self.seed, drop_last=True)
 
-    def val_dataloader(self) -> ResidentLoader:
-        return ResidentLoader(self._resident("validation"), 500)
+    def val_dataloader(self) -> InMemoryLoader:
+        return InMemoryLoader(self._resident("validation"), 500)
 
-    def test_dataloader(self) -> ResidentLoader:
-        return ResidentLoader(self._resident("test"), 500)
+    def test_dataloader(self) -> InMemoryLoader:
+        return InMemoryLoader(self._resident("test"), 500)
 
-    def predict_dataloader(self) -> ResidentLoader:
+    def predict_dataloader(self) -> InMemoryLoader:
         return self.test_dataloader()
 
     def inputs(self, items: Sequence[str]) -> tuple[Tensor, list[str], list[list[str]]]:

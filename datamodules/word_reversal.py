@@ -11,7 +11,7 @@ from english_words import get_english_words_set
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.resident import ResidentLoader
+from datamodules.in_memory_loader import InMemoryLoader
 
 EVALUATION_BATCH_SIZE = 1000  # nothing is learnt in evaluation, so its batches may be large
 
@@ -215,13 +215,13 @@ class WordReversal(pl.LightningDataModule):
             "max_length": self.max_length,
         }
 
-    def train_dataloader(self) -> ResidentLoader:
+    def train_dataloader(self) -> InMemoryLoader:
         return self._loader(self.train_set, self.batch_size, training=True)
 
-    def val_dataloader(self) -> ResidentLoader:
+    def val_dataloader(self) -> InMemoryLoader:
         return self._loader(self.val_set, EVALUATION_BATCH_SIZE, training=False)
 
-    def test_dataloader(self) -> ResidentLoader:
+    def test_dataloader(self) -> InMemoryLoader:
         return self._loader(self.test_set, EVALUATION_BATCH_SIZE, training=False)
 
     def inputs(self, items: Sequence[str]) -> tuple[Tensor, list[str], list[list[str]]]:
@@ -244,10 +244,10 @@ class WordReversal(pl.LightningDataModule):
         ids = [self.vocabulary.encode(word) for word in words]
         return self.vocabulary.pad(ids, max(map(len, words))), words, notes
 
-    def _loader(self, words: ReverseWordDataset, batch_size: int, training: bool) -> ResidentLoader:
+    def _loader(self, words: ReverseWordDataset, batch_size: int, training: bool) -> InMemoryLoader:
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         tensors = (words.sources.to(device), words.targets.to(device))
-        return ResidentLoader(tensors, batch_size, shuffle=training, seed=self.seed, drop_last=training)
+        return InMemoryLoader(tensors, batch_size, shuffle=training, seed=self.seed, drop_last=training)
 
 
 def split_words(

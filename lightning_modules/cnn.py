@@ -39,7 +39,7 @@ class CNN(Supervised):
     """
 
     keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
-    packs_over = (*ARGUMENTS, "dropout")
+    packable_hyperparameters = (*ARGUMENTS, "dropout")
     pure_loss = True
     flush_denormals = True
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import generalized_box_iou_loss, nms
 
+from lightning_modules.interval_metrics import IntervalMetrics
 from lightning_modules.optimizers import Optimizer, Schedule, checked, configure
-from lightning_modules.summed_metrics import SummedMetrics
 from lightning_modules.unet import UNet, check_image
 
 STRIDE = 4
@@ -25,7 +25,7 @@ SURE = 0.5  # and from which it is an answer
 PICTURED_CANVASES = 8
 
 
-class Detector(SummedMetrics):
+class Detector(IntervalMetrics):
     """A fully convolutional network that says of each place, 4x4 pixels, whether an object's middle lies there.
 
     If so, it says also which class it is of and how far its box's edges are. In training the place with an

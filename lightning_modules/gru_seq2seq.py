@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.interval_metrics import IntervalMetrics
 from lightning_modules.optimizers import ARGUMENTS, Optimizer, Schedule, checked, configure
 from lightning_modules.recurrent import CELLS, gradient_by_distance, hidden_size_for, open_gates, parameters_of
-from lightning_modules.summed_metrics import SummedMetrics
 
 Cell = Literal["gru", "gru_cho", "lstm", "rnn"]
 State = Tensor | tuple[Tensor, Tensor]  # (L, B, H), or a pair of them for the LSTM
@@ -20,7 +20,7 @@ State = Tensor | tuple[Tensor, Tensor]  # (L, B, H), or a pair of them for the L
 PICTURED_WORDS = 24
 
 
-class GRUSeq2Seq(SummedMetrics):
+class GRUSeq2Seq(IntervalMetrics):
     """Reads a sequence into a context vector, the encoder's last state, and writes another from it.
 
     Characters go in as one-hot vectors. In training the decoder is fed the true characters (teacher forcing);
@@ -52,7 +52,7 @@ class GRUSeq2Seq(SummedMetrics):
     """
 
     keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
-    packs_over = (*ARGUMENTS, "dropout")
+    packable_hyperparameters = (*ARGUMENTS, "dropout")
     pure_loss = True
     flush_denormals = True
 

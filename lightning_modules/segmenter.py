@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_modules.interval_metrics import IntervalMetrics
 from lightning_modules.optimizers import Optimizer, Schedule, checked, configure
-from lightning_modules.summed_metrics import SummedMetrics
 from lightning_modules.tasks import precise
 from lightning_modules.unet import UNet, check_image
 
@@ -17,7 +17,7 @@ PICTURED_CANVASES = 8
 LEAST = 12  # pixels of a class that are worth naming
 
 
-class Segmenter(SummedMetrics):
+class Segmenter(IntervalMetrics):
     """A fully convolutional network that gives every pixel a class: 0 is background, 1 + c class c.
 
     Logs loss (nats, mean per pixel), accuracy (share of right pixels) and, in validation and test, mean_iou:

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from lightning_modules.error_analysis import pictures_of_errors
+from lightning_modules.interval_metrics import IntervalMetrics
 from lightning_modules.optimizers import Optimizer, Schedule, checked, configure
-from lightning_modules.summed_metrics import SummedMetrics
 from lightning_modules.tasks import Classification, Task
 
 
-class Supervised(SummedMetrics):
+class Supervised(IntervalMetrics):
     """Classification or regression, as its task says; a subclass builds the layers and `forward`.
 
     Logs `<split>/loss` and the task's other metrics. Sums stay on the device and are read out once per logging

@@ -21,7 +21,7 @@ import torchvision
 from torch import Tensor
 
 from datamodules import WordReversal
-from datamodules.resident import SeededOrder, seeded_generator
+from datamodules.in_memory_loader import SeededOrder, seeded_generator
 from lightning_modules import CNN, MLP, GRUSeq2Seq
 from lightning_modules.gru_seq2seq import compare
 

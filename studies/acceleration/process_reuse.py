@@ -1,11 +1,10 @@
-"""Whether a trial left its process as it found it, so that the next one may run there.
+"""Decides whether a trial left its process clean, so that the next trial may reuse it.
 
-A process of its own costs a trial some 80 ms of a core: the warm server's page tables are copied, and the pages that
-are written to, and in the end all is taken down again. On a GPU it costs seconds, for there CUDA begins anew with
-each process. But what runs twice in one process may remember: a generator that belongs to a file, a counter of a
-class, a cache. The numbers of such a trial would depend on those that came before it, and no replay would have them
-again. Of the classes of this project, of Lightning and of PyTorch it is known that they remember nothing
-(tests/acceleration/test_process_reuse.py); of others it is not, and each of their trials gets a process of its own.
+A new process costs a trial about 80 ms of CPU: the warm server's page tables and all pages written to are copied, and
+freed at the end. On a GPU it costs seconds, since CUDA is initialized in each process. But code that runs twice in one
+process may keep state: a module-level generator, a class counter, a cache. Such a trial's results would depend on
+earlier trials and could not be replayed. The classes of this project, of Lightning and of PyTorch are known to keep no
+state (tests/acceleration/test_process_reuse.py); trials with other classes get a new process each.
 """
 
 from __future__ import annotations
@@ -31,12 +30,17 @@ from studies.protocol.channel import LISTENER
 from studies.protocol.events import Event, Finished, Stopped
 from studies.protocol.trial_spec import TrialSpec
 
-PACKAGES = ("lightning_fabric", "pytorch_lightning", "torch", "torchvision")  # whose classes are known
-TRIALS = 100  # after so many a process ends: what is lost little by little is not lost for long
+PACKAGES = (
+    "lightning_fabric",
+    "pytorch_lightning",
+    "torch",
+    "torchvision",
+)  # packages whose classes are known to keep no state
+TRIALS = 100  # trials per process, to bound slow leaks
 
 
-class Slate:
-    """What a process was before its first trial."""
+class Baseline:
+    """The state of a process before its first trial."""
 
     def __init__(self) -> None:
         self._environment = dict(os.environ)
@@ -45,32 +49,32 @@ class Slate:
         self._trials = 0
 
     def is_clean(self, spec: TrialSpec, ending: Event | None) -> bool:
-        """Whether a trial that ended so may be followed by another one here, once `wipe` was called."""
+        """Whether another trial may run here after this one, once `wipe` was called."""
         self._trials += 1
         ended_well = isinstance(ending, Finished) or (isinstance(ending, Stopped) and ending.why == "pruned")
         return (
             ended_well
             and all(keeps_no_state(path) for path in class_paths(spec.experiment))
             and not _has_children()
-            and not registry.entry_points(group="pytorch_lightning.callbacks_factory")  # another package's callbacks
+            and not registry.entry_points(group="pytorch_lightning.callbacks_factory")  # callbacks of other packages
             and _state() == self._state
             and self._trials < TRIALS
         )
 
     def wipe(self) -> None:
-        """Puts back what every trial changes, and lets go of its memory."""
+        """Restores what every trial changes, and frees its memory."""
         for name in set(os.environ) | set(self._environment):
             if name not in self._environment:
                 del os.environ[name]
             elif os.environ.get(name) != self._environment[name]:
                 os.environ[name] = self._environment[name]
-        for cache, said in self._warned:  # a warning belongs into the log.txt of each trial
+        for cache, said in self._warned:  # each trial's log.txt should contain its warnings
             cache.clear()
             cache |= said
         with warnings.catch_warnings():
-            pass  # makes Python forget which warnings it has shown
-        gc.collect()  # a Trainer and its module know each other
-        gc.freeze()  # what is left is here to stay: the next collection need not look at it
+            pass  # resets Python's record of shown warnings
+        gc.collect()  # a Trainer and its module refer to each other
+        gc.freeze()  # the rest is permanent: later collections skip it
         give_back_freed_memory()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
@@ -78,7 +82,7 @@ class Slate:
 
 
 def class_paths(section: Any) -> Iterator[str]:
-    """All classes that an experiment names."""
+    """All class paths in an experiment."""
     if isinstance(section, dict):
         if isinstance(section.get("class_path"), str):
             yield section["class_path"]
@@ -89,9 +93,9 @@ def class_paths(section: Any) -> Iterator[str]:
 
 
 def keeps_no_state(class_path: str) -> bool:
-    """Whether what runs twice in one process is known to do the same: the class says so itself, or is of PACKAGES.
+    """Whether a class is known to keep no state between trials: it declares so itself, or is from PACKAGES.
 
-    A class that inherits from one that says so has to say it again: it may have added what remembers.
+    The declaration is not inherited, since a subclass may add state.
     """
     module, _, name = class_path.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
@@ -101,8 +105,8 @@ def keeps_no_state(class_path: str) -> bool:
 
 
 def _has_children() -> bool:
-    """Whether this process has started others that are still there."""
-    multiprocessing.active_children()  # lets go of those that have ended
+    """Whether this process has running children."""
+    multiprocessing.active_children()  # reaps those that have ended
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -111,7 +115,7 @@ def _has_children() -> bool:
 
 
 def _state() -> list[Any]:
-    """What a trial could change for those that follow it, and that none of ours does without being told to."""
+    """Global state that a trial could change for later trials, and that the harness itself does not change."""
     cudnn = torch.backends.cudnn
     return [
         os.getcwd(),
@@ -131,16 +135,16 @@ def _state() -> list[Any]:
 
 
 def warm_up() -> None:
-    """Looks, before trials are forked, for what takes milliseconds to find."""
-    # Each Trainer asks all installed packages whether they offer it callbacks.
+    """Fills slow-to-fill caches before trials are forked."""
+    # Each Trainer scans all installed packages for callbacks.
     registry.entry_points = functools.cache(registry.entry_points)  # type: ignore[assignment]
-    registry.entry_points(group="pytorch_lightning.callbacks_factory")  # asked, not called: that is for each trial
+    registry.entry_points(group="pytorch_lightning.callbacks_factory")  # listed, not called: each trial does that
     warning_caches()
 
 
 @functools.cache
 def warning_caches() -> tuple[WarningCache, ...]:
-    """Those in which Lightning keeps what it has warned of once. The warm server looks for them, which takes 8 ms."""
+    """Lightning's caches of warnings already shown. Found by the warm server, which takes 8 ms."""
     found = []
     for name, module in list(sys.modules.items()):
         if name.startswith(("pytorch_lightning.", "lightning_fabric.")):

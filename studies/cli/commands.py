@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from studies.cli.output import print_json
 from studies.common.sqlite_files import sqlite_path
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.common.strict_json import json_line
 from studies.common.suggestions import nearest
 
@@ -22,14 +22,16 @@ def open_tracking() -> Tracking:
     Raises:
         ValueError: if there are no runs yet, or the server does not answer.
     """
-    home = Home.find()
-    home.check()
-    database = sqlite_path(home.tracking_uri)
+    state_folder = StateFolder.find()
+    state_folder.check()
+    database = sqlite_path(state_folder.tracking_uri)
     if database is not None and not database.exists():
-        raise ValueError(f"no runs yet in {home.folder}: `harness train NAME` creates one")
+        raise ValueError(f"no runs yet in {state_folder.folder}: `harness train NAME` creates one")
     from studies.tracking.client import Tracking
 
-    return Tracking(home.tracking_uri, None if home.is_remote else home.artifacts, notice=_notice)
+    return Tracking(
+        state_folder.tracking_uri, None if state_folder.is_remote else state_folder.artifacts, notice=_notice
+    )
 
 
 def _notice(line: str) -> None:
@@ -91,12 +93,12 @@ def doctor(storage: str | None, fix: bool, as_json: bool) -> int:
     from studies.console.progress import Display
     from studies.doctor.examination import visit
 
-    home = Home.find(storage)
-    if not home.folder.exists():
-        raise ValueError(f"no runs yet in {home.folder}: `harness train NAME` creates one")
-    home.check(databases=False)
+    state_folder = StateFolder.find(storage)
+    if not state_folder.folder.exists():
+        raise ValueError(f"no runs yet in {state_folder.folder}: `harness train NAME` creates one")
+    state_folder.check(databases=False)
     with Display(title="doctor", metric=None, direction="maximize", total=1, live=False) as display:
-        found, left = visit(home, fix, display)
+        found, left = visit(state_folder, fix, display)
     if as_json:
         findings = [{"kind": item.kind, "where": item.where, "fix": item.fix} for item in found]
         print_json({"sound": not left, "findings": findings})
@@ -120,14 +122,14 @@ def ui(experiment: str | None, host: str, port: int | None, open_browser: bool, 
         newest = tracking.runs(limit=1)
         experiment = newest[0].experiment if newest else None
     path = tracking.view(tracking.experiment_id(experiment)) if experiment is not None else ""
-    home = Home.find()
+    state_folder = StateFolder.find()
 
     def announce(url: str) -> None:
         print(json_line({"url": url}) if as_json else url, flush=True)
 
     return serve(
-        home.tracking_uri,
-        home.artifacts.as_uri(),
+        state_folder.tracking_uri,
+        state_folder.artifacts.as_uri(),
         host=host,
         port=port,
         open_browser=open_browser,

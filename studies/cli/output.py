@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.common.strict_json import json_line
 from studies.console.tables import leaderboard
 
@@ -105,7 +105,7 @@ def studied(result: Result, as_json: bool) -> int:
     for name, value in fields["test"].items():
         print(f"champion's {name} {value:.6g}")
     print(f"\nstudy  {fields['study']}  {result.status} in {result.wall_seconds:.0f} s")
-    print(f"files  {_short(str(Home.find().folder))}")
+    print(f"files  {_short(str(StateFolder.find().folder))}")
     again = "run the same command again to resume, or " if result.status in ("interrupted", "timeout") else ""
     print(f"next:  {again}harness ui")
     return _exit_status(result)

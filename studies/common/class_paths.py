@@ -1,4 +1,4 @@
-"""Classes that users name by a dotted path."""
+"""Imports classes that users name by a dotted path."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from studies.common.suggestions import nearest
 
 
 def import_class(class_path: str) -> type:
-    """The class behind a dotted path such as "lightning_modules.MLP".
+    """Imports the class of a dotted path such as "lightning_modules.MLP".
 
     Raises:
-        ValueError: if it does not import; the message says which part, and why.
+        ValueError: it cannot be imported; the message says which part, and why.
     """
     module_name, _, name = class_path.rpartition(".")
     if not module_name:
@@ -21,11 +21,11 @@ def import_class(class_path: str) -> type:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        outer = None if error.name != module_name else _nested(module_name, name)  # a class inside a class
+        outer = None if error.name != module_name else _nested(module_name, name)  # a nested class
         if outer is not None:
             return outer
         raise ValueError(f"class_path={class_path!r} does not import: {type(error).__name__}: {error}") from error
-    except Exception as error:  # the user's module may raise anything at all
+    except Exception as error:  # importing user code may raise anything
         raise ValueError(f"class_path={class_path!r} does not import: {type(error).__name__}: {error}") from error
     try:
         return getattr(module, name)
@@ -37,7 +37,7 @@ def import_class(class_path: str) -> type:
 
 
 def class_named(section: dict[str, Any]) -> Any:
-    """What a section's class_path names; None where only jsonargparse can find it, by its short name."""
+    """The class of a section's class_path; None if it is a short name, which only jsonargparse can resolve."""
     return import_class(section["class_path"]) if "." in section["class_path"] else None
 
 
@@ -55,13 +55,13 @@ def parameters_of(cls: type) -> set[str]:
 
 
 def instance_of(named: str | dict[str, Any], **offered: Any) -> Any:
-    """An object of a class that is named by its path, or by {class_path, init_args}.
+    """Instantiates a class given by its path, or by {class_path, init_args}.
 
     Args:
-        offered: arguments that are given where the class's constructor has parameters of those names.
+        offered: arguments that are passed only if the constructor has parameters of these names.
 
     Raises:
-        ValueError: it does not import, or its constructor refuses the arguments.
+        ValueError: it cannot be imported, or its constructor rejects the arguments.
     """
     section: dict[str, Any] = {"class_path": named} if isinstance(named, str) else named
     cls, given = import_class(section["class_path"]), dict(section.get("init_args") or {})
@@ -74,4 +74,4 @@ def instance_of(named: str | dict[str, Any], **offered: Any) -> Any:
     try:
         return cls(**{name: value for name, value in offered.items() if name in names}, **given)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{section['class_path']} cannot be made: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{section['class_path']} cannot be instantiated: {' '.join(str(error).split())}") from error

@@ -1,6 +1,6 @@
-"""Tells troubles with storage apart: a full disk, a database or server that will come back, and the rest.
+"""Classifies storage errors: a full disk, a database or server that is temporarily unavailable, and the rest.
 
-Libraries wrap such errors in their own, several times over, so the whole chain and its texts are looked at.
+Libraries wrap such errors several times over, so the whole chain and its messages are inspected.
 Standard library only.
 """
 
@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from studies.common.text import error_text
 
-DISK_FULL = 28  # exit status of a trial that could not write: ENOSPC's number
-PATIENCE = 3600.0  # seconds that a locked database or an absent server is waited for
+DISK_FULL = 28  # exit status of a trial that could not write; the number of ENOSPC
+PATIENCE = 3600.0  # seconds to wait for a locked database or an unreachable server
 
 Result = TypeVar("Result")
 
@@ -37,11 +37,11 @@ class WorkFailed(Exception):
 
 
 class StorageFailed(Exception):
-    """A disk, database or server cannot be written (exit 1). What was said so far stays in the event logs."""
+    """A disk, database or server cannot be written (exit 1). Events so far stay in the event logs."""
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that caused it."""
+    """An error and its chain of causes."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -57,34 +57,34 @@ def disk_is_full(error: BaseException) -> bool:
     )
 
 
-def passes(error: BaseException) -> bool:
-    """Whether an error is of the kind that passes by itself: a locked database, a server that is away."""
+def is_transient(error: BaseException) -> bool:
+    """Whether an error is temporary: a locked database, an unreachable server."""
     if disk_is_full(error):
         return False
     return any(isinstance(item, _GOES_AWAY) or _PASSING.search(error_text(item)) for item in chain(error))
 
 
 def in_one_line(error: BaseException) -> str:
-    """The innermost cause in one line, without a library's advice and a database's statement."""
+    """The innermost cause in one line, without a library's advice or the SQL statement."""
     *_, root = chain(error)
     text = next((part for part in re.split(r"\n|\[SQL", str(root)) if part.strip()), type(root).__name__)
     return " ".join(text.split())[:300]
 
 
-def patiently(
+def retry_transient(
     work: Callable[[], Result],
     notice: Callable[[str | None], None] = lambda text: None,
     patience: Callable[[], float] = lambda: PATIENCE,
 ) -> Result:
-    """Does some work, again and again while what stops it passes by itself.
+    """Calls `work`, and repeats it while it fails with temporary errors.
 
     Args:
-        work: may be done again where it failed.
-        notice: hears what is being waited for, and None once it is over.
-        patience: seconds to wait in all; it is asked each time, so it may run out early.
+        work: must be safe to repeat after a failure.
+        notice: called with the error that is being waited out, and with None once it is over.
+        patience: returns the total seconds to wait; called each time, so it may be cut short.
 
     Raises:
-        StorageFailed: a disk is full, or patience ran out.
+        StorageFailed: a disk is full, or the time is up.
     """
     began, pause = time.monotonic(), 0.1
     noticed = False
@@ -94,7 +94,7 @@ def patiently(
         except Exception as error:
             if disk_is_full(error):
                 raise StorageFailed(f"no space left on the disk: {in_one_line(error)}") from error
-            if not passes(error):
+            if not is_transient(error):
                 raise
             if time.monotonic() - began > patience():
                 raise StorageFailed(in_one_line(error)) from error

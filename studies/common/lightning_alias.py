@@ -1,8 +1,8 @@
-"""Lets `import lightning` find pytorch_lightning: code that is written for either package runs, with the same classes.
+"""Makes `import lightning` find pytorch_lightning: code written for either package runs, with the same classes.
 
-`lightning.pytorch` and `lightning.fabric`, with all that is below them, are the very modules of pytorch_lightning and
-lightning_fabric, so `isinstance` and pickles agree. It is so where lightning is installed, too: a module made of its
-classes could not be trained by pytorch_lightning's Trainer. Standard library only; nothing is imported in advance.
+`lightning.pytorch` and `lightning.fabric`, with all submodules, become the modules of pytorch_lightning and
+lightning_fabric themselves, so `isinstance` and pickles agree. This applies even if lightning is installed, since
+pytorch_lightning's Trainer cannot train a module of its classes. Standard library only; nothing is imported early.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PACKAGES = {"lightning.pytorch": "pytorch_lightning", "lightning.fabric": "light
 
 
 def install() -> None:
-    """Puts it into effect in this process."""
+    """Installs the alias in this process."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
@@ -50,18 +50,18 @@ def _real_name(fullname: str) -> str | None:
 
 
 def _is_a_users_own() -> bool:
-    """Whether `lightning` is a file or folder of the user's that only happens to have this name."""
+    """Whether `lightning` is an unrelated file or folder of the user's."""
     found = PathFinder.find_spec(TOP)
     if found is None:
         return False
     folders = [Path(folder) for folder in found.submodule_search_locations or []]
     if found.loader is None and not any([*folder.glob("*.py"), *folder.glob("*/*.py")] for folder in folders):
-        return False  # a folder without code, of results perhaps
+        return False  # a folder without code, e.g. of results
     return not any((folder / "pytorch").is_dir() and (folder / "fabric").is_dir() for folder in folders)
 
 
 class _TopLoader(Loader):
-    """Makes the package `lightning`: what its own __init__ offers, and nothing below it but the two packages."""
+    """Creates the package `lightning`: the names of its own __init__, and only these two subpackages."""
 
     def create_module(self, spec: ModuleSpec) -> None:
         return None
@@ -75,12 +75,12 @@ class _TopLoader(Loader):
         for name, value in {"Fabric": fabric.Fabric, "__version__": pytorch.__version__}.items():
             setattr(module, name, value)
         module.__all__ = [*pytorch.__all__, "Fabric"]  # type: ignore[attr-defined]
-        for alias in PACKAGES:  # as the real package does
+        for alias in PACKAGES:  # as in the real package
             importlib.import_module(alias)
 
 
 class _Alias(Loader):
-    """Gives a module that exists a second name."""
+    """Gives an existing module a second name."""
 
     def __init__(self, real: str) -> None:
         self._real = real
@@ -92,4 +92,4 @@ class _Alias(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._spec  # the import system has put the alias's there
+        module.__spec__ = self._spec  # the import system has replaced it with the alias's spec

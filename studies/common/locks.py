@@ -1,4 +1,4 @@
-"""Locks between processes of one machine: files held by flock, which the kernel lets go when a holder dies."""
+"""Locks between processes of one machine: files held by flock, which the kernel releases when the holder dies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Waits for a lock file and holds it: what is made inside is made by one process at a time."""
+    """Waits for a lock file and holds it: a critical section between processes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -22,13 +22,13 @@ def file_lock(path: Path) -> Iterator[None]:
 
 
 class Lease:
-    """The right to drive a study. One process has it; that it is held says its holder is alive.
+    """The right to drive a study. At most one process holds it, and only while it is alive.
 
     Args:
-        path: the lease's file. It says who holds it: host, pid, since when.
+        path: the lease file. It contains the holder's host, pid and start time.
 
     Raises:
-        ValueError: from `take`, if another process holds it; the message names that process.
+        ValueError: from `take`: another process holds it; the message names that process.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +56,7 @@ class Lease:
 
     @property
     def is_held(self) -> bool:
-        """Whether some process has it now."""
+        """Whether some process holds it now."""
         if not self.path.exists():
             return False
         with open(self.path) as file:
@@ -73,21 +73,21 @@ class Lease:
 
 
 def this_process() -> str:
-    """A name of this process that no later one on any machine will have: host, number, start time."""
+    """A unique name of this process across machines and time: host, pid, start time."""
     return f"{socket.gethostname()} {os.getpid()} {_start_time(os.getpid())}"
 
 
 def may_live(process: str) -> bool:
-    """Whether the process of such a name may be running: if it is on another machine, nobody here can say."""
+    """Whether the process of such a name may be running; True for another machine, which cannot be checked."""
     try:
         host, pid, started = process.split()
-    except ValueError:  # somebody edited it
+    except ValueError:  # edited by hand
         return False
     return host != socket.gethostname() or _start_time(pid) == started
 
 
 def _start_time(pid: int | str) -> str | None:
-    """When a process started, in clock ticks since the machine did; None if there is no such process."""
+    """A process's start time in clock ticks since boot; None if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[19]

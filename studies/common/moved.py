@@ -1,4 +1,4 @@
-"""What a trial's spec.json says of places, after its state folder was moved or copied. Standard library only."""
+"""Adjusts the paths in a trial's spec.json after its state folder was moved or copied. Standard library only."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def moved_with(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The fields of a spec.json that lies in `folder` now: its paths follow it.
+    """Returns the fields of a spec.json that is now in `folder`, with its paths adjusted.
 
-    A folder of the user's modules may have moved together with the state folder, or stayed where it was: both are
-    looked for, the one beside the state folder first, since a copy of a project shall run its own code.
+    A folder of user modules may have moved together with the state folder, or stayed where it was: both places are
+    searched, the one next to the state folder first, since a copied project should run its own code.
     """
     former = Path(fields["folder"])
     if former == folder:
@@ -27,14 +27,14 @@ def moved_with(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _roots(former: Path, folder: Path) -> tuple[Path, Path]:
-    """The folders that one path was moved between: what is left of both without the end that they share."""
+    """The old and new root of a move: both paths without their common trailing part."""
     while former.name and former.name == folder.name:
         former, folder = former.parent, folder.parent
     return former, folder
 
 
 def _follow(path: str, former: Path, folder: Path) -> str:
-    """A path that lay in a folder, in the folder's present place; any other as it is."""
+    """Rebases a path from the former to the present folder; other paths are unchanged."""
     try:
         return str(folder / Path(path).relative_to(former))
     except ValueError:

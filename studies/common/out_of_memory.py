@@ -1,4 +1,4 @@
-"""Says of a trial that ran out of memory how much there was, how much it used, and with which batch size."""
+"""Explains an out-of-memory failure of a trial: limit, usage and batch size."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from studies.common.text import error_text
 
 
 def kills() -> int:
-    """How many processes of this process's own control group the kernel has killed for want of memory.
+    """Number of OOM kills in this process's control group.
 
-    Where there are no control groups, those of the whole machine; 0 where the kernel does not say.
+    Without control groups, that of the whole machine; 0 if the kernel does not report it.
     """
     files = _group_files("memory.events.local", "memory.oom_control")
     for file in [*files, Path("/proc/vmstat")]:
@@ -28,7 +28,7 @@ def kills() -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is Python's, PyTorch's on the CPU or CUDA's way of saying so."""
+    """Whether it is an out-of-memory error of Python, PyTorch on the CPU, or CUDA."""
     text = error_text(error)
     return (
         isinstance(error, MemoryError)
@@ -39,14 +39,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def explain(experiment: dict[str, Any], used: float | None) -> str:
-    """What to know of a trial that ran out of memory.
+    """One-line out-of-memory message: limit, usage and batch size.
 
     Args:
-        experiment: the trial's, for its batch size.
-        used: megabytes the process used when it was last looked at, or None.
+        experiment: the trial's sections, for the batch size.
+        used: the process's last known memory usage in MB, or None.
     """
     parts = [] if used is None else [f"its process used {used:.0f} MB"]
-    parts.append(f"{_limit() / 1e6:.0f} MB are there")
+    parts.append(f"{_limit() / 1e6:.0f} MB are available")
     batch_size = ((experiment.get("data") or {}).get("init_args") or {}).get("batch_size")
     if batch_size is not None:
         parts.append(f"data.batch_size={batch_size}: a smaller one needs less")
@@ -54,17 +54,17 @@ def explain(experiment: dict[str, Any], used: float | None) -> str:
 
 
 def _limit() -> int:
-    """Bytes of memory this process may use: the machine's, or its control group's (a container's) share."""
+    """Bytes of memory available to this process: the machine's, or the limit of its control group (container)."""
     files = _group_files("memory.max", "memory.limit_in_bytes")
     texts = [file.read_text().strip() for file in files if file.exists()]
     return min([psutil.virtual_memory().total, *(int(text) for text in texts if text.isdigit())])
 
 
 def _group_files(new: str, old: str) -> list[Path]:
-    """Where a file of this process's memory control group may lie, the likeliest first.
+    """Candidate paths of a file of this process's memory control group, likeliest first.
 
     Args:
-        new, old: its name in version 2 and version 1 of control groups.
+        new, old: its name in cgroup v2 and v1.
     """
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
@@ -78,4 +78,4 @@ def _group_files(new: str, old: str) -> list[Path]:
             files.append(root / path.lstrip("/") / new)
         elif "memory" in controllers.split(","):
             files.append(root / "memory" / path.lstrip("/") / old)
-    return [*files, root / new, root / "memory" / old]  # the last two are how a container sees its own
+    return [*files, root / new, root / "memory" / old]  # the last two are a container's own view

@@ -1,7 +1,6 @@
-"""Whether trials run without acceleration: Lightning's own loop, PyTorch's own optimizers, a process for each trial.
+"""Whether trials run without acceleration: Lightning's own loop, PyTorch's own optimizers, one process per trial.
 
-HARNESS_PLAIN=1 says so, or `--plain` at the command line, which sets it: trial processes inherit it. Standard library
-only.
+Set by HARNESS_PLAIN=1, which trial processes inherit; the option `--plain` sets that. Standard library only.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ def is_plain() -> bool:
 
 
 def acceleration() -> Any | None:
-    """The package of faster parts (studies/acceleration/); None where it is switched off or was removed."""
+    """The package of faster parts (studies/acceleration/); None if it is switched off or was removed."""
     if is_plain():
         return None
     try:
@@ -32,7 +31,7 @@ def acceleration() -> Any | None:
 
 @contextmanager
 def made_plain(wanted: bool) -> Iterator[None]:
-    """Switches acceleration off meanwhile, if `wanted`: for this process and those that it starts."""
+    """Switches acceleration off within the block, if `wanted`, for this process and its children."""
     before = os.environ.get(VARIABLE)
     if wanted:
         os.environ[VARIABLE] = "1"

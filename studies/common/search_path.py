@@ -1,4 +1,4 @@
-"""Where classes are imported from: the user's own folders first. Standard library only."""
+"""Sets where classes are imported from: the user's own folders first. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-OURS = ("lightning_modules", "datamodules")  # packages that come with the harness, under names that users have too
+OURS = ("lightning_modules", "datamodules")  # packages of the harness whose names users may have, too
 
 
 def use(folders: Iterable[str]) -> None:
     """Puts a user's folders first on sys.path, and the current folder last.
 
-    Where one of them has a package of the name of one of ours, the user's is the one that is imported from now on, also
-    if it has no __init__.py. Only `studies` is ours alone.
+    If one of them has a package with the name of one of ours, the user's is imported from now on, even without an
+    __init__.py. Only the name `studies` is reserved.
     """
     first = [folder for folder in dict.fromkeys(folders) if os.path.isdir(folder)]
     if sys.path[: len(first)] != first:
@@ -34,7 +34,7 @@ def use(folders: Iterable[str]) -> None:
             for key in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
                 del sys.modules[key]
         if name not in sys.modules and _is_plain_folder(theirs):
-            # Python would take a package with an __init__.py first, wherever on sys.path it stands: ours.
+            # Python prefers a package with an __init__.py, ours, wherever it is on sys.path.
             sys.modules[name] = _package(theirs)
     importlib.invalidate_caches()
 
@@ -55,7 +55,7 @@ def _package(folder: Path) -> ModuleType:
 
 
 def _is_from(module: ModuleType, package: Path) -> bool:
-    """Whether a module is the package of that folder, or the file beside it."""
+    """Whether a module was loaded from that package folder, or from the .py file of that name."""
     file = getattr(module, "__file__", None)
     places = [Path(file).parent] if file is not None else [Path(place) for place in module.__path__]
     return any(place.resolve() in (package.resolve(), package.parent.resolve()) for place in places)

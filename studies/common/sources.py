@@ -1,7 +1,7 @@
-"""Which files of the user's own an experiment's classes are made of, and whether they are still the same.
+"""Finds the user's source files behind an experiment's classes, and whether they have changed.
 
-Found without importing anything: by their names in the folders where they are looked for, and by the import statements
-in them. Standard library only.
+Nothing is imported: files are found by module names in the search folders and by the import statements in them.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-OURS = Path(__file__).resolve().parents[2]  # what is installed with the harness is nobody's own
-MOST = 1000  # files that are looked at
+OURS = Path(__file__).resolve().parents[2]  # files of the harness itself are not the user's
+MOST = 1000  # limit on the number of files
 
 
 def origin_of(file: Path, sections: dict[str, Any], folders: Sequence[Path], state: Path) -> dict[str, Any]:
-    """Where a study's experiment lies and what its classes are made of, as plain data to be kept with the study.
+    """The location of a study's experiment and digests of its source files, as plain data to store with the study.
 
     Args:
         file: the experiment file.
-        sections: of the experiment; each `class_path` in it is looked at.
-        folders: where the user's modules are looked for.
-        state: the state folder; the way from it to the file stays true where both are moved together.
+        sections: the experiment's; each `class_path` in them is followed.
+        folders: where the user's modules are searched.
+        state: the state folder; the file's path is stored relative to it, so both can be moved together.
     """
     code = {path.relative_to(folder).as_posix(): _digest(path) for folder, path in _files(sections, folders)}
     return {"file": str(file), "from_state": os.path.relpath(file, state), "code": code}
 
 
 def changed_since(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Names of the files that both origins have and that are not the same."""
+    """Names of files in both origins whose contents differ."""
     return sorted(name for name, digest in now["code"].items() if before["code"].get(name, digest) != digest)
 
 
 def is_elsewhere(before: dict[str, Any], now: dict[str, Any], state: Path) -> Path | None:
-    """The former experiment file, if it is another one than the present and still there; else it is the same, moved."""
+    """The former experiment file, if it still exists and is not the present one; None if the file was moved."""
     places = [state / before["from_state"], Path(before["file"])]
     if any(_same(place, Path(now["file"])) for place in places):
         return None
@@ -51,7 +51,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _files(sections: dict[str, Any], folders: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """All files of the user's that the classes lead to, each with the folder in which it was found."""
+    """All user files reachable from the classes, each with the folder in which it was found."""
     waiting = [found for path in _class_paths(sections) if (found := _find_class(path, folders)) is not None]
     seen: set[Path] = set()
     while waiting and len(seen) < MOST:
@@ -82,7 +82,7 @@ def _find_class(path: str, folders: Sequence[Path]) -> tuple[Path, Path] | None:
 
 
 def _find(module: str, folders: Sequence[Path]) -> tuple[Path, Path] | None:
-    """The file of a module, or of the nearest package above it; names of classes may follow the module's."""
+    """The file of a module or of its closest parent package; class names may follow the module's name."""
     parts = module.split(".")
     while parts and all(part.isidentifier() for part in parts):
         for folder in folders:
@@ -95,7 +95,7 @@ def _find(module: str, folders: Sequence[Path]) -> tuple[Path, Path] | None:
 
 
 def _imports(folder: Path, path: Path) -> Iterator[str]:
-    """Dotted names that a file imports, from wherever in it."""
+    """Dotted names imported anywhere in a file."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""Makes a SQLite database whole or not at all, whoever else starts and whenever the power goes.
+"""Creates SQLite databases atomically, even with concurrent processes and power cuts.
 
-A library makes its tables by many migrations, one after the other; a process that dies amid them, or two that
-make them at once, leave a database that no version of the library understands.
+Libraries create their tables by a sequence of migrations; a process that dies amid them, or two that run them at
+once, leave a database that no version of the library understands.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///([^?]+)")
 
 
 def sqlite_url(path: Path) -> str:
-    """The URL of a SQLite file, for MLflow and Optuna, whatever is in its name.
+    """The URL of a SQLite file, for MLflow and Optuna, whatever characters its name has.
 
-    MLflow makes the folder that it takes a `sqlite:///` URL for, escapes and all; so where there are any, the URL
-    names the driver too, which says the same and is not looked at so.
+    MLflow creates the folder of a `sqlite:///` URL without decoding escapes; so if there are any, the URL also names
+    the driver, which is equivalent and skips that code.
     """
-    # SQLAlchemy takes all other letters as they are
+    # SQLAlchemy takes all other characters literally
     quoted = re.sub("[%?]", lambda found: quote(found.group(), safe=""), str(path))
     return f"sqlite:///{quoted}" if quoted == str(path) else f"sqlite+pysqlite:///{quoted}"
 
@@ -40,9 +40,9 @@ def sqlite_path(url: str) -> Path | None:
 
 @contextlib.contextmanager
 def looked_into(path: Path) -> Iterator[sqlite3.Connection]:
-    """A database that is there, to read from; it is not made.
+    """Opens an existing database for reading; does not create it.
 
-    Not read-only: a database whose writer was killed is rolled back by whoever opens it next.
+    Not read-only: if a writer was killed, the next connection must roll back.
     """
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=60)) as connection:
         yield connection
@@ -50,19 +50,19 @@ def looked_into(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextlib.contextmanager
 def made_whole(url: str, make: Callable[[str], None], template: Path | None = None) -> Iterator[None]:
-    """Holds a lock beside a SQLite database, in which it is made if it is not there; does nothing for others.
+    """Creates a SQLite database if it is missing, and holds its lock within the block; other URLs are ignored.
 
     Args:
-        make: makes the tables in the database of a URL, and lets go of it.
-        template: a file that keeps what was made, with tables alone, so that the next database is a copy of it;
-            where it is not there, broken or not writable, `make` is called.
+        make: creates the tables in the database of a URL, and closes it.
+        template: a file that caches a database with empty tables, of which the next database becomes a copy; if it is
+            missing or broken, `make` is called.
     """
     path = sqlite_path(url)
     if path is None:
         yield
         return
     with file_lock(path.with_suffix(".lock")):
-        for left in left_over(path.parent, deep=False):  # of one who died while making it
+        for left in left_over(path.parent, deep=False):  # of a process that died while creating it
             left.unlink(missing_ok=True)
         if not path.exists() or path.stat().st_size == 0:
             temporary = temporary_name(path)
@@ -80,7 +80,7 @@ def made_whole(url: str, make: Callable[[str], None], template: Path | None = No
 
 
 def _copied(template: Path, target: Path) -> bool:
-    """Copies a database; returns whether that worked and the copy is sound."""
+    """Copies a database; returns whether that succeeded and the copy is intact."""
     try:
         shutil.copyfile(template, target)
         _flush(target)
@@ -89,13 +89,13 @@ def _copied(template: Path, target: Path) -> bool:
             if tables and connection.execute("PRAGMA quick_check").fetchone() == ("ok",):
                 return True
     except (OSError, sqlite3.Error):
-        pass  # it is made anew; a disk that is full says so there
+        pass  # then it is created; a full disk raises there
     target.unlink(missing_ok=True)
     return False
 
 
 def _keep(database: Path, template: Path) -> None:
-    """Copies a new database to where the next one is copied from; it only saves time, so it may fail."""
+    """Caches a new database as the template; only an optimization, so failures are ignored."""
     temporary = temporary_name(template)
     try:
         template.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def _keep(database: Path, template: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Makes a file's contents, or a folder's new names, survive a power cut."""
+    """Flushes a file's contents or a folder's entries to disk (survives a power cut)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Where state lives: ./mlruns, or HARNESS_HOME. Paths, and a check that what lies there is ours."""
+"""The state folder: ./mlruns, or HARNESS_HOME. Its paths, and a check of its contents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from studies.common.sqlite_files import looked_into, sqlite_url
 
 
 @dataclass(frozen=True)
-class Home:
+class StateFolder:
     """The state folder and the two databases, which may also be servers.
 
     Attributes:
@@ -27,7 +27,7 @@ class Home:
     storage: str
 
     @classmethod
-    def find(cls, storage: str | None = None) -> Home:
+    def find(cls, storage: str | None = None) -> StateFolder:
         folder = Path(os.environ.get("HARNESS_HOME") or "mlruns").resolve()
         uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(folder / "mlflow.db")
         return cls(folder, uri, storage or sqlite_url(folder / "optuna.db"))
@@ -38,21 +38,21 @@ class Home:
 
     @property
     def is_remote(self) -> bool:
-        """Whether MLflow is a server rather than a database of ours."""
+        """Whether MLflow is a server rather than a local database."""
         return self.tracking_uri.startswith(("http://", "https://"))
 
     def trial_folder(self, run_id: str) -> Path:
         return self.folder / "trials" / run_id
 
     def lease(self, study: str) -> Path:
-        """The file that says who drives a study."""
+        """The lease file of a study's driver."""
         return self.folder / "studies" / f"{study}.lease"
 
     def check(self, databases: bool = True) -> None:
-        """Sees that state can be kept here, without creating anything.
+        """Checks that state can be stored here, without creating anything.
 
         Args:
-            databases: look into the SQLite files too.
+            databases: also check the SQLite files.
 
         Raises:
             ValueError: in one line: the folder cannot be written, or holds another tool's or an older layout,
@@ -60,12 +60,12 @@ class Home:
         """
         ancestor = next(path for path in (self.folder, *self.folder.parents) if path.exists())
         if not ancestor.is_dir() or not os.access(ancestor, os.W_OK):
-            raise ValueError(f"state folder {self.folder} cannot be written (HARNESS_HOME names another)")
+            raise ValueError(f"state folder {self.folder} cannot be written (set HARNESS_HOME to use another)")
         old = next(self.folder.glob("*/meta.yaml"), None) if self.folder.is_dir() else None
         if old is not None:
             raise ValueError(
                 f"state folder {self.folder} holds MLflow's old file store ({old.parent.name}/meta.yaml): "
-                "move it away or name another folder by HARNESS_HOME"
+                "move it away or set HARNESS_HOME to another folder"
             )
         for name, table in (("mlflow.db", "alembic_version"), ("optuna.db", "studies")) if databases else ():
             _check_database(self.folder / name, table)
@@ -79,7 +79,7 @@ class Home:
 
 
 def _check_database(path: Path, table: str) -> None:
-    """A SQLite file of ours has the table its library always makes; an absent or empty one is made anew."""
+    """Checks for the table that the library always creates; a missing or empty file will be created."""
     if not path.exists() or path.stat().st_size == 0:
         return
     try:

@@ -1,4 +1,4 @@
-"""Answers of `--json`: one line, which any parser of JSON understands. Standard library only."""
+"""The output of `--json`: one line of strict JSON, which any parser accepts. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def json_line(answer: Any) -> str:
-    """An answer as one line of strict JSON: NaN and infinities, which JSON does not have, are null."""
+    """One line of strict JSON; NaN and infinities, which JSON lacks, become null."""
     return json.dumps(_strict(answer), allow_nan=False, default=str)
 
 

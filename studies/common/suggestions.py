@@ -1,4 +1,4 @@
-"""The hint every message about a wrong name carries: the nearest right one, and what is allowed."""
+"""The hint in messages about unknown names: the closest valid name, and all valid names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def nearest(name: str, allowed: Iterable[str], prefix: str = "") -> str:
-    """`; did you mean X? (allowed: ...)`, or only the allowed names where none is near."""
+    """`; did you mean X? (allowed: ...)`, or only the allowed names if none is close."""
     names = sorted(str(item) for item in allowed)
     listed = f" (allowed: {', '.join(prefix + item for item in names)})" if names else ""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)

@@ -1,30 +1,30 @@
-"""Texts that files, databases and terminals take, and what an error says."""
+"""Cleans texts for files, databases and terminals; formats errors."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-_ENCODE = json.JSONEncoder(separators=(",", ":")).encode  # it is called by the thread that trains
-ERROR_LIMIT, TRACEBACK_LIMIT = 2_000, 20_000  # characters of them in an event; log.txt has all
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode  # built once: it is called by the training thread
+ERROR_LIMIT, TRACEBACK_LIMIT = 2_000, 20_000  # characters in an event; log.txt has the full text
 
 
 def clean_text(text: str, limit: int | None = None) -> str:
-    """A text that terminals, files and databases take: without lone surrogates and NUL, which are written as escapes.
+    """Makes a text safe for terminals, files and databases: lone surrogates and NUL become escapes.
 
     Args:
-        limit: characters that are kept of a longer one, the first half and the last.
+        limit: longer texts keep this many characters, half from each end.
     """
     if limit is not None and len(text) > limit:
         half = limit // 2
-        text = f"{text[:half]} [... {len(text) - 2 * half} characters are left out ...] {text[-half:]}"
+        text = f"{text[:half]} [... {len(text) - 2 * half} characters omitted ...] {text[-half:]}"
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def clean_json(value: Any) -> str:
-    """JSON of some plain value, all of whose texts are clean."""
+    """A plain value as JSON with cleaned texts."""
     line = _ENCODE(value)
-    if "\\ud" in line or "\\u0000" in line:  # how it writes surrogates, the pairs among them too
+    if "\\ud" in line or "\\u0000" in line:  # how JSON writes surrogates, including valid pairs
         line = _ENCODE(_cleaned(value))
     return line
 
@@ -40,14 +40,14 @@ def _cleaned(value: Any) -> Any:
 
 
 def error_text(error: BaseException) -> str:
-    """What a user's code raised, as text for people: its class and what it says, which may be anything or fail."""
+    """Formats an exception from user code: class and message; its __str__ may itself fail."""
     name = type(error).__name__
     if type(error) is SystemExit:
-        if isinstance(error.__context__, KeyboardInterrupt):  # what Lightning makes of it
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning converts it to SystemExit
             return "KeyboardInterrupt, raised within the trial"
         return clean_text(f"the trial called sys.exit({error.code!r})", ERROR_LIMIT)
     try:
         said = str(error)
     except Exception as failure:
-        said = f"(its text cannot be had: __str__ raised {type(failure).__name__})"
+        said = f"(no message: __str__ raised {type(failure).__name__})"
     return clean_text(f"{name}: {said}" if said else name, ERROR_LIMIT)

@@ -1,1 +1,1 @@
-"""`harness doctor`: compares databases, runs, trials, files and live processes, and mends what disagrees."""
+"""`harness doctor`: checks databases, runs, trials, files and live processes for consistency, and repairs them."""

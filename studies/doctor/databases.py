@@ -1,4 +1,4 @@
-"""Databases that are broken, half made or of another version."""
+"""Checks for databases that are broken, incomplete or of another version."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studies import search
-from studies.common.errors import in_one_line, passes
+from studies.common.errors import in_one_line, is_transient
 from studies.common.sqlite_files import looked_into, sqlite_path
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.doctor.finding import Finding, aside
 from studies.tracking import database as tracking
 
@@ -20,22 +20,22 @@ from studies.tracking import database as tracking
 @dataclass(frozen=True)
 class _Database:
     path: Path
-    rows: str  # the table that holds what must not get lost
+    rows: str  # the table whose rows must not be lost
     open: Callable[[], object]
     upgrade: Callable[[], None]
 
 
-def examine(home: Home) -> list[Finding]:
-    """Looks at those databases that are SQLite files; servers have their own doctors."""
-    mlflow, optuna = sqlite_path(home.tracking_uri), sqlite_path(home.storage)
+def examine(state_folder: StateFolder) -> list[Finding]:
+    """Checks the databases that are SQLite files; servers are not checked."""
+    mlflow, optuna = sqlite_path(state_folder.tracking_uri), sqlite_path(state_folder.storage)
     databases = []
     if mlflow is not None:
-        uri = home.tracking_uri
+        uri = state_folder.tracking_uri
         databases.append(
             _Database(mlflow, "runs", lambda: tracking.open_existing(uri), lambda: tracking.upgrade_database(uri))
         )
     if optuna is not None:
-        url = home.storage
+        url = state_folder.storage
         databases.append(
             _Database(optuna, "trials", lambda: search.study_names(url), lambda: search.upgrade_database(url))
         )
@@ -57,15 +57,15 @@ def _examine(database: _Database) -> Finding | None:
 
 
 def _problem(database: _Database) -> str | None:
-    """What is wrong with a database: as a file, or for the library it belongs to."""
+    """What is wrong with a database, as a file or for its library; None if nothing."""
     try:
         with looked_into(database.path) as connection:
             (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if answer != "ok":
             return str(answer)
         database.open()
-    except Exception as error:  # a half made database may raise anything
-        if passes(error):
+    except Exception as error:  # an incomplete database may raise anything
+        if is_transient(error):
             raise
         return in_one_line(error)
     return None
@@ -83,7 +83,9 @@ def _mend(database: _Database) -> None:
     path = database.path
     if _count(path, database.rows):
         shutil.copy2(path, aside(path, "before-doctor"))
-        with contextlib.suppress(Exception):  # whatever it says: what counts is whether the database opens then
+        with contextlib.suppress(
+            Exception
+        ):  # errors don't matter: what counts is whether the database opens afterwards
             database.upgrade()
         if _problem(database) is None:
             return

@@ -1,36 +1,36 @@
-"""The order of a visit: databases first, for the rest is read from them; then files; then runs and trials."""
+"""Runs the checks in order: databases first, since the rest is read from them; then files; then runs and trials."""
 
 from __future__ import annotations
 
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.console.progress import Display
 from studies.doctor import databases, files, runs
 from studies.doctor.finding import Finding
 from studies.tracking.queue import TrackingQueue
 
-ROUNDS = 5  # what is mended may show what it hid
+ROUNDS = 5  # a repair may reveal further findings
 
 
-def visit(home: Home, fix: bool, display: Display) -> tuple[list[Finding], list[Finding]]:
-    """Looks at everything; with `fix`, mends what it finds and looks again.
+def visit(state_folder: StateFolder, fix: bool, display: Display) -> tuple[list[Finding], list[Finding]]:
+    """Checks everything; with `fix`, repairs what it finds and checks again.
 
     Returns:
-        What was found, and what is still so.
+        All findings, and those that remain.
     """
     display.phase("checking databases and files")
-    found = left = databases.examine(home)
+    found = left = databases.examine(state_folder)
     if fix and left:
         _mend(left, display)
-        left = databases.examine(home)
+        left = databases.examine(state_folder)
     if left:
-        return found, left  # nothing can be read out of them
+        return found, left  # they cannot be read
     tracking = TrackingQueue()
     tracking.meanwhile, tracking.tell = display.refresh, display.say
     try:
-        tracking.connect(home.tracking_uri, None if home.is_remote else home.artifacts)
+        tracking.connect(state_folder.tracking_uri, None if state_folder.is_remote else state_folder.artifacts)
         for _ in range(ROUNDS if fix else 1):
             display.phase("comparing Optuna, MLflow, logs and processes")
-            left = files.examine(home) + runs.Examination(home, tracking).examine()
+            left = files.examine(state_folder) + runs.Examination(state_folder, tracking).examine()
             found = found + [finding for finding in left if finding.where not in {known.where for known in found}]
             if not (fix and left):
                 break

@@ -1,22 +1,22 @@
-"""Checkpoints that are broken, and temporary files that a dead process left."""
+"""Checks for broken checkpoints and temporary files left by dead processes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from studies.common.atomic_files import left_over
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.doctor.finding import Finding, aside
 from studies.protocol.checkpoint_files import BEST, FOLDER, LAST, PREVIOUS, is_whole
 from studies.protocol.event_log import NAME, is_being_written
 
 
-def examine(home: Home) -> list[Finding]:
+def examine(state_folder: StateFolder) -> list[Finding]:
     findings = [
         Finding("temporary-file", str(path), "delete it: its process is gone", lambda path=path: path.unlink())  # type: ignore[misc]
-        for path in left_over(home.folder)
+        for path in left_over(state_folder.folder)
     ]
-    for folder in sorted(home.folder.glob("trials/*")):
+    for folder in sorted(state_folder.folder.glob("trials/*")):
         if is_being_written(folder / NAME):
             continue
         for name in (BEST, LAST, PREVIOUS):

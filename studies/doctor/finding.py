@@ -1,4 +1,4 @@
-"""What the doctor finds."""
+"""A finding of the doctor."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it should be.
+    """An inconsistency.
 
     Attributes:
         kind: database | temporary-file | checkpoint | no-process | states-disagree | run-missing | run-deleted |
             no-study | artifact-missing.
         where: the file, run or trial.
-        fix: what --fix does about it; nothing that it does deletes a result.
-        mend: does it.
+        fix: what --fix does about it; it never deletes a result.
+        mend: performs the fix.
     """
 
     kind: str
@@ -26,7 +26,7 @@ class Finding:
 
 
 def aside(path: Path, why: str = "broken") -> Path:
-    """A free name to move a file to: mlflow.db.broken, mlflow.db.broken-2, ..."""
+    """An unused name to move a broken file to: mlflow.db.broken, mlflow.db.broken-2, ..."""
     number = 1
     while True:
         name = path.with_name(f"{path.name}.{why}" + (f"-{number}" if number > 1 else ""))

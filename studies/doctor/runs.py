@@ -1,4 +1,4 @@
-"""Runs and trials: whether Optuna, MLflow, the trials' logs and the live processes tell the same story."""
+"""Checks whether Optuna, MLflow, the trials' logs and the live processes agree about runs and trials."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from studies.common.atomic_files import write_whole
 from studies.common.locks import Lease, may_live
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.config.parameters import flat_parameters
 from studies.doctor.finding import Finding
 from studies.protocol.checkpoint_files import BEST, is_whole
@@ -27,25 +27,25 @@ from studies.tracking.trial_log import STATUSES, TrialRecord
 if TYPE_CHECKING:
     from studies.tracking.run_info import RunInfo
 
-ORPHANED = "orphaned"  # outcome of a run whose trial no study knows
-LOST = "harness.lost"  # tag: files of a run that are nowhere any more
+ORPHANED = "orphaned"  # outcome of a run whose trial is in no study
+LOST = "harness.lost"  # tag: files of a run that no longer exist anywhere
 
 
 class Examination:
-    """One look at everything that no live process is working on.
+    """One check of everything that no live process is working on.
 
     Args:
-        home: whose state.
-        tracking: connected.
+        state_folder: the state folder to check.
+        tracking: a connected queue.
     """
 
-    def __init__(self, home: Home, tracking: TrackingQueue) -> None:
-        self.home = home
+    def __init__(self, state_folder: StateFolder, tracking: TrackingQueue) -> None:
+        self.state_folder = state_folder
         self.tracking = tracking
-        names = study_names(home.storage)
-        # First who works, then what there is: what starts in between is not mistaken for a dead one's.
-        self.busy = {name for name in names if Lease(home.lease(name)).is_held}
-        self.studies = {name: Search.existing(home.storage, name) for name in names}
+        names = study_names(state_folder.storage)
+        # Live processes first, then state: a process that starts in between must not be mistaken for a dead one.
+        self.busy = {name for name in names if Lease(state_folder.lease(name)).is_held}
+        self.studies = {name: Search.existing(state_folder.storage, name) for name in names}
         self.rows = {name: search.trials() for name, search in self.studies.items()}
         self.runs: dict[str, RunInfo] = {run.run_id: run for run in tracking.now.runs(None, None, 1_000_000)}
         self.deleted: dict[str, RunInfo] = {run.run_id: run for run in tracking.now.deleted_runs()}
@@ -55,7 +55,7 @@ class Examination:
         self.findings: list[Finding] = []
 
     def _with_its_run(self, study: str, row: TrialRow) -> TrialRow:
-        """A trial whose driver died before it had written which run it is, with the run that the next start finds."""
+        """A trial; if its driver died before storing its run id, with the run that the next start will find."""
         if row.run_id is not None or row.state not in ("RUNNING", "WAITING"):
             return row
         tags = {"harness.kind": "trial", "harness.study": study, "harness.trial": str(row.number)}
@@ -67,7 +67,7 @@ class Examination:
             for row in self.rows[name]:
                 self._trial(name, row)
         self._deleted()
-        for path in sorted(self.home.folder.glob("trials/*/spec.json")):
+        for path in sorted(self.state_folder.folder.glob("trials/*/spec.json")):
             self._folder(path.parent)
         for run in self.runs.values():
             if run.study not in self.busy:
@@ -81,9 +81,9 @@ class Examination:
     # -- a trial -------------------------------------------------------------------------------------------
 
     def _trial(self, study: str, row: TrialRow) -> None:
-        """Optuna's state, MLflow's status and the log's last word, against the table of docs/architecture.md."""
+        """Compares Optuna's state, MLflow's status and the log's last event; see the table in docs/architecture.md."""
         if row.run_id is None or row.run_id not in self.runs:
-            return  # the next start opens a run for it; or see _folder
+            return  # the next start opens a run for it; see also _folder
         where, run = f"study {study}, trial {row.number}", self.runs[row.run_id]
         expected = row.state if row.state in STATUSES else "INTERRUPTED"
         own = self._record(row.run_id).state
@@ -116,17 +116,17 @@ class Examination:
         self._end(row.run_id, state)
 
     def _record(self, run_id: str, tracking: TrackingQueue | None = None) -> TrialRecord:
-        folder = self.home.trial_folder(run_id)
+        folder = self.state_folder.trial_folder(run_id)
         try:
             spec = replace(TrialSpec.load(folder / "spec.json"), run_id=run_id, folder=str(folder))
-        except (OSError, ValueError, TypeError):  # its driver died before it was written
+        except (OSError, ValueError, TypeError):  # its driver died before writing it
             spec = TrialSpec(run_id, {}, 0, str(folder))
         record = TrialRecord(spec, tracking)
         record.read()
         return record
 
     def _end(self, run_id: str, state: str) -> None:
-        """Tells MLflow all that a trial's log has, and its end."""
+        """Sends a trial's whole log and its end to MLflow."""
         if STATUSES[state][1] is None:
             self.tracking.soon.delete_tag(run_id, "harness.outcome")
         self._record(run_id, self.tracking).end_as(state)
@@ -134,7 +134,7 @@ class Examination:
     # -- a run ---------------------------------------------------------------------------------------------
 
     def _deleted(self) -> None:
-        """Runs that somebody deleted in MLflow's UI although a study has them. A single run may stay deleted."""
+        """Finds runs of studies that were deleted in MLflow's UI. Single runs may stay deleted."""
         parents = {run.study for run in self.runs.values() if run.kind == "study"}
         for run in self.deleted.values():
             is_parent = run.kind == "study" and run.study not in parents
@@ -165,10 +165,10 @@ class Examination:
         return driver is not None and may_live(driver)
 
     def _artifacts(self, run: RunInfo) -> None:
-        """Files that the trial's folder has and MLflow has not, or not whole; and the other way round."""
+        """Finds files of the trial's folder that are missing or incomplete in MLflow, and vice versa."""
         if run.status == "RUNNING" or run.kind not in ("run", "trial"):
             return
-        folder, there = self.home.trial_folder(run.run_id), self.tracking.now.files(run.run_id)
+        folder, there = self.state_folder.trial_folder(run.run_id), self.tracking.now.files(run.run_id)
         wanted = {
             str(path.relative_to(folder / "artifacts")): path
             for path in (folder / "artifacts").rglob("*")
@@ -202,7 +202,7 @@ class Examination:
     # -- a folder ------------------------------------------------------------------------------------------
 
     def _folder(self, folder: Path) -> None:
-        """A trial whose run MLflow does not know (any more): its folder knows enough to make it anew."""
+        """Finds trial folders whose run MLflow does not have; the run can be recreated from the folder."""
         if folder.name in self.runs or folder.name in self.deleted or is_being_written(folder / NAME):
             return
         try:
@@ -214,7 +214,7 @@ class Examination:
             self._find("run-missing", where, "recreate the run from the trial's log", partial(self._recreate, spec))
 
     def _recreate(self, spec: TrialSpec) -> None:
-        old = self.home.trial_folder(spec.run_id)
+        old = self.state_folder.trial_folder(spec.run_id)
         row = next((row for row in self.rows.get(spec.study or "", []) if row.run_id == spec.run_id), None)
         name = _experiment_of(old)
         if spec.study in self.studies:
@@ -228,7 +228,7 @@ class Examination:
             title = f"trial {spec.number}"
         params = {**flat_parameters(spec.experiment), "seed": spec.seed}
         run_id = self.tracking.now.start(experiment_id, title, params, tags)
-        new = self.home.trial_folder(run_id)
+        new = self.state_folder.trial_folder(run_id)
         write_whole(old / "spec.json", json.dumps(asdict(replace(spec, run_id=run_id, folder=str(new))), indent=1))
         old.rename(new)
         state = self._record(run_id).state or "INTERRUPTED"
@@ -247,7 +247,7 @@ class Examination:
 
 
 def _lost(run: RunInfo) -> list[str]:
-    """The files that the tag says are nowhere any more; anybody may have edited it."""
+    """The files that the tag lists as lost; the tag may have been edited by hand."""
     try:
         lost = json.loads(run.tags.get(LOST, "[]"))
     except ValueError:
@@ -256,7 +256,7 @@ def _lost(run: RunInfo) -> list[str]:
 
 
 def _experiment_of(folder: Path) -> str:
-    """The name of a single run's experiment, from the command that is kept with it."""
+    """The experiment name of a single run, from its stored command."""
     try:
         words = shlex.split((folder / "artifacts" / "provenance" / "command.txt").read_text(encoding="utf-8"))
     except (OSError, ValueError):

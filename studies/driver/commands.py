@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.config.experiment import Experiment
 from studies.config.search_space import Choice, Range
 from studies.console.progress import Display
@@ -22,7 +22,7 @@ def run_study(experiment: Experiment, options: Options) -> Result:
     began = time.monotonic()
     plan = experiment.search
     if plan is None:
-        raise ValueError(f"experiment {experiment.name} has no search: section to say what a study varies")
+        raise ValueError(f"experiment {experiment.name} has no search: section, which a study needs")
     if not plan.space:
         raise ValueError(f"experiment {experiment.name}: all searched parameters are overridden: nothing to search")
     display = Display(
@@ -32,14 +32,14 @@ def run_study(experiment: Experiment, options: Options) -> Result:
         total=options.trials,
         live=is_live(options),
     )
-    written = experiment.sections  # before defaults are put in: what a study's definition compares
+    written = experiment.sections  # before defaults are filled in: a study's definition compares these
     extremes = {
         name: parameter.ends
         for name, parameter in (plan.space.items() if isinstance(plan.space, dict) else ())
         if isinstance(parameter, Range | Choice)
     }
     with display, opened(experiment, options, display) as session:
-        # Optuna, matplotlib and what the end needs are imported here while the warm server imports torch.
+        # Optuna, matplotlib and other slow imports run here while the warm server imports torch.
         from studies.driver.conclusion import conclude, prepare
         from studies.driver.study import Study, StudySource
         from studies.search import check_space
@@ -63,9 +63,9 @@ def extend(name: str, top: int, epochs: int, options: Options) -> Result:
     began = time.monotonic()
     from studies.driver.extension import ExtensionSource, described
 
-    home = Home.find(options.storage)
-    home.check()
-    experiment = described(home, name)
+    state_folder = StateFolder.find(options.storage)
+    state_folder.check()
+    experiment = described(state_folder, name)
     plan = experiment.search
     assert plan is not None
     title = f"extend {name}"

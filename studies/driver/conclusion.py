@@ -21,13 +21,13 @@ DRAWN_STATES = ("COMPLETE", "PRUNED")
 
 
 def prepare() -> None:
-    """Imports, on a thread, what the end of a study needs: a second of a core that is idle at its beginning."""
+    """Imports on a thread what `conclude` needs: it costs a CPU second, which is idle at the start of a study."""
 
     def work() -> None:
         load_importances()
         study_plots.load_interactive()
 
-    threading.Thread(target=work, name="conclusion").start()  # the process waits for it: it must not end amid an import
+    threading.Thread(target=work, name="conclusion").start()  # no daemon: exiting amid an import would crash
 
 
 def conclude(study: Study, loop: TrialLoop) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def conclude(study: Study, loop: TrialLoop) -> dict[str, Any]:
     _rank(study, rows)
     try:
         _draw(study, rows)
-    except Exception as error:  # results are there without pictures of them
+    except Exception as error:  # the results are complete without pictures
         if disk_is_full(error):
             raise
         session.display.say(f"the study's pictures could not be drawn: {type(error).__name__}: {in_one_line(error)}")
@@ -83,7 +83,7 @@ def _rank(study: Study, rows: list[TrialRow]) -> None:
 
 
 def _draw(study: Study, rows: list[TrialRow]) -> None:
-    """History, parallel coordinates, importance, slices; what too few trials cannot fill is left out."""
+    """History, parallel coordinates, importance, slices; each is left out if there are too few trials for it."""
     shown = [row for row in rows if row.state in DRAWN_STATES and row.value is not None]
     folder = study.parent_folder / "artifacts" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,8 +134,8 @@ def _champion(study: Study, best: TrialRow) -> dict[str, float]:
     assert best.run_id is not None
     requirements = [f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "numpy")]
     payload = {
-        "spec": str(session.home.trial_folder(best.run_id) / "spec.json"),
-        "tracking_uri": session.home.tracking_uri,
+        "spec": str(session.state_folder.trial_folder(best.run_id) / "spec.json"),
+        "tracking_uri": session.state_folder.tracking_uri,
         "parent": study.parent,
         "model_name": registered_name(study.experiment.name),
         "study": study.name,
@@ -144,7 +144,7 @@ def _champion(study: Study, best: TrialRow) -> dict[str, float]:
         "direction": study.plan.direction,
         "requirements": requirements,
     }
-    session.tracking.now.flush()  # from here until it returns, the champion's process is the one writer
+    session.tracking.now.flush()  # from here until it returns, the champion's process is the only writer
     try:
         result = session.executor.call("studies.inference.register_worker:publish", payload, session.display.refresh)
     except RuntimeError as error:

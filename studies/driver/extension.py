@@ -1,8 +1,8 @@
 """`harness extend`: trains the best trials of a study for more epochs, each in its existing run, as one curve.
 
 Optuna cannot change a finished trial, so the outcome of its extension is stored alongside it (Search.extend), and
-leaderboards show that. Parameters do not change, but a schedule that ends with the training is stretched to the
-new end.
+leaderboards show that outcome. Parameters do not change, but a learning rate schedule that ends with the training is
+stretched to the new end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from studies.common.objective import rank_key
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.config.experiment import Experiment
 from studies.config.search_plan import SearchPlan
 from studies.config.search_space import parse_space
@@ -24,28 +24,28 @@ from studies.search import Search, TrialRow
 from studies.tracking.trial_log import STATUSES, Ending
 
 
-def described(home: Home, name: str) -> Experiment:
+def described(state_folder: StateFolder, name: str) -> Experiment:
     """The experiment of a study, from the study's stored definition.
 
     Raises:
         ValueError: there is no such study.
     """
-    search = Search.existing(home.storage, name)
+    search = Search.existing(state_folder.storage, name)
     definition = search.definition
     content = copy.deepcopy(definition["experiment"])
     written = definition["space"]
     space = written if isinstance(written, str) else parse_space(written)
     plan = SearchPlan(definition["metric"], definition["direction"], space, "random", "none", written)
     here = Path.cwd()
-    folders = [*_search_path(home, search), str(here)]
+    folders = [*_search_path(state_folder, search), str(here)]
     return Experiment(path=here / "study", seed=definition["seed"], search=plan, search_path=folders, **content)
 
 
-def _search_path(home: Home, search: Search) -> list[str]:
-    """Where a study's trials found their classes."""
+def _search_path(state_folder: StateFolder, search: Search) -> list[str]:
+    """The folders from which a study's trials imported their classes."""
     for row in reversed(search.trials()):
         with contextlib.suppress(OSError, ValueError, TypeError):
-            return TrialSpec.load(home.trial_folder(row.run_id or "") / "spec.json").search_path
+            return TrialSpec.load(state_folder.trial_folder(row.run_id or "") / "spec.json").search_path
     return []
 
 
@@ -63,7 +63,7 @@ class ExtensionSource:
     def __init__(self, study: Study, top: int, epochs: int) -> None:
         self.study = study
         self.failed = False
-        self._ends: list[tuple[str, str]] = []  # runs, and the state they keep although their extension failed
+        self._ends: list[tuple[str, str]] = []  # (run id, original state) of trials whose extension failed
         rows = study.search.trials()
         self._rows = {row.number: row for row in rows}
         unfinished = [row for row in rows if row.extension and not row.extension["done"]]
@@ -84,7 +84,7 @@ class ExtensionSource:
         return int(row.extension["epochs"]) if row.extension else _max_epochs(self._load(row))
 
     def _load(self, row: TrialRow) -> TrialSpec:
-        folder = self.study.session.home.trial_folder(row.run_id or "")
+        folder = self.study.session.state_folder.trial_folder(row.run_id or "")
         try:
             spec = TrialSpec.load(folder / "spec.json")
         except (OSError, ValueError, TypeError) as error:
@@ -121,7 +121,7 @@ class ExtensionSource:
         if ending.state == "COMPLETE":
             extension = {"epochs": epochs, "done": True, "state": "COMPLETE", "value": ending.value}
             self.study.search.extend(spec.number, extension)
-        elif ending.state == "FAIL":  # what the trial had reached before stands
+        elif ending.state == "FAIL":  # the trial keeps its earlier result
             self.failed = True
             row = self._rows[spec.number]
             before = {"epochs": epochs, "done": True, "state": row.state, "value": row.value}

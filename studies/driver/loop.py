@@ -21,10 +21,10 @@ from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.queue import TrackingQueue
 from studies.tracking.trial_log import Ending, TrialRecord
 
-CRASHES = 5  # a trial whose process dies goes on; after so many crashes without a step forward it has failed
-LOOK_SECONDS = 1.0  # between two looks at the clocks and the screen
-# What trials have said is written every few seconds, less often where many train at once: MLflow takes some 10 ms of a
-# core for each, and they could do with it.
+CRASHES = 5  # a trial whose process dies resumes; after this many crashes without progress it fails
+LOOK_SECONDS = 1.0  # between checks of timeouts and display updates
+# Events are flushed to MLflow every few seconds, less often if many trials train at once: each flush costs about 10 ms
+# of CPU per trial, which training needs more.
 FLUSH_SECONDS, FLUSH_SECONDS_EACH, FLUSH_SECONDS_AT_MOST = 3.0, 0.2, 10.0
 
 
@@ -32,7 +32,7 @@ class Source(Protocol):
     """Supplies trials and receives their results: a single run, or a search."""
 
     def next(self) -> TrialSpec | None:
-        """The next trial to run, or None when there is none (left)."""
+        """The next trial to run, or None if none is left."""
 
     def report(self, spec: TrialSpec, count: int, value: float) -> bool:
         """A trial's count-th value of the metric, from 1; returns whether to prune it."""
@@ -41,7 +41,7 @@ class Source(Protocol):
         """A trial has ended."""
 
     def write(self) -> None:
-        """Writes buffered results, if any; called every second and when no trial is running any more."""
+        """Writes buffered results, if any; called every second and once no trial is running."""
 
     def unrecorded(self) -> list[tuple[TrialSpec, str]]:
         """Trials that a previous driver closed but did not log, with their final states."""
@@ -54,7 +54,7 @@ class Live:
     Attributes:
         verdict: why the loop killed it, if it did.
         crashes: number of process crashes since it last saved a new step (`saved`).
-        heard: when it last sent an event about its progress.
+        heard: time of its last progress event.
         oom_kills: the kernel's count of OOM kills when the trial was last known to be alive.
     """
 
@@ -91,8 +91,8 @@ class TrialLoop:
         self.deadline = deadline
         self.silence = silence
         self.timed_out = False
-        self._full: str | None = None  # where the disk is full
-        self._trouble = False  # whether the user was told that MLflow is waited for
+        self._full: str | None = None  # the folder whose disk is full, if any
+        self._trouble = False  # whether the user was told that MLflow is not responding
         self._signals: list[int] = []
         self._told = False  # whether the trials were told to stop
         self._live: dict[str, Live] = {}
@@ -151,7 +151,7 @@ class TrialLoop:
     def _tell_of_trouble(self) -> None:
         trouble = self.tracking.trouble
         if trouble and not self._trouble:
-            self.display.say(f"waiting for MLflow ({trouble}): training continues, and its results are kept")
+            self.display.say(f"waiting for MLflow ({trouble}): training continues and its results are kept")
         if self._trouble and not trouble:
             self.display.say("MLflow is responding again")
         self._trouble = bool(trouble)
@@ -166,7 +166,7 @@ class TrialLoop:
         return bool(self._signals) or self.timed_out or self._full is not None
 
     def _on_signal(self, number: int, frame: object) -> None:
-        self._signals.append(number)  # no more: the loop may be in the middle of anything
+        self._signals.append(number)  # nothing else in a signal handler: the loop may be in any state
 
     def _act_on_signals(self) -> None:
         if self._signals and not self._told:
@@ -192,7 +192,7 @@ class TrialLoop:
 
     def _submit(self, spec: TrialSpec) -> None:
         live = Live(spec, TrialRecord(spec, self.tracking))
-        self._read(live)  # what a former driver did not get to log
+        self._read(live)  # events that a previous driver did not log
         if live.record.ending is not None and not _may_go_on(live.record.ending, spec):
             self._close(live)
             return
@@ -221,7 +221,7 @@ class TrialLoop:
         """Passes a trial's new events to MLflow, the display and the source."""
         record, number = live.record, live.spec.number
         for event in record.read():
-            if not isinstance(event, Resources):  # those come from a thread, which lives on where training hangs
+            if not isinstance(event, Resources):  # sent by a thread that keeps running while training hangs
                 live.heard = time.monotonic()
             if isinstance(event, Metrics):
                 self.display.trial_progress(

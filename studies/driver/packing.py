@@ -6,8 +6,8 @@ from typing import Any
 
 from studies.console.progress import Display
 
-# How much faster steps must be, taken together, for packed trials to be faster: the rest is done one by one. Where
-# steps were 1.7 times as fast, 16 whole trials were 1.4 times as fast.
+# Minimum speed-up of packed steps at which whole packed trials are faster, since everything but the steps stays
+# sequential. With steps 1.7 times as fast, 16 whole trials were 1.4 times as fast.
 PACKING_PAYS = 1.2
 
 
@@ -17,8 +17,8 @@ def let_pack(
     """Lets an executor pack trials if timing a few packed steps shows that it pays off.
 
     Args:
-        measure: the function to call in a warm process; None: there is none.
-        payload: of that function; `pack` is how many trials.
+        measure: the function to call in a warm process, or None.
+        payload: its argument; `pack` is the number of trials.
         searched: names of the parameters that the study varies.
     """
     count = payload["pack"]
@@ -37,7 +37,7 @@ def let_pack(
             f"but whole trials are faster only from {PACKING_PAYS} times"
         )
         return
-    executor.pack, executor.packs_over = count, over
+    executor.pack, executor.packable_hyperparameters = count, over
     apart = [name for name in searched if name.removeprefix("model.") not in over]
     equal = f" of equal {', '.join(apart)}" if apart else ""
     display.say(f"up to {count} trials{equal} are packed: steps {gain:.1f} times as fast as one by one")

@@ -1,4 +1,4 @@
-"""Provenance of a run: command, code and packages. Written as files beside the run, once per start."""
+"""Provenance of a run: command, code and packages. Written as files to the run's folder at each start."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pathlib import Path
 from studies.common.locks import this_process
 from studies.protocol.metric_names import stored_text
 
-LARGEST = 20_000_000  # bytes of a diff that is kept
-SECONDS = 20.0  # that git is waited for, each time
-# Whatever the user's configuration says, a patch that `git apply` takes, and no program of somebody else's.
+LARGEST = 20_000_000  # bytes of the largest diff that is stored
+SECONDS = 20.0  # timeout of each git call
+# Whatever the user's git configuration: a patch that `git apply` accepts, and no external diff program.
 PLAIN = ["-c", "core.quotePath=true", "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false"]
 PLAIN += ["-c", "diff.submodule=short", "-c", "diff.relative=false", "-c", "core.fsmonitor=false"]
 PLAIN += ["-c", "diff.srcPrefix=a/", "-c", "diff.dstPrefix=b/"]
@@ -69,7 +69,7 @@ class Provenance:
 
     @cached_property
     def tags(self) -> dict[str, str]:
-        """MLflow's own names for where a run came from."""
+        """The provenance under MLflow's own tag names."""
         tags = {
             "mlflow.source.name": self.command,
             "mlflow.source.type": "LOCAL",
@@ -83,12 +83,12 @@ class Provenance:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number without a name
+    except (KeyError, OSError):  # in a container, the user id may have no name
         return "unknown"
 
 
 def _code(top: Path) -> tuple[str | None, bytes]:
-    """A repository's commit, or None where there is none yet, and what differs from it: git's own words, as bytes."""
+    """A repository's commit, or None if it has none yet, and the uncommitted diff, as bytes."""
     answer = _git(top, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     commit = answer.decode("ascii", "replace").strip() if answer else None
     notes = []
@@ -97,7 +97,7 @@ def _code(top: Path) -> tuple[str | None, bytes]:
     since = commit or (_git(top, "hash-object", "-t", "tree", "/dev/null") or b"").decode().strip()  # an empty tree
     diff = _git(top, "diff", *PATCH, since, "--")
     if diff is None:
-        notes.append(b"# git could not say what was changed, or took too long\n")
+        notes.append(b"# git failed to make the diff, or took too long\n")
     elif len(diff) > LARGEST:
         notes.append(b"# what was changed is %d bytes, more than the %d that are kept\n" % (len(diff), LARGEST))
         diff = None
@@ -105,7 +105,7 @@ def _code(top: Path) -> tuple[str | None, bytes]:
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:
-    """What git says, or None where it fails, is missing or hangs. It neither asks nor writes (an index, for one)."""
+    """git's output, or None if it fails, hangs or is not installed. git neither prompts nor writes (e.g. its index)."""
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     for name in ("GIT_EXTERNAL_DIFF", "GIT_DIFF_OPTS", "GIT_PAGER"):
         environment.pop(name, None)

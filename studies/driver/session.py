@@ -1,4 +1,4 @@
-"""What `train`, `study` and `extend` share: a warm executor, a checked experiment, tracking, a way to start a run.
+"""What `train`, `study` and `extend` share: a warm executor, a checked experiment, tracking, and starting a run.
 
 This is where a study is assembled: faster replacements for parts of Optuna and MLflow are chosen and passed in here.
 """
@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studies.common.errors import StorageFailed, WorkFailed, disk_is_full, in_one_line, passes
+from studies.common.errors import StorageFailed, WorkFailed, disk_is_full, in_one_line, is_transient
 from studies.common.locks import Lease
 from studies.common.plain import acceleration
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.config.experiment import Experiment
 from studies.config.parameters import flat_parameters
 from studies.config.yaml_io import dump_yaml
@@ -46,8 +46,8 @@ class Options:
 
     argv: list[str]
     workers: int = 1
-    threads: int = 0  # of each trial; 0 shares the cores out
-    pack: int = 1  # trials that may train as one model, in each worker
+    threads: int = 0  # per trial; 0 divides the cores among the workers
+    pack: int = 1  # trials that each worker may train as one model
     executor: str | dict[str, Any] = "local"  # a name, or {class_path, init_args} of an Executor
     test: bool = True
     trials: int = 1
@@ -57,18 +57,18 @@ class Options:
     retry_failed: bool = False
     study_name: str | None = None
     storage: str | None = None
-    tracker: Callable[[], Tracker] | None = None  # makes one of another kind than MLflow's; see docs/extending.md
+    tracker: Callable[[], Tracker] | None = None  # factory of a tracker that replaces MLflow's; see docs/extending.md
 
 
 class Session:
-    """What `train` and `study` share: warm executor, checked experiment, open tracking, one way to start a run."""
+    """The shared state of a command: warm executor, checked experiment, open tracking; starts runs."""
 
     def __init__(self, experiment: Experiment, options: Options, display: Display) -> None:
         self.experiment = experiment
         self.options = options
         self.display = display
-        self.home = Home.find(options.storage)
-        self.home.check()
+        self.state_folder = StateFolder.find(options.storage)
+        self.state_folder.check()
         self.acceleration = acceleration()
         plain = self.acceleration is None
         self.executor = make_executor(options.executor, options.workers, options.threads, plain)
@@ -76,15 +76,15 @@ class Session:
         self.tracking = TrackingQueue(options.tracker)
         self.tracking.tell = display.say
         self.provenance = Provenance.collect(options.argv, experiment.path)
-        self._parameters: dict[str, Any] = flat_parameters(experiment.sections)  # until it is rehearsed
+        self._parameters: dict[str, Any] = flat_parameters(experiment.sections)  # until the preflight check
         self._lease: Lease | None = None
 
     def check(self, metric: str | None, extremes: dict[str, list[Any]]) -> None:
         """Runs the preflight check and collects all parameters of the experiment, defaults included.
 
         Raises:
-            ValueError: what is wrong with it, in one line.
-            WorkFailed: if the user's code raised; the traceback is shown.
+            ValueError: the experiment is invalid; in one line.
+            WorkFailed: the user's code raised; the traceback is shown.
         """
         self.display.phase("importing torch and Lightning, then the preflight check on one batch")
         payload = {
@@ -97,9 +97,9 @@ class Session:
             "extremes": extremes,
         }
         try:
-            report = self.executor.call("studies.trial.preflight:rehearse", payload, self.display.refresh)
+            report = self.executor.call("studies.trial.preflight:preflight", payload, self.display.refresh)
         except RuntimeError as error:
-            raise WorkFailed(f"the preflight check of {self.experiment.name} died: {error}") from error
+            raise WorkFailed(f"the preflight check of {self.experiment.name} crashed: {error}") from error
         if "error" in report:
             if "traceback" in report and not report.get("bad_input"):
                 self.display.say(report["traceback"])
@@ -122,9 +122,13 @@ class Session:
     def connect(self) -> str:
         """Opens MLflow and returns the id of the experiment there; creates both if missing."""
         self.display.phase("opening MLflow")
-        self.home.folder.mkdir(parents=True, exist_ok=True)
+        self.state_folder.folder.mkdir(parents=True, exist_ok=True)
         parts = self.acceleration.for_tracking() if self.acceleration else {}
-        self.tracking.connect(self.home.tracking_uri, None if self.home.is_remote else self.home.artifacts, **parts)
+        self.tracking.connect(
+            self.state_folder.tracking_uri,
+            None if self.state_folder.is_remote else self.state_folder.artifacts,
+            **parts,
+        )
         return self.tracking.now.experiment(self.experiment.name)
 
     def start_run(
@@ -141,11 +145,10 @@ class Session:
         """Opens an MLflow run with its parameters and provenance; returns its id and its trial folder.
 
         Args:
-            sections: what it is built from, for its config.yaml.
-            params: the sampled ones among its parameters.
-
-        A study's own run has no values for the `searched` parameters, or a chart would show it as a trial.
-        An `adopted` run was opened earlier by a driver that died, possibly right afterwards.
+            sections: the experiment's sections, for config.yaml.
+            params: the sampled parameters.
+            searched: parameters left out of a study's own run, which charts would otherwise show as a trial.
+            adopted: a run that a driver opened before it died, possibly right after opening it.
         """
         tags = {**self.provenance.tags, "harness.experiment": self.experiment.name, **tags}
         tags["harness.accelerated"] = "yes" if self.acceleration and self.options.executor == "local" else "no"
@@ -156,7 +159,7 @@ class Session:
             run_id = adopted
             self.tracking.now.reopen(run_id)
             self.put_parameters(run_id, params, seed, searched)
-        folder = self.home.trial_folder(run_id)
+        folder = self.state_folder.trial_folder(run_id)
         self.write_config(run_id, folder / "artifacts", {**sections, "seed": seed})
         return run_id, folder
 
@@ -167,13 +170,13 @@ class Session:
     def parameters(self, params: Mapping[str, Any], seed: int, searched: Collection[str] = ()) -> dict[str, Any]:
         """All of a run's parameters by dotted name: the experiment's, overridden by the sampled ones."""
         changed = {name for name in params if name not in self._parameters or self._parameters[name] != params[name]}
-        inner = tuple(f"{name}." for name in changed)  # arguments of a class that is another one now
+        inner = tuple(f"{name}." for name in changed)  # arguments of a class that was replaced
         known = {name: value for name, value in self._parameters.items() if not (inner and name.startswith(inner))}
         found = {**known, **params, "seed": seed}
         return {name: value for name, value in found.items() if name not in searched}
 
     def write_config(self, run_id: str, folder: Path, config: dict[str, Any]) -> None:
-        """Logs config.yaml and the provenance as artifacts; not the whole folder, which the trial soon writes to."""
+        """Logs config.yaml and the provenance as artifacts; not the whole folder, since the trial writes to it too."""
         self.provenance.write(folder / PROVENANCE)
         (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
         self.tracking.soon.log_files(run_id, folder / PROVENANCE, PROVENANCE)
@@ -185,7 +188,7 @@ class Session:
         Raises:
             ValueError: another process drives it; the message names that process.
         """
-        lease = Lease(self.home.lease(study))
+        lease = Lease(self.state_folder.lease(study))
         lease.take()
         self._lease = lease
 
@@ -197,7 +200,7 @@ class Session:
         return TrialLoop(self.executor, self.tracking, self.display, deadline, self.options.trial_timeout)
 
     def close(self) -> None:
-        """Waits until MLflow has everything, as long as that is still possible."""
+        """Waits until MLflow has stored everything, as far as that is still possible."""
         self.executor.close()
         self.tracking.meanwhile = self.display.refresh
         self.tracking.close()
@@ -217,12 +220,12 @@ def opened(experiment: Experiment, options: Options, display: Display) -> Iterat
     except BaseException as error:
         session.executor.close()
         session.tracking.hurry()
-        with contextlib.suppress(Exception):  # the first error is the one to show
+        with contextlib.suppress(Exception):  # the original error is the one to show
             session.tracking.close()
         if isinstance(error, Exception) and not isinstance(error, StorageFailed | ValueError):
             if disk_is_full(error):
                 raise StorageFailed(f"no space left on the disk: {in_one_line(error)}") from error
-            if passes(error):
+            if is_transient(error):
                 raise StorageFailed(in_one_line(error)) from error
         raise
     finally:

@@ -1,6 +1,6 @@
 """A study and the source of its trials.
 
-The Optuna study decides what is to be run; the MLflow parent run displays it. Each trial is one Optuna trial and
+The Optuna study decides what is run; the MLflow parent run displays it. Each trial is one Optuna trial and
 one MLflow child run, linked by the run id before the trial starts.
 """
 
@@ -28,7 +28,7 @@ class Study:
         parent_folder: folder of that run's artifacts.
 
     Raises:
-        ValueError: if a study of that name exists with a different definition.
+        ValueError: a study of that name has a different definition.
     """
 
     def __init__(self, session: Session, plan: SearchPlan, name: str, written: dict[str, Any]) -> None:
@@ -43,20 +43,27 @@ class Study:
             "direction": plan.direction,
             "seed": self.experiment.seed,
         }
-        session.home.folder.mkdir(parents=True, exist_ok=True)
+        session.state_folder.folder.mkdir(parents=True, exist_ok=True)
         parts = session.acceleration.for_search() if session.acceleration else {}
         self.search = Search(
-            session.home.storage, name, definition, plan.space, plan.sampler, plan.pruner, self._reports(), **parts
+            session.state_folder.storage,
+            name,
+            definition,
+            plan.space,
+            plan.sampler,
+            plan.pruner,
+            self._reports(),
+            **parts,
         )
-        self._know_origin(written)
+        self._record_origin(written)
         self.experiment_id = session.connect()
         self.parent, self.parent_folder = self._open_parent()
         self._tag_view()
 
-    def _know_origin(self, written: dict[str, Any]) -> None:
+    def _record_origin(self, written: dict[str, Any]) -> None:
         """Distinguishes studies whose experiment files are identical but whose modules are not."""
-        path, state = self.experiment.path, self.session.home.folder
-        if path.is_file():  # an extended study has none
+        path, state = self.experiment.path, self.session.state_folder.folder
+        if path.is_file():  # `extend` reads the experiment from the study instead
             note = self.search.came_from(origin_of(path, written, [path.parent, Path.cwd()], state), state)
             if note is not None:
                 self.session.display.say(note)
@@ -75,7 +82,7 @@ class Study:
         found = session.tracking.now.find_run(tags, self.experiment_id)
         if found is not None and "search.metric" in session.tracking.now.run(found).params:
             session.tracking.now.reopen(found)
-            return found, session.home.trial_folder(found)
+            return found, session.state_folder.trial_folder(found)
         searched = list(self.plan.space) if isinstance(self.plan.space, dict) else []
         sections, seed = self.experiment.sections, self.experiment.seed
         run_id, folder = session.start_run(
@@ -95,7 +102,7 @@ class Study:
     def _tag_view(self) -> None:
         """Prepares the view that `harness ui` opens."""
         parameters = list(self.plan.space) if isinstance(self.plan.space, dict) else []
-        # The table shows a metric's last value; the best one is a metric of its own.
+        # The table shows a metric's last value, so the best value is a metric of its own.
         view = prepared_view(self.experiment_id, f"best/{self.plan.metric}", self.plan.direction, parameters)
         soon = self.session.tracking.soon
         soon.tag_experiment(self.experiment_id, view.tag_key, view.tag_value)
@@ -115,7 +122,7 @@ class StudySource:
             self.search.retry_failed()
         rows = self.search.trials()
         self._unfinished = [row.number for row in rows if row.state in ("RUNNING", "WAITING")]
-        retries = sum(row.retry_of is not None for row in rows)  # they stand for those they run again
+        retries = sum(row.retry_of is not None for row in rows)  # a retry replaces its failed trial in the count
         self._open = len(rows)
         self.total = session.display.total = session.options.trials + retries
         if self.search.points is not None and self.search.points + retries < self.total:
@@ -127,7 +134,7 @@ class StudySource:
             session.display.went_on(done, best.value if best else None, best.number if best else None)
             session.display.say(f"resuming study {study.name}: {done} of {self.total} trials are done")
         self._rows = rows
-        self._failures = 0  # in a row
+        self._failures = 0  # consecutive
 
     @property
     def gave_up(self) -> bool:
@@ -154,10 +161,10 @@ class StudySource:
         """The spec of a trial to be run, with an open MLflow run linked to it."""
         session, run_id = self.session, row.run_id
         tags = {"harness.kind": "trial", "harness.study": self.study.name, "harness.trial": str(row.number)}
-        if run_id is None and reopened:  # its run may have been opened by a driver that died before it was bound
+        if run_id is None and reopened:  # a driver may have died between opening its run and binding it
             run_id = session.tracking.now.find_run(tags, self.study.experiment_id)
         if run_id is None or row.run_id is None:
-            if run_id is not None:  # what `harness doctor` may have said of it
+            if run_id is not None:  # possibly set by `harness doctor`
                 session.tracking.soon.delete_tag(run_id, "harness.outcome")
             tags["mlflow.parentRunId"] = self.study.parent
             if row.retry_of is not None:
@@ -182,7 +189,7 @@ class StudySource:
             run_id=run_id,
             experiment=self.experiment.with_params(row.params),
             seed=self._seed(row),
-            folder=str(self.session.home.trial_folder(run_id)),
+            folder=str(self.session.state_folder.trial_folder(run_id)),
             study=self.study.name,
             number=row.number,
             params=row.params,
@@ -199,7 +206,7 @@ class StudySource:
         self.search.write()
 
     def ended(self, spec: TrialSpec, ending: Ending) -> None:
-        if ending.state != "INTERRUPTED":  # that one stays RUNNING, and the next start goes on with it
+        if ending.state != "INTERRUPTED":  # it stays RUNNING in Optuna, and the next start resumes it
             self.search.tell(spec.number, ending.state, ending.value)
             self._failures = self._failures + 1 if ending.state == "FAIL" else 0
             if self.gave_up:

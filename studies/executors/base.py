@@ -1,4 +1,4 @@
-"""What the driver needs of an executor, and what an executor tells it."""
+"""The interface between driver and executor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Kind = Literal["events", "verdict?", "exited"]
 
 
 class Message(NamedTuple):
-    """What a trial process wants: its new events read, a verdict, or it is gone (`status`: exit status)."""
+    """A message about a trial: it has new events, waits for a verdict, or its process has exited (`status`)."""
 
     run_id: str
     kind: Kind
@@ -19,12 +19,12 @@ class Message(NamedTuple):
 
 
 class Executor(Protocol):
-    """Where trials run. A class of your own is made as `Class(workers, threads)`; see docs/extending.md.
+    """Runs trials. A custom class is instantiated as `Class(workers, threads)`; see docs/extending.md.
 
     Attributes:
-        workers: how many trials run at once, from 1.
+        workers: number of concurrent trials, at least 1.
         threads: CPU threads of each trial.
-        gpus: GPUs among which trials are shared out; the driver sets it once it knows.
+        gpus: number of GPUs to distribute trials over; the driver sets it once known.
     """
 
     workers: int
@@ -32,38 +32,38 @@ class Executor(Protocol):
     gpus: int
 
     def warm(self) -> None:
-        """Begins to prepare for trials, without waiting."""
+        """Starts preparing for trials, without waiting."""
 
     def call(self, function: str, payload: dict[str, Any], while_waiting: Callable[[], None] | None = None) -> Any:
         """Calls `module:function` with a JSON payload where trials run, and returns its JSON result.
 
         Raises:
-            RuntimeError: if its process died before it answered.
+            RuntimeError: its process died before returning.
         """
 
     @property
     def free(self) -> int:
-        """How many more trials may be submitted."""
+        """Number of further trials that may be submitted."""
         ...
 
     @property
     def running(self) -> list[str]:
-        """Run ids of trials that were submitted and have not been reported as exited."""
+        """Run ids of submitted trials that were not yet reported as exited."""
         ...
 
     def has_begun(self, run_id: str) -> bool:
-        """Whether a trial that was submitted has a process."""
+        """Whether a submitted trial has a process."""
         ...
 
     def submit(self, spec: TrialSpec) -> None:
         """Starts a trial. Its events are appended to events.jsonl in its folder, its output to log.txt there."""
 
     def wait(self, seconds: float) -> list[Message]:
-        """Messages of all trials, as soon as there is one, or nothing after some seconds."""
+        """Messages of all trials, as soon as there is one; empty after the timeout."""
         ...
 
     def answer(self, run_id: str, stop: str | None) -> None:
-        """Answers a trial that waits for a verdict: None lets it go on, else the reason to stop."""
+        """Answers a trial that waits for a verdict: None to continue, else the reason to stop."""
 
     def stop(self, run_id: str, why: str) -> None:
         """Asks a trial to stop at its next step."""
@@ -72,4 +72,4 @@ class Executor(Protocol):
         """Ends a trial process at once; `wait` reports it as exited."""
 
     def close(self) -> None:
-        """Ends what still runs."""
+        """Ends all trials that still run."""

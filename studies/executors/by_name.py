@@ -1,4 +1,4 @@
-"""The executor that a name or a class path means; each is imported when it is wanted."""
+"""Creates executors by name or class path; each is imported on demand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from studies.common.class_paths import instance_of
 
 
 def make_executor(named: str | dict[str, Any], workers: int, threads: int = 0, plain: bool = False) -> Any:
-    """local | inline, or one of the user's; see studies/executors/base.py."""
+    """local | inline, or a user's class; see studies/executors/base.py."""
     if isinstance(named, dict):
         return instance_of(named, workers=workers, threads=threads, plain=plain)
     if named == "inline":

@@ -1,10 +1,10 @@
 """Runs trials on this machine, in processes forked from a warm server that has torch and Lightning loaded.
 
-A fork from the server costs some 20 ms; importing costs seconds once, while the driver does other things. Nothing
-leaks from one trial into the next: a process runs another trial only where that is known (process_reuse.py),
-and a crash is one trial's. The server is Python's own multiprocessing forkserver.
+A fork from the server takes about 20 ms; the imports take seconds, once, while the driver does other things. Nothing
+leaks from one trial into the next: a process is reused only if that is known to be safe (process_reuse.py), and a crash
+affects one trial. The server is Python's own multiprocessing forkserver.
 
-Trial processes may have children, so they are not daemonic, and each leads a process group, which ends with it; see
+Trial processes may have children, so they are not daemonic, and each leads a process group that is ended with it; see
 studies/executors/orphans.py.
 """
 
@@ -43,11 +43,11 @@ from studies.executors.worker import answer_call, run_pack, run_trials
 from studies.protocol.channel import ASK, EXIT, GO, NEXT, STOP
 from studies.protocol.trial_spec import TrialSpec
 
-ATTEMPTS = 3  # to do a call whose process somebody killed
+ATTEMPTS = 3  # at a call whose process is killed from outside
 PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds between attempts to start a process
-LOOK_SECONDS = 0.25  # between two looks at whether processes are there
-# What the warm server imports: first what a trial of a shipped experiment would, and the command, for a child imports
-# its parent's main script.
+LOOK_SECONDS = 0.25  # between checks for exited processes
+# Imports of the warm server: the modules of shipped experiments, and the command's, since a child imports its parent's
+# main script.
 PRELOAD = ["lightning_modules", "datamodules", "studies.cli.main", "studies.executors.warm_server"]
 
 
@@ -55,9 +55,9 @@ class LocalExecutor:
     """Trial processes on this machine.
 
     Args:
-        workers: how many trials run at once, from 1; the machine's cores are shared out among them.
-        threads: threads of each trial; 0 gives each an equal share of the cores.
-        plain: without acceleration.
+        workers: number of concurrent trials, at least 1, which share the machine's cores.
+        threads: threads per trial; 0: an equal share of the cores.
+        plain: disable acceleration.
     """
 
     def __init__(self, workers: int = 1, threads: int = 0, plain: bool = False) -> None:
@@ -65,32 +65,32 @@ class LocalExecutor:
         self.plain = plain
         self.threads = threads or max(1, len(os.sched_getaffinity(0)) // workers)
         self.gpus = 0
-        self.pack = 1  # how many trials one process may run at once, in one slot
-        self.packs_over: list[str] = []  # parameters of the model in which those may differ
-        self._waiting: list[TrialSpec] = []  # for a slot, and for others of their kind
-        self._dropped: list[str] = []  # told to stop while they waited
-        self._apart: set[str] = set()  # died in a pack, and go on by themselves
+        self.pack = 1  # trials that one process (slot) may run at once
+        self.packable_hyperparameters: list[str] = []  # model parameters in which packed trials may differ
+        self._waiting: list[TrialSpec] = []  # for a slot and for trials to pack with
+        self._dropped: list[str] = []  # stopped while waiting
+        self._apart: set[str] = set()  # died in a pack, so they run unpacked from now on
         self._context = multiprocessing.get_context("forkserver")
         self._trials: dict[str, _Trial] = {}
-        self._idle: dict[int, _Trial] = {}  # slot -> the process there, whose trial has ended, and that waits for one
+        self._idle: dict[int, _Trial] = {}  # slot -> its idle process, whose last trial has ended
         self._looked = time.monotonic()
         _EXECUTORS.add(self)
 
     def warm(self) -> None:
-        """Starts the server; it imports in the background and serves when it is ready."""
+        """Starts the server, which imports in the background."""
         orphans.end_leftovers()
         self._ensure_server()
 
     def _ensure_server(self) -> None:
         self._context.set_forkserver_preload(PRELOAD)
         orphans.watch()
-        resource_tracker.ensure_running()  # it removes what killed processes leave, so it must outlive them
+        resource_tracker.ensure_running()  # it cleans up after killed processes, so it must outlive them
         with server_environment():
             forkserver.ensure_running()
 
     @property
     def free(self) -> int:
-        """How many more trials may be submitted: none beside a pack, so that they are asked for as late as can be."""
+        """Number of further trials that may be submitted; 0 while a pack runs, to draw them as late as possible."""
         slots = self.workers - len({trial.slot for trial in self._trials.values()})
         return max(0, slots * self.pack - len(self._waiting))
 
@@ -99,16 +99,16 @@ class LocalExecutor:
         return [*self._trials, *(spec.run_id for spec in self._waiting)]
 
     def has_begun(self, run_id: str) -> bool:
-        """Whether a trial that was submitted has a process."""
+        """Whether a submitted trial has a process."""
         return run_id in self._trials
 
     def call(self, function: str, payload: dict[str, Any], while_waiting: Callable[[], None] | None = None) -> Any:
         """Calls `module:function` with a JSON payload in a warm process of its own and returns its JSON result.
 
-        A call whose process is killed from outside is made again: it must be one that may be.
+        A call whose process is killed from outside is repeated, so it must be idempotent.
 
         Raises:
-            RuntimeError: if the process died before it answered.
+            RuntimeError: the process died before returning.
         """
         for _ in range(ATTEMPTS - 1):
             with contextlib.suppress(_Killed):
@@ -127,7 +127,7 @@ class LocalExecutor:
                 while not ours.poll(LOOK_SECONDS):
                     if while_waiting is not None:
                         while_waiting()
-                    # Children that it was forked into keep its connection open.
+                    # Forked children keep its connection open.
                     if not orphans.is_running(process.pid or 0) and not ours.poll():
                         raise EOFError
                 return json.loads(ours.recv_bytes())
@@ -141,10 +141,10 @@ class LocalExecutor:
                 end_process(process)
 
     def _start(self, target: Callable[..., None], *arguments: Any) -> BaseProcess:
-        """A process forked from the warm server; if that was killed, from a new one, which has to import first.
+        """Forks a process from the warm server; if that was killed, from a new one, which has to import first.
 
-        A server that was just killed refuses connections some time before it counts as dead: its memory is taken
-        down first.
+        A server that was just killed refuses connections for a while before it counts as dead, while its memory is
+        freed.
         """
         for pause in (*PAUSES, None):
             process = self._context.Process(target=target, args=arguments, daemon=False)  # type: ignore[attr-defined]
@@ -162,14 +162,14 @@ class LocalExecutor:
     def submit(self, spec: TrialSpec) -> None:
         """Starts a trial. Its events go to events.jsonl in its folder, its output to log.txt there.
 
-        Where trials are packed it begins with the next `wait`, beside those of its kind.
+        With packing, it starts at the next `wait`, together with others of its kind.
         """
         self._waiting.append(spec)
         if self.pack == 1:
             self._begin()
 
     def _begin(self) -> None:
-        """Starts what waits, as far as there are slots: the oldest first, each with others of its kind."""
+        """Starts waiting trials while there are free slots: oldest first, each with others of its kind."""
         while self._waiting:
             taken = {trial.slot for trial in self._trials.values()}
             slot = next((slot for slot in range(self.workers) if slot not in taken), None)
@@ -186,13 +186,13 @@ class LocalExecutor:
     def _kind(self, spec: TrialSpec) -> str:
         if self.pack == 1 or spec.run_id in self._apart or spans_processes(spec):
             return spec.run_id
-        return kind_of(spec, self.packs_over)
+        return kind_of(spec, self.packable_hyperparameters)
 
     def _start_trials(self, slot: int, specs: list[TrialSpec]) -> None:
         paths = [spec.save() for spec in specs]
         idle = self._idle.pop(slot, None)
         if idle is not None and len(specs) == 1 and not spans_processes(specs[0]):
-            with contextlib.suppress(OSError):  # it is gone: a new one then
+            with contextlib.suppress(OSError):  # the process is gone: fork a new one
                 idle.connection.send_bytes(NEXT + str(paths[0]).encode())
                 self._trials[specs[0].run_id] = idle
                 return
@@ -211,7 +211,7 @@ class LocalExecutor:
             self._trials[spec.run_id] = _Trial(slot, ours, process, len(specs) > 1)
 
     def wait(self, seconds: float) -> list[Message]:
-        """Messages of all trials, as soon as there is one, or nothing after some seconds."""
+        """Messages of all trials, as soon as there is one; empty after the timeout."""
         messages = [Message(run_id, "exited") for run_id in self._dropped]
         self._dropped.clear()
         self._begin()
@@ -236,7 +236,7 @@ class LocalExecutor:
         return messages or self._gone()
 
     def _gone(self) -> list[Message]:
-        """Trials whose process is gone, though children that it was forked into keep its connection open."""
+        """Trials whose process is gone although forked children keep its connection open."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return []
         self._looked = time.monotonic()
@@ -244,7 +244,7 @@ class LocalExecutor:
         return [Message(run_id, "exited", self._died(run_id)) for run_id in gone]
 
     def answer(self, run_id: str, stop: str | None) -> None:
-        """Answers a trial that waits for a verdict: None lets it go on, else the reason to stop."""
+        """Answers a trial that waits for a verdict: None to continue, else the reason to stop."""
         self._send(run_id, GO if stop is None else STOP + stop.encode())
 
     def stop(self, run_id: str, why: str) -> None:
@@ -254,14 +254,14 @@ class LocalExecutor:
         self._send(run_id, STOP + why.encode())
 
     def kill(self, run_id: str) -> None:
-        """Ends a trial process at once, with all trials that it runs; `wait` reports them as exited."""
+        """Kills a trial process and all trials that it runs; `wait` reports them as exited."""
         if not self.has_begun(run_id):
             self._drop(run_id)
             return
         orphans.end_group(self._trials[run_id].process.pid)
 
     def close(self) -> None:
-        """Kills what still runs."""
+        """Kills all trials that still run."""
         self._waiting.clear()
         for run_id in self.running:
             self.kill(run_id)
@@ -271,17 +271,17 @@ class LocalExecutor:
         self._idle.clear()
 
     def _send(self, run_id: str, message: bytes) -> None:
-        with contextlib.suppress(OSError, KeyError):  # gone already: `wait` says so
+        with contextlib.suppress(OSError, KeyError):  # already gone: `wait` reports it
             self._trials[run_id].connection.send_bytes(message)
 
     def _drop(self, run_id: str) -> None:
-        """Stops a trial that has not begun."""
+        """Stops a trial that has not started."""
         left = [spec for spec in self._waiting if spec.run_id != run_id]
         self._dropped += [run_id] * (len(self._waiting) - len(left))
         self._waiting = left
 
     def _died(self, run_id: str) -> int | None:
-        """The exit status of a process that is gone; None for one of a pack, whichever of its trials it was."""
+        """The exit status of a process that is gone; None if it ran a pack: any of its trials may be the cause."""
         packed = self._trials[run_id].packed
         status = self._reap(run_id)
         if packed:
@@ -292,7 +292,7 @@ class LocalExecutor:
         trial = self._trials.pop(run_id)
         trial.connection.close()
         if any(other.process is trial.process for other in self._trials.values()):
-            return None  # it has other trials to run
+            return None  # it runs other trials
         return wait_for(trial.process)
 
 
@@ -304,10 +304,10 @@ class _Trial(NamedTuple):
     slot: int
     connection: Connection
     process: Any
-    packed: bool  # with others, in one process
+    packed: bool  # whether it shares its process with others
 
     def end(self) -> None:
-        """Ends a process that runs no trial."""
+        """Ends an idle process."""
         self.connection.close()
         end_process(self.process)
 
@@ -317,6 +317,6 @@ _EXECUTORS: weakref.WeakSet[LocalExecutor] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    """Ends trials whose executor was not closed: multiprocessing, whose turn is next, would wait for them."""
+    """Ends trials of unclosed executors: multiprocessing's exit handler, which runs next, would wait for them."""
     for executor in list(_EXECUTORS):
         executor.close()

@@ -1,9 +1,9 @@
 """Ends the processes that a trial process started and left behind. Standard library only.
 
-A trial process leads a process group, which is ended with it: DataLoader workers, subprocesses, all that those start.
-Two kinds escape that: what has a session of its own, and all there is where driver and trial are killed at once. They
-are known by their environment, which every process inherits from the warm server, and ended by a watchdog: this file,
-run as a script, which is told when a trial process has ended and hears, by the end of its input, that the driver has.
+A trial process leads a process group, which is ended with it: DataLoader workers, subprocesses and their children. Two
+kinds escape: processes with their own session, and all of them if driver and trial are killed at once. They are
+identified by their environment, which every process inherits from the warm server, and ended by a watchdog: this file,
+run as a script, which is told when a trial process has ended, and sees the end of its input when the driver has ended.
 Leftovers of a driver that was killed together with its watchdog are ended when the next driver starts.
 """
 
@@ -20,39 +20,39 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-DRIVER = "HARNESS_DRIVER"  # in the environment of all that a driver's warm server starts: see `this_driver`
-TRIAL = "HARNESS_TRIAL_PROCESS"  # in that of programs started by a trial process: its number
-SPARED = ("(torch_shm_manag)",)  # PyTorch's; it ends by itself once its clients are gone, and then removes their files
-ROUNDS, PAUSE = 100, 0.03  # how often processes are looked for, for some may be starting others, and how far apart
+DRIVER = "HARNESS_DRIVER"  # environment of all descendants of a driver's warm server; see `this_driver`
+TRIAL = "HARNESS_TRIAL_PROCESS"  # environment of programs started by a trial process: its pid
+SPARED = ("(torch_shm_manag)",)  # PyTorch's; it exits once its clients are gone, after removing their files
+ROUNDS, PAUSE = 100, 0.03  # scans for processes (some may be starting others), and seconds between scans
 
 
 def this_driver() -> str:
-    """A name of this process that no later one has: number, start time, and where that number is valid."""
+    """A unique name of this process: pid, start time and pid namespace."""
     return f"{os.getpid()}:{_stat(os.getpid())[20]}:{_namespace()}"
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is a process of that number that has not ended; a zombie has."""
+    """Whether a process of this pid is running; a zombie is not."""
     fields = _stat(pid)
     return bool(fields) and fields[1] not in ("Z", "X")
 
 
 def end_group(leader: int) -> None:
-    """Kills a process and the group that it leads, if it has got to that."""
+    """Kills a process and, if it leads one, its group."""
     for kill in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError):
             kill(leader, signal.SIGKILL)
 
 
 def end_rest_of_group(leader: int) -> None:
-    """Kills what is left of a group whose leader is gone."""
-    if not is_running(leader):  # or else the number is another process's by now: a group in use keeps its own
+    """Kills the remaining processes of a group whose leader is gone."""
+    if not is_running(leader):  # else the pid was reused, so the group no longer exists
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader, signal.SIGKILL)
 
 
 def end_leftovers() -> None:
-    """Kills what is left of drivers that are gone."""
+    """Kills leftover processes of drivers that are gone."""
     _end_all(lambda environment: not _may_live(environment[DRIVER]))
 
 
@@ -70,19 +70,19 @@ def watch() -> None:
 
 
 def a_trial_process_ended() -> None:
-    """Lets the watchdog look for what has left the process's group and is still there."""
+    """Makes the watchdog look for processes that left the trial's group."""
     if os.getpid() in _WATCHDOGS:
         _, pipe = _WATCHDOGS[os.getpid()]
-        with contextlib.suppress(OSError):  # somebody killed it: the next driver ends what is left
+        with contextlib.suppress(OSError):  # it was killed: the next driver ends leftovers
             os.write(pipe, b"\n")
 
 
-_WATCHDOGS: dict[int, tuple[subprocess.Popen[bytes], int]] = {}  # by the process they watch: a fork has none
+_WATCHDOGS: dict[int, tuple[subprocess.Popen[bytes], int]] = {}  # by the pid they watch: a fork has none
 
 
 @atexit.register
 def _end_watchdog() -> None:
-    """Waits for it, so that nothing is left when the driver has ended."""
+    """Waits for the watchdog, so that nothing is left when the driver has ended."""
     if os.getpid() in _WATCHDOGS:
         process, pipe = _WATCHDOGS.pop(os.getpid())
         os.close(pipe)
@@ -91,7 +91,7 @@ def _end_watchdog() -> None:
 
 
 def _stay_awake(driver: str) -> None:
-    """The watchdog's life."""
+    """The watchdog's main loop."""
 
     def of_an_ended_trial(environment: dict[str, str]) -> bool:
         trial = environment.get(TRIAL, "")
@@ -103,7 +103,7 @@ def _stay_awake(driver: str) -> None:
 
 
 def _end_all(belongs: Callable[[dict[str, str]], bool]) -> None:
-    """Kills processes with such environments, until there are none."""
+    """Kills processes with matching environments until there are none."""
     for _ in range(ROUNDS):
         found = [pid for pid, environment in _environments() if belongs(environment)]
         for pid in found:
@@ -115,13 +115,13 @@ def _end_all(belongs: Callable[[dict[str, str]], bool]) -> None:
 
 
 def _environments() -> Iterator[tuple[int, dict[str, str]]]:
-    """The processes on this machine that a driver's warm server or its descendants started."""
+    """Pid and environment of all processes on this machine that descend from a driver's warm server."""
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
             continue
         try:
             text = Path(f"/proc/{name}/environ").read_bytes().decode(errors="replace")
-        except OSError:  # another user's, or gone
+        except OSError:  # another user's process, or gone
             continue
         if f"{DRIVER}=" in text and (_stat(int(name)) or SPARED)[0] not in SPARED:
             environment = dict(item.split("=", 1) for item in text.split("\0") if "=" in item)
@@ -130,10 +130,10 @@ def _environments() -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _may_live(driver: str) -> bool:
-    """Whether the driver of such a name may be running."""
+    """Whether the driver of this name may be running."""
     with contextlib.suppress(ValueError):
         pid, started, namespace = driver.split(":", 2)
-        if namespace == _namespace():  # elsewhere, in a container perhaps, numbers mean other processes
+        if namespace == _namespace():  # in another namespace (container), pids mean other processes
             fields = _stat(int(pid))
             return bool(fields) and fields[1] not in ("Z", "X") and fields[20] == started
     return True
@@ -145,7 +145,7 @@ def _namespace() -> str:
 
 
 def _stat(pid: int) -> list[str]:
-    """What the kernel says of a process, from its name in parentheses on; nothing if there is none."""
+    """The fields of /proc/PID/stat from the name in parentheses on; empty if there is no such process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:

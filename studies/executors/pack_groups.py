@@ -9,11 +9,11 @@ from studies.protocol.trial_spec import TrialSpec
 
 
 def kind_of(spec: TrialSpec, over: Collection[str]) -> str:
-    """Equal for trials that may be packed: they differ in nothing but some parameters of their model, and in seeds.
+    """A key that is equal for trials that may be packed: they differ only in certain model parameters and seeds.
 
     Args:
-        over: those parameters, as the model's class names them (`packs_over`). Zero and another value are two
-            kinds: a model without dropout has no such layer.
+        over: the model class's `packable_hyperparameters`. Zero and any other value are two kinds: a model without
+            dropout has no such layer.
     """
     model = spec.experiment["model"]
     arguments = model.get("init_args") or {}

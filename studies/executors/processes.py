@@ -18,18 +18,18 @@ from studies.protocol.trial_spec import TrialSpec
 
 UNKNOWN = 255  # multiprocessing's exit status of a process whose server was killed
 SAFE_PATH = "PYTHONSAFEPATH"
-SAFE = "of the harness"  # its value where the user has not set it: the warm server takes it back (warm_server.py)
+SAFE = "of the harness"  # its value if the user has not set it: the warm server unsets it (warm_server.py)
 
 
 def end_process(process: BaseProcess) -> None:
-    """Ends a process, if it has not ended, with all that it started."""
+    """Ends a process, if it is still running, and everything that it started."""
     if process.exitcode is None and process.pid is not None:
         orphans.end_group(process.pid)
     wait_for(process)
 
 
 def wait_for(process: Any) -> int | None:
-    """Waits for a process that is ending, ends what it leaves behind, and returns its exit status."""
+    """Waits for a process that is exiting, ends what it left behind, and returns its exit status."""
     if isinstance(process, subprocess.Popen):
         status: int | None = process.wait()
     else:
@@ -45,11 +45,11 @@ def wait_for(process: Any) -> int | None:
 
 @contextlib.contextmanager
 def server_environment() -> Iterator[None]:
-    """What the warm server is to inherit, and nobody else."""
-    # A folder of the user's that happens to be called studies/ or datamodules/ must not shadow ours.
+    """Sets, within the block, the environment that only the warm server inherits."""
+    # A user's folder that happens to be called studies/ or datamodules/ must not shadow ours.
     ours = {SAFE_PATH: os.environ.get(SAFE_PATH) or SAFE, orphans.DRIVER: orphans.this_driver()}
     before = {name: os.environ.get(name) for name in ours}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C while it imports is not for it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it must not receive Ctrl-C while importing
     os.environ.update(ours)
     try:
         yield
@@ -63,7 +63,7 @@ def server_environment() -> Iterator[None]:
 
 
 def spans_processes(spec: TrialSpec) -> bool:
-    """Whether Lightning will start more processes (DDP), and so must find an ordinary script to start again."""
+    """Whether Lightning will start more processes (DDP), for which it re-runs the command as a script."""
     devices = spec.experiment["trainer"].get("devices", 1)
     several = len(devices) > 1 if isinstance(devices, list) else str(devices) not in ("1", "auto")
     return several or spec.experiment["trainer"].get("num_nodes", 1) > 1

@@ -1,4 +1,4 @@
-"""What the warm server imports, and draws, before it forks trials. Starts no thread and touches no GPU."""
+"""Imports and warm-up of the warm server before it forks trials. Starts no thread and touches no GPU."""
 
 import atexit
 import gc
@@ -9,11 +9,11 @@ from studies.executors import worker
 from studies.executors.processes import SAFE, SAFE_PATH
 
 if os.environ.get(SAFE_PATH) == SAFE:
-    del os.environ[SAFE_PATH]  # programs that the user's code starts find what lies beside them
+    del os.environ[SAFE_PATH]  # programs started by user code may import from their own folder
 lightning_alias.install()
 worker.warm_up()
 
-# A trial's garbage collector need not look at a million objects that are here to stay, nor copy their pages by it.
+# Spares the trials' garbage collectors a million permanent objects, and copying their pages.
 gc.collect()
 gc.freeze()
-atexit.register(gc.unfreeze)  # or else libraries complain of leaks when the server ends
+atexit.register(gc.unfreeze)  # else libraries report leaks when the server exits

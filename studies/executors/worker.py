@@ -1,7 +1,7 @@
-"""What the processes of LocalExecutor do: run trials, one after the other or several at once, or answer a call.
+"""The processes of LocalExecutor: they run trials, sequentially or several at once, or answer a call.
 
-Each is made to be what a user's own process is, for the user's code runs in it: it may have children of any kind and
-handles signals as Python does, its standard output takes any text, and what it registers with atexit is called.
+Since they run user code, they behave like ordinary processes: they may have children of any kind, signals have Python's
+default handlers, standard output accepts any text, and atexit handlers are called.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import NoReturn
 from studies.common.plain import acceleration
 from studies.common.text import clean_json
 from studies.executors import orphans
-from studies.protocol.channel import Link, end_in_time
+from studies.protocol.channel import Channel, end_in_time
 from studies.protocol.event_log import NAME, EventWriter
 from studies.protocol.trial_spec import TrialSpec
 
 
 def warm_up() -> None:
-    """Imports what trials use, for the warm server, from which they are forked."""
+    """Imports what trials use in the warm server, from which they are forked."""
     from studies.trial import preflight, run, surroundings  # noqa: F401
 
     surroundings.warm_up()
@@ -38,24 +38,24 @@ def warm_up() -> None:
 
 
 def run_trials(spec: TrialSpec, connection: Connection, plain: bool) -> None:
-    """Runs a trial, and then those that the driver sends, as long as each leaves the process as it found it."""
+    """Runs a trial, then those that the driver sends, as long as each leaves the process clean."""
     from studies.trial import run as trial
 
     _become_a_users_own()
     accelerated = None if plain else acceleration()
     parts = None if accelerated is None else accelerated.for_trial()
-    slate = parts.new_slate() if parts and parts.new_slate else None
+    baseline = parts.new_baseline() if parts and parts.new_baseline else None
     if parts and parts.keep_memory:
         parts.keep_memory()
     while True:
         _prepare(spec)
-        link = Link(EventWriter(Path(spec.folder) / NAME), connection)
-        status = trial.run(spec, link, parts.prepare_trainer if parts else None)
-        if status or slate is None or not slate.is_clean(spec, link.ending):
+        channel = Channel(EventWriter(Path(spec.folder) / NAME), connection)
+        status = trial.run(spec, channel, parts.prepare_trainer if parts else None)
+        if status or baseline is None or not baseline.is_clean(spec, channel.ending):
             _end(status)
-        link.leave(status)
-        slate.wipe()
-        path = link.next()
+        channel.leave(status)
+        baseline.wipe()
+        path = channel.next()
         if path is None:
             _end(0)
         spec = TrialSpec.load(path)
@@ -66,18 +66,18 @@ def run_pack(specs: list[TrialSpec], connections: list[Connection]) -> None:
     _become_a_users_own()
     _prepare(specs[0])
     accelerated = acceleration()
-    assert accelerated is not None, "trials are packed where acceleration is there"
+    assert accelerated is not None, "packing needs acceleration"
     logs = [EventWriter(Path(spec.folder) / NAME) for spec in specs]
-    links = [Link(log, connection) for log, connection in zip(logs, connections, strict=True)]
-    # On the main thread each trial's Trainer would put back the signal handlers that another's had set.
-    thread = threading.Thread(target=accelerated.for_trial().run_packed, args=(specs, links), name="pack")
+    channels = [Channel(log, connection) for log, connection in zip(logs, connections, strict=True)]
+    # On the main thread, each trial's Trainer would restore the signal handlers set by another's.
+    thread = threading.Thread(target=accelerated.for_trial().run_packed, args=(specs, channels), name="pack")
     thread.start()
     thread.join()
     _end(0)
 
 
 def answer_call(function: str, payload: str, connection: Connection, log: str) -> None:
-    """Calls `module:function` and sends what it returns; see LocalExecutor.call."""
+    """Calls `module:function` and sends its result; see LocalExecutor.call."""
     _become_a_users_own()
     _redirect_output(Path(log))
     import importlib
@@ -88,8 +88,8 @@ def answer_call(function: str, payload: str, connection: Connection, log: str) -
 
 
 def _become_a_users_own() -> None:
-    """Undoes what multiprocessing and the warm server make different from a process that a user starts."""
-    os.setsid()  # Ctrl-C in the terminal is the driver's to hear, and all that is started here can be ended as one
+    """Undoes the ways in which multiprocessing and the warm server differ from an ordinary process."""
+    os.setsid()  # Ctrl-C in the terminal only reaches the driver, and all descendants can be ended together
     os.environ[orphans.TRIAL] = str(os.getpid())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -100,9 +100,9 @@ def _become_a_users_own() -> None:
 
 
 def _end(status: int) -> NoReturn:
-    """Ends this process as Python does, within a few seconds."""
+    """Exits as Python does, within a few seconds."""
     end_in_time()
-    atexit._run_exitfuncs()  # multiprocessing leaves them out
+    atexit._run_exitfuncs()  # multiprocessing skips them
     sys.exit(status)
 
 
@@ -114,14 +114,14 @@ def _prepare(spec: TrialSpec) -> None:
 
 
 def _redirect_output(path: Path) -> None:
-    """Sends this process's output, that of C libraries and children too, to a file."""
+    """Redirects this process's output, including that of C libraries and children, to a file."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError, OSError):  # there is none, or it is closed
+        with contextlib.suppress(AttributeError, ValueError, OSError):  # missing or closed
             stream.flush()
     with open(path, "ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    # Whoever was here may have closed or replaced them. A name of a file, which is printed, may be no proper text.
+    # An earlier trial may have closed or replaced them. Printed file names may not be valid text.
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)

@@ -9,7 +9,7 @@ from typing import Any
 
 from studies.common.atomic_files import temporary_name
 from studies.common.errors import WorkFailed
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.config.checks import one_of
 from studies.config.yaml_io import dump_yaml
 from studies.console.progress import Display
@@ -41,9 +41,9 @@ def export(model: str, format: str, output: str | None) -> dict[str, Any]:
         executor.warm()
         temporary = None
         try:
-            home = Home.find()
-            trained = find(model, home, Path(scratch))
-            path = Path(output or f"{experiment_of(trained, home)}-{trained.run_id[:8]}.{format}")
+            state_folder = StateFolder.find()
+            trained = find(model, state_folder, Path(scratch))
+            path = Path(output or f"{experiment_of(trained, state_folder)}-{trained.run_id[:8]}.{format}")
             _check(path)
             temporary = temporary_name(path)
             temporary.touch()

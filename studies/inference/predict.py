@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.config.yaml_io import dump_yaml
 from studies.console.progress import Display
 from studies.inference.trained_model import find
@@ -31,7 +31,7 @@ def ask(model: str, inputs: list[str]) -> dict[str, Any]:
         executor = LocalExecutor()
         executor.warm()
         try:
-            trained = find(model, Home.find(), Path(scratch))
+            trained = find(model, StateFolder.find(), Path(scratch))
             with Display(title=f"predict {model}", metric=None, direction="maximize", total=1) as display:
                 display.phase("importing torch, then running the model")
                 payload = {

@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from studies.common.errors import StorageFailed
-from studies.common.errors import passes as is_transient
+from studies.common.errors import StorageFailed, is_transient
 from studies.common.objective import better
 from studies.common.text import error_text
 from studies.inference.example_inputs import example_of, validation_inputs, variable_dimensions

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.config.yaml_io import load_yaml
 from studies.protocol.checkpoint_files import BEST, FOLDER
 from studies.protocol.trial_spec import TrialSpec
@@ -31,7 +31,7 @@ class Trained:
     search_path: list[str]
 
 
-def find(model: str, home: Home, scratch: Path) -> Trained:
+def find(model: str, state_folder: StateFolder, scratch: Path) -> Trained:
     """Finds a model by a run id or the beginning of one, a checkpoint's path, or models:/NAME@ALIAS (or /VERSION).
 
     Args:
@@ -44,27 +44,29 @@ def find(model: str, home: Home, scratch: Path) -> Trained:
         match = REGISTERED.match(model)
         if not match:
             raise ValueError(f"a registered model must be models:/NAME@ALIAS or models:/NAME/VERSION, but got {model}")
-        return _of_run(_tracking(home).models.run_of_model(*match.groups()), home, scratch)
+        return _of_run(_tracking(state_folder).models.run_of_model(*match.groups()), state_folder, scratch)
     path = Path(model)
     if path.suffix == ".ckpt" or path.is_file():
         return _of_checkpoint(path)
-    folders = sorted(home.folder.glob(f"trials/{model}*/spec.json")) if re.fullmatch(r"[0-9a-f]+", model) else []
+    folders = (
+        sorted(state_folder.folder.glob(f"trials/{model}*/spec.json")) if re.fullmatch(r"[0-9a-f]+", model) else []
+    )
     if len(folders) > 1:
         raise ValueError(f"{len(folders)} runs begin with {model}: give a longer prefix")
-    return _of_run(folders[0].parent.name if folders else model, home, scratch)
+    return _of_run(folders[0].parent.name if folders else model, state_folder, scratch)
 
 
-def experiment_of(trained: Trained, home: Home) -> str:
+def experiment_of(trained: Trained, state_folder: StateFolder) -> str:
     """Name of a model's experiment, or of its class in small letters where no database knows its run."""
     try:
-        return str(_tracking(home).run(trained.run_id).experiment)
+        return str(_tracking(state_folder).run(trained.run_id).experiment)
     except ValueError:
         return str(trained.experiment["model"]["class_path"]).rpartition(".")[2].lower()
 
 
-def newest_first(home: Home) -> Iterator[Trained]:
+def newest_first(state_folder: StateFolder) -> Iterator[Trained]:
     """The trained models that lie in this folder."""
-    checkpoints = home.folder.glob(f"trials/*/{FOLDER}/{BEST}")
+    checkpoints = state_folder.folder.glob(f"trials/*/{FOLDER}/{BEST}")
     for path in sorted(checkpoints, key=lambda path: path.stat().st_mtime, reverse=True):
         if (path.parent.parent / "spec.json").is_file():
             yield _of_checkpoint(path)
@@ -80,12 +82,12 @@ def _of_checkpoint(path: Path) -> Trained:
     raise ValueError(f"{path} is not in a trial's folder: there is no spec.json of a trial next to it or one folder up")
 
 
-def _of_run(run_id: str, home: Home, scratch: Path) -> Trained:
-    folder = home.trial_folder(run_id)
+def _of_run(run_id: str, state_folder: StateFolder, scratch: Path) -> Trained:
+    folder = state_folder.trial_folder(run_id)
     checkpoint = folder / FOLDER / BEST
     if (folder / "spec.json").is_file() and checkpoint.is_file():
         return _of_checkpoint(checkpoint)
-    tracking = _tracking(home)
+    tracking = _tracking(state_folder)
     run = tracking.run(run_id)  # says so if there is none
     if f"{FOLDER}/{BEST}" not in tracking.files(run_id, FOLDER):
         raise ValueError(f"run {run_id} ({run.kind or 'of another program'}, {run.status}) has no trained model")
@@ -94,10 +96,10 @@ def _of_run(run_id: str, home: Home, scratch: Path) -> Trained:
     return Trained(config, config["seed"], checkpoint, run_id, [str(Path.cwd())])
 
 
-def _tracking(home: Home) -> Any:
-    home.check()
-    if home.tracking_uri.startswith("sqlite") and not (home.folder / "mlflow.db").exists():
-        raise ValueError(f"there are no runs in {home.folder} (set HARNESS_HOME to use another folder)")
+def _tracking(state_folder: StateFolder) -> Any:
+    state_folder.check()
+    if state_folder.tracking_uri.startswith("sqlite") and not (state_folder.folder / "mlflow.db").exists():
+        raise ValueError(f"there are no runs in {state_folder.folder} (set HARNESS_HOME to use another folder)")
     from studies.tracking.client import Tracking
 
-    return Tracking(home.tracking_uri, None)
+    return Tracking(state_folder.tracking_uri, None)

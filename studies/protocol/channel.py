@@ -1,8 +1,7 @@
-"""The trial's line to its driver: says events, asks for verdicts, hears "stop". Standard library only.
+"""The trial's channel to its driver: emits events, asks for verdicts, receives stop requests. Standard library only.
 
-Events go to the log first and only then is the driver poked over the connection, so nothing depends on the
-connection but wake-ups, verdicts and stop requests. Without a connection (a trial run by hand) every verdict
-is "go" and nobody can ask it to stop.
+Events are first written to the log; then the driver is notified over the connection, which carries only notifications,
+verdicts and stop requests. Without a connection (a trial run by hand) every verdict is to continue.
 """
 
 from __future__ import annotations
@@ -17,41 +16,41 @@ from multiprocessing.connection import Connection
 from studies.protocol.event_log import EventWriter
 from studies.protocol.events import Event
 
-POKE = b"events"  # trial -> driver: there is something new in the log
-ASK = b"verdict?"  # trial -> driver: the same, and the trial waits for an answer
-EXIT = b"exit:"  # trial -> driver: it has ended, with the status that follows, in a process that lives on
-NEXT = b"next:"  # driver -> process whose trial has ended: run another one; the path of its spec follows
-GO = b"go"  # driver -> trial: go on
+POKE = b"events"  # trial -> driver: new events in the log
+ASK = b"verdict?"  # trial -> driver: new events, and the trial blocks until the verdict
+EXIT = b"exit:"  # trial -> driver: the trial has ended but its process lives on; the exit status follows
+NEXT = b"next:"  # driver -> idle process: run another trial; the path of its spec follows
+GO = b"go"  # driver -> trial: continue
 STOP = b"stop:"  # driver -> trial: stop at the next step; the reason follows
 
 DRIVER_FD = "HARNESS_DRIVER_FD"  # an inherited connection to the driver, for trials started as scripts
-LISTENER = "driver-link"  # name of the thread that hears the driver
+LISTENER = "driver-channel"  # name of the thread that receives the driver's messages
 ORPHANED = 3  # exit status of a trial whose driver is gone
-GRACE = 5.0  # seconds after a trial's end in which threads and processes that it started may end by themselves
+GRACE = 5.0  # seconds that a trial's threads and child processes have to exit after its end
 
 
 def end_at_once() -> None:
-    """Ends this process, and its whole group if it leads one: DataLoader workers and all that the trial started."""
+    """Kills this process and, if it leads one, its process group: DataLoader workers and other children."""
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(ORPHANED)
 
 
 def end_in_time() -> None:
-    """Lets this process, which has nothing more to do, end as any other, but not wait for ever for what it started."""
+    """Lets this process exit normally, but kills it if its threads or children do not end in time."""
     timer = threading.Timer(GRACE, end_at_once)
     timer.daemon = True
     timer.start()
 
 
-class Link:
-    """One trial's end of the line.
+class Channel:
+    """A trial's end of the channel.
 
     Args:
-        log: where events are appended; None on all ranks of a DDP trial but the first, which says nothing.
-        connection: to the driver, or None when there is none.
-        orphaned: what to do when the driver is gone. A trial must not outlive it: nobody would hear its
-            events, and the next driver starts it again from its newest checkpoint.
+        log: where events are appended; None on all ranks but the first of a DDP trial, which emit nothing.
+        connection: to the driver, or None.
+        orphaned: called when the driver is gone. A trial must not outlive it, since the next driver restarts the trial
+            from its newest checkpoint.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class Link:
     ) -> None:
         self._orphaned = orphaned
         self.stop_reason: str | None = None
-        self.ending: Event | None = None  # the last that was said durably
+        self.ending: Event | None = None  # the last durable event
         self._left = False
         self._next: str | None = None
         self._log = log
@@ -72,8 +71,8 @@ class Link:
             self._listener = threading.Thread(target=self._listen, daemon=True, name=LISTENER)
             self._listener.start()
 
-    def say(self, event: Event, *, durable: bool = False) -> None:
-        """Appends an event and lets the driver know."""
+    def emit(self, event: Event, *, durable: bool = False) -> None:
+        """Appends an event and notifies the driver."""
         if self._log is None:
             return
         self._log.append(event, durable=durable)
@@ -82,7 +81,7 @@ class Link:
         self._send(POKE)
 
     def ask(self, event: Event) -> str | None:
-        """Appends an event and waits for the driver's verdict: None to go on, else the reason to stop."""
+        """Appends an event and waits for the driver's verdict: None to continue, else the reason to stop."""
         if self._log is None:
             return None
         self._log.append(event)
@@ -93,7 +92,7 @@ class Link:
         return self.stop_reason
 
     def leave(self, status: int) -> None:
-        """Closes the log and tells the driver that this trial has ended, where its process has others to run."""
+        """Closes the log and tells the driver that this trial has ended and its process can run another."""
         self._left = True
         if self._log is not None:
             self._log.close()
@@ -106,7 +105,7 @@ class Link:
 
     def _send(self, message: bytes) -> None:
         if self._connection is not None:
-            with contextlib.suppress(OSError):  # the driver is going: the listening thread ends this process
+            with contextlib.suppress(OSError):  # the driver is gone: the listening thread ends this process
                 self._connection.send_bytes(message)
 
     def _listen(self) -> None:
@@ -120,7 +119,7 @@ class Link:
                 return
             if message.startswith(NEXT):
                 self._next = message[len(NEXT) :].decode()
-                return  # what follows is for the next trial's own link
+                return  # later messages are for the next trial's channel
             if message.startswith(STOP):
                 self.stop_reason = message[len(STOP) :].decode()
             self._answered.set()

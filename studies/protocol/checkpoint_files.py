@@ -1,4 +1,4 @@
-"""The checkpoint files of a trial's folder, as files: their names, and whether they are whole. Needs no torch."""
+"""Names and integrity of a trial's checkpoint files. Needs no torch."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from pathlib import Path
 FOLDER = "checkpoints"
 BEST = "best.ckpt"
 LAST = "last.ckpt"
-PREVIOUS = "previous.ckpt"  # last.ckpt, as it was before: should the disk lose the newest
+PREVIOUS = "previous.ckpt"  # the previous last.ckpt, in case the newest is lost
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a checkpoint is complete and every byte of its contents is as it was written.
+    """Whether a checkpoint is complete and uncorrupted.
 
-    A checkpoint is a zip file, which has a checksum of each of its parts. torch.load does not look at them: a
-    flipped bit in a weight passes it.
+    A checkpoint is a zip file with a checksum for each part. torch.load does not verify them, so it does not notice a
+    flipped bit in a weight.
     """
     try:
         with zipfile.ZipFile(path) as file:
             return bool(file.namelist()) and file.testzip() is None
-    except Exception:  # an altered byte may raise anything at all
+    except Exception:  # a corrupted file may raise anything
         return False
 
 
 def newest_checkpoint(folder: Path) -> str | None:
-    """Where the trial of a folder can go on, or None to start it again."""
+    """The checkpoint to resume a folder's trial from, or None to start over."""
     for name in (LAST, PREVIOUS):
         path = folder / FOLDER / name
         if path.exists():

@@ -1,7 +1,7 @@
 """The trial's append-only log of events, one JSON line each: append, tail, repair.
 
-The log is what makes a crash harmless: a line written before it is not lost, and a line torn by it is
-recognised by its missing newline. Standard library only.
+The log makes crashes harmless: lines written before a crash are not lost, and a torn line is recognised by its missing
+newline. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 from studies.protocol.events import Event, parse_event
 
 NAME = "events.jsonl"
-WAIT_SECONDS = 30.0  # for a predecessor that is on its way out
+WAIT_SECONDS = 30.0  # for the lock of a previous process that is exiting
 
 
 class EventWriter:
-    """Appends events. Its lock on the file says who is the one process that runs the trial.
+    """Appends events. It locks the file, so only one process can run the trial.
 
     Raises:
-        TimeoutError: if another process keeps writing this log.
+        TimeoutError: another process keeps the log locked.
     """
 
     def __init__(self, path: str | Path, wait: float = WAIT_SECONDS) -> None:
@@ -33,7 +33,7 @@ class EventWriter:
         deadline = time.monotonic() + wait
         while True:
             try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go when its holder dies
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel releases it when the holder dies
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
@@ -44,18 +44,18 @@ class EventWriter:
         self._size = os.fstat(self._file).st_size
 
     def append(self, event: Event, *, durable: bool = False) -> None:
-        """Appends one event; `durable` also waits until the disk has it (survives a power cut)."""
+        """Appends one event; `durable` also flushes it to disk (survives a power cut)."""
         line = left = event.to_json().encode() + b"\n"
         with self._appending:
             try:
-                while left:  # a short write (a disk that fills up) goes on or raises, it never passes silently
+                while left:  # after a short write (disk nearly full), continue or raise
                     left = left[os.write(self._file, left) :]
                 if durable:
                     os.fsync(self._file)
             except OSError:
-                os.ftruncate(self._file, self._size)  # half a line would swallow the next one
+                os.ftruncate(self._file, self._size)  # a partial line would corrupt the next one
                 raise
-            self._size += len(line)  # counted, not asked: nobody else writes
+            self._size += len(line)  # tracked here, since nobody else writes
 
     def close(self) -> None:
         os.close(self._file)
@@ -65,7 +65,7 @@ class EventReader:
     """Reads a log that another process is writing: each call returns the complete lines since the last.
 
     Attributes:
-        broken: what could not be understood so far, one line each, for a warning; the rest is not lost by it.
+        broken: lines that could not be parsed so far, for a warning; other lines are still read.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -74,7 +74,7 @@ class EventReader:
         self._offset = 0
 
     def read(self) -> list[Event]:
-        """New events, oldest first; a last line without its newline waits for the next call."""
+        """New events, oldest first; an incomplete last line is left for the next call."""
         try:
             with open(self.path, "rb") as file:
                 file.seek(self._offset)
@@ -93,7 +93,7 @@ class EventReader:
 
 
 def repair(path: str | Path) -> int:
-    """Cuts a torn last line (no newline at its end) off a log; returns how many bytes went."""
+    """Truncates a torn last line (without newline); returns the number of bytes removed."""
     path = Path(path)
     if not path.exists():
         return 0

@@ -1,4 +1,4 @@
-"""What a trial says: events, one line of JSON each, which anything may read. Standard library only."""
+"""A trial's events, one line of JSON each. Standard library only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from studies.common.text import clean_json
 
 @dataclass(frozen=True)
 class Event:
-    """Something a trial says, with a wall-clock stamp in seconds since 1970. One JSON line in events.jsonl."""
+    """An event of a trial, with a Unix timestamp in seconds. One JSON line in events.jsonl."""
 
     kind: ClassVar[str] = "event"
     time: float = field(default_factory=time.time, kw_only=True)
@@ -23,7 +23,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Started(Event):
-    """The trial process is up. `epochs` and `steps` are the planned totals, None where unlimited."""
+    """The trial process has started. `epochs` and `steps` are the planned totals, None where unlimited."""
 
     kind = "started"
     pid: int
@@ -37,15 +37,15 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class Metrics(Event):
-    """Values that the trial's logger was given, by Lightning or by the user's code.
+    """Values logged by Lightning or user code.
 
     Attributes:
-        step: the step that the logger was given with them. Lightning's counts training steps from 0.
-        epoch: the epoch in which they were said, from 0.
-        values: "epoch" among them where Lightning logs it.
-        done: optimizer steps done when they were said, or None in logs of earlier versions, where `step` was that
+        step: the logged step. Lightning counts training steps from 0.
+        epoch: the current epoch, from 0.
+        values: name -> value; includes "epoch" if Lightning logs it.
+        done: optimizer steps done at that time; None in logs of earlier versions, in which `step` had this meaning
             and `values` had no epoch.
-        batch: training batches begun by then. It never goes back while a trial runs, which `step` may do.
+        batch: training batches begun at that time. Unlike `step`, it never decreases while a trial runs.
     """
 
     kind = "metrics"
@@ -62,13 +62,13 @@ class Metrics(Event):
 
     @property
     def position(self) -> int:
-        """How far the trial was: what a trial that goes on repeats is recognised by it."""
+        """The trial's position, by which repeated values of a resumed trial are recognised."""
         return self.step if self.batch is None else self.batch
 
 
 @dataclass(frozen=True)
 class Params(Event):
-    """Parameters that the user's code logged, as text; the experiment's own are in the TrialSpec."""
+    """Parameters logged by user code, as text; the experiment's own are in the TrialSpec."""
 
     kind = "params"
     values: dict[str, str]
@@ -76,7 +76,7 @@ class Params(Event):
 
 @dataclass(frozen=True)
 class Tags(Event):
-    """Tags that the user's code set on its run."""
+    """Tags that user code set on its run."""
 
     kind = "tags"
     values: dict[str, str]
@@ -84,7 +84,7 @@ class Tags(Event):
 
 @dataclass(frozen=True)
 class Report(Event):
-    """A new value of the metric the study searches by: what pruners judge. One per validation."""
+    """A new value of the study's metric, for the pruner. One per validation."""
 
     kind = "report"
     step: int
@@ -94,7 +94,7 @@ class Report(Event):
 
 @dataclass(frozen=True)
 class CheckpointSaved(Event):
-    """A checkpoint is complete on disk. `value` is the monitored metric's, None for a plain going-on point."""
+    """A checkpoint is complete on disk. `value` is the metric's, or None if it only serves to resume."""
 
     kind = "checkpoint"
     path: str
@@ -105,7 +105,7 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True)
 class Notice(Event):
-    """Something about the trial that the user should see on the screen: a checkpoint that was skipped, say."""
+    """A message for the user's screen, e.g. that a checkpoint was skipped."""
 
     kind = "notice"
     text: str
@@ -122,7 +122,7 @@ class Artifact(Event):
 
 @dataclass(frozen=True)
 class Resources(Event):
-    """What the trial process uses, under MLflow's names for system metrics (system/...)."""
+    """Resource usage of the trial process, under MLflow's names for system metrics (system/...)."""
 
     kind = "resources"
     step: int
@@ -131,7 +131,7 @@ class Resources(Event):
 
 @dataclass(frozen=True)
 class Stopped(Event):
-    """The trial ended early, in order, because it was told to: why is "pruned" or "interrupted"."""
+    """The trial was told to stop and ended in an orderly way; `why` is "pruned" or "interrupted"."""
 
     kind = "stopped"
     why: str
@@ -140,9 +140,9 @@ class Stopped(Event):
 
 @dataclass(frozen=True)
 class Finished(Event):
-    """The trial did all it was asked to. The summary holds best/..., test/... and fit_seconds.
+    """The trial completed. The summary holds best/..., test/... and fit_seconds.
 
-    `value` is the metric of the weights that were kept, where it is not the best that was reported (averaged weights).
+    `value` is the metric of the saved weights if it differs from the best report (averaged weights).
     """
 
     kind = "finished"
@@ -152,7 +152,7 @@ class Finished(Event):
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """The user's code, or ours, raised."""
+    """User code or the harness raised an exception."""
 
     kind = "failed"
     error: str
@@ -172,7 +172,7 @@ def parse_event(line: str | bytes) -> Event:
     """The event of one line of events.jsonl.
 
     Raises:
-        ValueError: if the line is not JSON, its kind is unknown or its fields don't fit.
+        ValueError: the line is not JSON, its kind is unknown or its fields do not match.
     """
     try:
         fields = json.loads(line)

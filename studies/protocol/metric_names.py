@@ -1,8 +1,8 @@
-"""Names and texts in the form in which MLflow and Optuna store them. Standard library only.
+"""Converts names and texts to forms that MLflow and Optuna can store. Standard library only.
 
-User code names metrics and parameters as it likes, and exceptions say anything. What MLflow refuses (letters, paths
-that resolve to others, lengths) and what no database stores (lone surrogates, NUL) is replaced here, once for all, so
-that no name and no text ends a study. The functions are total, deterministic and idempotent.
+User code may choose any names for metrics and parameters, and exceptions may have any text. What MLflow rejects
+(characters, relative paths, lengths) and what databases cannot store (lone surrogates, NUL) is replaced here, so that
+no name or text can end a study. The functions are total, deterministic and idempotent.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-NAME_LENGTH = 250  # MLflow's limits, in characters: of a metric's, parameter's or tag's name
-PARAM_LENGTH = 6000  # of a parameter's value
-TAG_LENGTH = 8000  # of a run's tag
-EXPERIMENT_TAG_LENGTH = 20_000  # of an experiment's tag
-TEXT_LENGTH = 1_000_000  # ours, of a text that is stored as a file: MLflow's UI opens no more
-_DIGEST = 12  # hexadecimal digits that keep two long names apart
+NAME_LENGTH = 250  # MLflow's limits, in characters: name of a metric, parameter or tag
+PARAM_LENGTH = 6000  # value of a parameter
+TAG_LENGTH = 8000  # value of a run's tag
+EXPERIMENT_TAG_LENGTH = 20_000  # value of an experiment's tag
+TEXT_LENGTH = 1_000_000  # our limit for text files: MLflow's UI does not open larger ones
+_DIGEST = 12  # hexadecimal digits that distinguish truncated names
 
 _REFUSED = re.compile(r"[^\w\-. :/]")
 
 
 def metric_name(name: str) -> str:
-    """A metric's name as MLflow takes it: "val/hits@1" -> "val/hits_1", "a//b" -> "a/_/b", "../up" -> "__/up".
+    """A metric's name as MLflow accepts it: "val/hits@1" -> "val/hits_1", "a//b" -> "a/_/b", "../up" -> "__/up".
 
-    Two names become one only if they differ in refused characters alone.
+    Two names collide only if they differ only in rejected characters.
     """
     parts = [_part(part) for part in _REFUSED.sub("_", name).split("/")]
     if parts[0].startswith(".."):
@@ -40,21 +40,21 @@ def metric_name(name: str) -> str:
 
 
 def _part(part: str) -> str:
-    """A part of a name between slashes: as a folder's name, it must not mean another folder."""
+    """Cleans one path component of a name, which must not refer to another folder."""
     return {"": "_", ".": "_", "..": "__"}.get(part, part)
 
 
-param_key = metric_name  # MLflow has the same rule for the names of parameters and tags
+param_key = metric_name  # MLflow has the same rule for parameter and tag names
 tag_key = metric_name
 
 
 def cleaned_names(names: Iterable[str]) -> dict[str, str]:
-    """Those of some names that are stored under another: name -> stored name."""
+    """The names that are stored under a different name: name -> stored name."""
     return {name: stored for name in names if (stored := metric_name(name)) != name}
 
 
 def colliding_names(names: Iterable[str]) -> dict[str, list[str]]:
-    """Those stored names that several different names share: stored name -> the names."""
+    """The stored names shared by several names: stored name -> names."""
     stored: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         stored.setdefault(metric_name(name), []).append(name)
@@ -62,20 +62,20 @@ def colliding_names(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def registered_name(name: str) -> str:
-    """A registered model's name as MLflow takes it and as models:/NAME@ALIAS can say it."""
+    """A registered model's name in a form that MLflow and models:/NAME@ALIAS accept."""
     return metric_name(re.sub(r"[/:@]", "_", name)).strip() or "_"
 
 
 def stored_text(text: str, limit: int = TEXT_LENGTH) -> str:
-    """A text that every database and file takes, cut at a limit: lone surrogates and NUL are shown as escapes."""
-    text = text[:limit]  # what comes later is cut anyway, however long it is
+    """Makes a text storable in any database or file: truncated, with lone surrogates and NUL as escapes."""
+    text = text[:limit]  # truncate first: the rest is cut anyway
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")[:limit]
 
 
 def param_text(value: Any) -> str:
-    """A parameter's value as MLflow stores it: text as it is, everything else as JSON, cut at MLflow's limit.
+    """A parameter's value as MLflow stores it: text unchanged, everything else as JSON, truncated to MLflow's limit.
 
-    The order of a mapping's keys says nothing, so they are sorted.
+    The order of a mapping's keys has no meaning, so they are sorted.
     """
     return stored_text(value if isinstance(value, str) else _as_json(value), PARAM_LENGTH)
 
@@ -83,7 +83,7 @@ def param_text(value: Any) -> str:
 def _as_json(value: Any) -> str:
     try:
         return json.dumps(value, sort_keys=True, default=str)
-    except (TypeError, ValueError):  # keys of several types, which have no order; something that contains itself
+    except (TypeError, ValueError):  # keys of mixed types cannot be sorted; or the value contains itself
         try:
             return json.dumps(value, default=str)
         except (TypeError, ValueError):
@@ -91,7 +91,7 @@ def _as_json(value: Any) -> str:
 
 
 def same_param(one: str, other: str) -> bool:
-    """Whether two stored values of a parameter mean the same: 10 and 10.0, or one mapping in another order."""
+    """Whether two stored parameter values are equivalent: 10 and 10.0, or mappings in different order."""
     if one == other:
         return True
     try:
@@ -101,7 +101,7 @@ def same_param(one: str, other: str) -> bool:
 
 
 def _canonical(value: Any) -> Any:
-    """A value of JSON in which true is not 1, NaN is NaN, and nothing else differs from what == says."""
+    """A JSON value for comparison: like ==, but true differs from 1, and NaN equals NaN."""
     if isinstance(value, dict):
         return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -112,7 +112,7 @@ def _canonical(value: Any) -> Any:
 
 
 def stored_params(params: Mapping[str, Any]) -> dict[str, str]:
-    """Parameters as MLflow takes them; where two names become one, the later gets a suffix made of its own."""
+    """Parameters in a form that MLflow accepts; if two names collide, the later gets a digest of its name as suffix."""
     stored: dict[str, str] = {}
     for name, value in params.items():
         key = param_key(str(name))
@@ -124,12 +124,12 @@ def stored_params(params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def stored_tags(tags: Mapping[str, Any]) -> dict[str, str]:
-    """Tags as MLflow takes them."""
+    """Tags in a form that MLflow accepts."""
     return {tag_key(str(name)): stored_text(str(value), TAG_LENGTH) for name, value in tags.items()}
 
 
 def stored_number(value: Any) -> float | None:
-    """A metric's value as a number, or None for what is none: an older log may hold anything."""
+    """A metric's value as a number, or None if it is not one: older logs may hold anything."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):

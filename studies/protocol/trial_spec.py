@@ -1,4 +1,4 @@
-"""What a trial is told: one TrialSpec, plain JSON, so that it may run in a forked child, under torchrun or by hand."""
+"""TrialSpec, the complete input of a trial as JSON, so that it can run in a forked child, under torchrun or by hand."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from studies.common.moved import moved_with
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """Everything one trial needs, complete: `python -m studies.trial spec.json` runs it by hand.
+    """Everything that a trial needs: `python -m studies.trial spec.json` runs it by hand.
 
     Attributes:
         run_id: MLflow run id, also the name of the trial's folder.
-        experiment: model, data, trainer, optimizer and lr_scheduler sections as they were written, with overrides and
-            sampled values in; the trial process parses them as LightningCLI does.
+        experiment: model, data, trainer, optimizer and lr_scheduler sections as written, with overrides and
+            sampled values applied; the trial process parses them as LightningCLI does.
         seed: training seed: weights, order of samples, dropout.
         folder: the trial's folder; events.jsonl, log.txt, checkpoints/ and artifacts/ are written there.
         study: name of the study, or None for a single run.
         number: number of the trial in its study, from 0.
-        params: the sampled values among the experiment's parameters, by dotted name.
-        metric: name of the metric that picks the best checkpoint and that pruners watch, e.g. "val/accuracy".
-        direction: "maximize" or "minimize", of that metric.
+        params: the sampled parameters, by dotted name.
+        metric: name of the metric that selects the best checkpoint and that pruners use, e.g. "val/accuracy".
+        direction: "maximize" or "minimize".
         pruning: wait for the driver's verdict after each value of the metric.
-        test: meet the test set once, with the best checkpoint, after the fit.
-        resume: checkpoint to go on from, or None to start afresh.
-        extends: the trial had ended, and goes on to more epochs.
+        test: evaluate the best checkpoint once on the test set after the fit.
+        resume: checkpoint to resume from, or None to start from scratch.
+        extends: the trial had ended and is continued for more epochs.
         threads: CPU threads of this process; 0 leaves PyTorch's default.
-        gpu: index of the one GPU this trial may use, or None for all that are visible.
-        search_path: folders that come first on sys.path, where the user's own modules are found.
+        gpu: index of the only GPU that this trial may use, or None for all visible ones.
+        search_path: folders with user modules, which come first on sys.path.
     """
 
     run_id: str
@@ -59,14 +59,14 @@ class TrialSpec:
         fields = dataclasses.asdict(self)
         fields["experiment"] = _as_json(self.experiment)
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in left_over(path.parent):  # of a process that died here
+        for left in left_over(path.parent):  # by a process that died
             left.unlink(missing_ok=True)
         write_whole(path, json.dumps(fields, indent=1))
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> TrialSpec:
-        """Reads a spec.json. Where it lies is the trial's folder, wherever it was written.
+        """Reads a spec.json. Its present location is the trial's folder, wherever it was written.
 
         Raises:
             OSError: it cannot be read.
@@ -106,11 +106,11 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "gpu": (int, NO),
     "search_path": list,
 }
-ITEMS = "\0items"  # key of what JSON has no mapping for
+ITEMS = "\0items"  # key for mappings that JSON cannot represent
 
 
 def _as_json(value: Any) -> Any:
-    """A config as JSON gives it back: YAML's keys may be numbers, which JSON would turn into text."""
+    """Encodes a config so that JSON round-trips it: YAML keys may be numbers, which JSON would turn into text."""
     if isinstance(value, dict):
         if all(isinstance(key, str) for key in value):
             return {key: _as_json(item) for key, item in value.items()}

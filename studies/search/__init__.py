@@ -1,4 +1,4 @@
-"""The search: Optuna asked and told, and nothing else. The only folder that imports optuna."""
+"""The search, by Optuna's ask-and-tell interface. The only package that imports optuna."""
 
 import warnings
 

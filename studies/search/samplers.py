@@ -1,7 +1,7 @@
-"""Samplers and pruners by name, and the seeds they draw from.
+"""Samplers and pruners by name, and their seeds.
 
-A sampler is made anew for each trial from (study seed, trial number): under random and grid a trial's parameters
-depend on nothing else, so restarts and the number of workers change nothing.
+Each trial gets a new sampler, seeded by (study seed, trial number): with random and grid, a trial's parameters depend
+on nothing else, so restarts and the number of workers change nothing.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from studies.config.search_space import Choice, Range, encode_choice
 
 
 def derive_seed(seed: int, number: int, purpose: str) -> int:
-    """A seed of a study's n-th trial: between 0 and 2**31 - 1, a function of (study seed, number, purpose) alone.
+    """The seed of a study's n-th trial, between 0 and 2**31 - 1; depends only on (study seed, number, purpose).
 
-    `purpose` keeps the draws apart: "sampler" for its parameters, "training" for its weights and samples.
+    `purpose` separates independent uses: "sampler" for its parameters, "training" for its weights and samples.
     """
     digest = hashlib.sha256(f"{seed}:{number}:{purpose}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
 class ByName(optuna.samplers.RandomSampler):
-    """Random search in which a parameter's value depends on (seed, its name) alone, not on what was drawn before.
+    """Random search in which a parameter's value depends only on (seed, its name), not on earlier draws.
 
-    So a trial whose driver died between two of its parameters gets from the next driver what it would have got.
+    So if a driver dies between two parameters of a trial, the next driver draws the same values.
     """
 
     def __init__(self, seed: int) -> None:
@@ -47,14 +47,14 @@ MakeSampler = Callable[[int], optuna.samplers.BaseSampler]
 def make_sampler(
     name: str | dict[str, Any], seed: int, others: Mapping[str, MakeSampler] | None = None
 ) -> optuna.samplers.BaseSampler:
-    """A fresh sampler: random | grid | tpe | gp | cmaes (gp imports torch; grid's points are enqueued).
+    """Creates a sampler: random | grid | tpe | gp | cmaes (gp imports torch; grid points are enqueued as trials).
 
     Args:
-        name: or {class_path, init_args} of a class of BaseSampler; a parameter `seed` gets the seed.
-        others: makes some of them in another way.
+        name: a name, or {class_path, init_args} of a BaseSampler; its parameter `seed`, if any, is set.
+        others: name -> factory that replaces Optuna's sampler.
 
     Raises:
-        ValueError: it is no such class, or cannot be made.
+        ValueError: not such a class, or it cannot be instantiated.
     """
     if isinstance(name, dict):
         return _own(name, "sampler", optuna.samplers.BaseSampler, seed=seed)
@@ -69,11 +69,11 @@ def make_sampler(
 
 
 def make_pruner(name: str | dict[str, Any], reports: int | None) -> optuna.pruners.BasePruner:
-    """A pruner: none | median | hyperband | asha.
+    """Creates a pruner: none | median | hyperband | asha.
 
     Args:
-        name: or {class_path, init_args} of a class of BasePruner.
-        reports: how many values a whole trial reports (validations), or None if nobody knows.
+        name: a name, or {class_path, init_args} of a BasePruner.
+        reports: number of values that a complete trial reports (validations), or None if unknown.
     """
     if isinstance(name, dict):
         return _own(name, "pruner", optuna.pruners.BasePruner)
@@ -81,7 +81,7 @@ def make_pruner(name: str | dict[str, Any], reports: int | None) -> optuna.prune
         "none": optuna.pruners.NopPruner,
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
         "hyperband": lambda: optuna.pruners.HyperbandPruner(max_resource=reports or "auto"),
-        # A short trial (5 epochs) still wants rungs: keep one in two rather than the default one in four.
+        # Short trials (5 epochs) need several rungs, too: a reduction factor of 2 instead of the default 4.
         "asha": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
     }
     return pruners[name]()
@@ -106,7 +106,7 @@ def distribution_of(parameter: Range | Choice) -> BaseDistribution:
 
 
 def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
-    """Draws a parameter of a trial; of one that has it already, the same again."""
+    """Draws a parameter of a trial, or returns its value if it has been drawn."""
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(name, distribution.choices)
     if isinstance(distribution, IntDistribution):

@@ -1,4 +1,4 @@
-"""Where studies lie: Optuna's storage in a database, made if it is not there."""
+"""Optuna's storage of studies in a database, which is created if missing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from optuna.storages import BaseStorage, RDBStorage
 
 from studies.common.sqlite_files import made_whole, sqlite_path
 
-# (the database, name of the study) -> the storage that its one writer uses
+# (database, study name) -> the storage for the study's only writer
 Storage = Callable[[RDBStorage, str], BaseStorage]
 
 
 def study_names(storage: str) -> list[str]:
-    """Names of all studies of a database; none where there is no database."""
+    """Names of all studies in a database; empty if the database does not exist."""
     path = sqlite_path(storage)
     if path is not None and not path.exists():
         return []
@@ -23,22 +23,22 @@ def study_names(storage: str) -> list[str]:
 
 
 def study_attributes(storage: str, name: str) -> dict[str, Any]:
-    """The user attributes of a study that is there."""
+    """The user attributes of an existing study."""
     return optuna.load_study(study_name=name, storage=database(storage)).user_attrs
 
 
 def upgrade_database(storage: str) -> None:
-    """Brings a database of another version of Optuna to this one's."""
+    """Migrates a database of another Optuna version to this one."""
     RDBStorage(storage, skip_compatibility_check=True).upgrade()
 
 
 def open_study(
     storage: str, name: str, direction: Any, pruner: optuna.pruners.BasePruner, writer: Storage | None = None
 ) -> optuna.Study:
-    """A study for its one writer, made if it is not there, and its database too.
+    """Opens a study for its only writer; creates the study and its database if missing.
 
     Args:
-        writer: makes what is asked and told in place of the database itself.
+        writer: creates a storage that wraps the database.
     """
     with made_whole(storage, lambda url: database(url).engine.dispose()):
         whole = database(storage)
@@ -47,6 +47,6 @@ def open_study(
 
 
 def database(url: str) -> RDBStorage:
-    """The database of a URL; SQLite itself waits for a lock of somebody else's."""
+    """The storage of a URL; SQLite waits for other processes' locks."""
     arguments = {"connect_args": {"timeout": 600}} if sqlite_path(url) else {"pool_pre_ping": True}
     return RDBStorage(url, engine_kwargs=arguments)

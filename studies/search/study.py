@@ -1,6 +1,6 @@
-"""One Optuna study, asked and told.
+"""One Optuna study, used by ask and tell.
 
-There is one writer to a study, the driver, so trials are neither lost nor drawn twice.
+A study has one writer, the driver, so trials are neither lost nor drawn twice.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from studies.config.search_space import Choice, Space, decode_choice, encode_cho
 from studies.search.samplers import MakeSampler, derive_seed, distribution_of, make_pruner, make_sampler, suggest
 from studies.search.storage import Storage, open_study, study_attributes, study_names
 
-DEFINITION = "harness.definition"  # study attribute: what may not change while a study goes on
-ORIGIN = "harness.origin"  # study attribute: where its experiment file lies, and digests of the user's code
+DEFINITION = "harness.definition"  # study attribute: settings that must not change when a study is resumed
+ORIGIN = "harness.origin"  # study attribute: path of its experiment file, and digests of the user's code
 RUN = "harness.run_id"  # trial attribute: the MLflow run
-REBOUND = "harness.run_id."  # study attribute, and a closed trial's number: its MLflow run since it was made anew
-RETRY_OF = "harness.retry_of"  # trial attribute: the failed trial that this one runs again
-EXTENDED = "harness.extended."  # study attribute, and the trial's number: how it went on after its end
-LARGEST = 1e100  # of values whose variance can be worked out
-FANOVA_TRIALS = 1000  # its time grows with their square: ten seconds for these, over six minutes for 10,000
+REBOUND = "harness.run_id."  # study attribute, + trial number: the MLflow run that replaced a closed trial's run
+RETRY_OF = "harness.retry_of"  # trial attribute: the failed trial that this one retries
+EXTENDED = "harness.extended."  # study attribute, + trial number: the trial's extension
+LARGEST = 1e100  # largest value whose variance can be computed
+FANOVA_TRIALS = 1000  # fANOVA's time is quadratic: 10 s for 1000, over 6 minutes for 10,000
 STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAIL": TrialState.FAIL}
 
 
 @dataclass
 class TrialRow:
-    """A trial as the leaderboard sees it.
+    """A trial, as shown on the leaderboard.
 
     Attributes:
         state: COMPLETE, PRUNED, FAIL, RUNNING or WAITING.
-        retry_of: the failed trial that this one runs again, or None.
-        extension: of a trial that goes on or went on after its end: `epochs` in all, whether they are `done`, and
-            once some are, the `state` and `value` they led to; else {}.
+        retry_of: the failed trial that this one retries, or None.
+        extension: if the trial is or was extended: total `epochs`, whether it is `done` and, once it has a result,
+            that `state` and `value`; else {}.
     """
 
     number: int
@@ -60,9 +60,9 @@ class TrialRow:
 
 
 class _AtOnce:
-    """Of Optuna's own storages, which keep nothing back."""
+    """The writer for Optuna's own storages, which write everything at once."""
 
-    def keep(self, trial_id: int) -> None: ...
+    def persist(self, trial_id: int) -> None: ...
 
     def write(self) -> None: ...
 
@@ -72,19 +72,19 @@ class Search:
 
     Args:
         storage: database URL, e.g. "sqlite:////home/me/mlruns/optuna.db".
-        name: of the study; made if it is not there, gone on with if it is.
-        definition: JSON-able; what makes the study this study (experiment, space, metric, direction, seed).
-        space: of the parameters, or "package.module:function", a function of an Optuna trial that returns
+        name: name of the study, which is created if missing, else resumed.
+        definition: JSON; identifies the study (experiment, space, metric, direction, seed).
+        space: the search space, or "package.module:function", which takes an Optuna trial and returns
             dotted parameter name -> value.
         sampler: random | grid | tpe | gp | cmaes.
         pruner: none | median | hyperband | asha.
         reports: see make_pruner.
-        writer: makes what is asked and told in place of the database; see studies/acceleration/optuna/.
-        samplers: make some of the samplers in another way.
-        prepare_sampler: is given each trial's sampler before it draws.
+        writer: creates a storage that wraps the database; see studies/acceleration/optuna/.
+        samplers: name -> factory that replaces Optuna's sampler.
+        prepare_sampler: called with each trial's sampler before it draws.
 
     Raises:
-        ValueError: if a study of that name has another definition, or the space's function does not import.
+        ValueError: a study of that name has another definition, or the space's function cannot be imported.
     """
 
     def __init__(
@@ -117,17 +117,17 @@ class Search:
 
     @classmethod
     def existing(cls, storage: str, name: str) -> Search:
-        """A study that is there, by its own definition, to look into and to mend.
+        """Opens an existing study by its stored definition, for inspection or repair.
 
         Raises:
-            ValueError: if it is not there, or was not made by this harness.
+            ValueError: it does not exist, or was not created by this harness.
         """
         known = study_names(storage)
         if name not in known:
             raise ValueError(f"unknown study {name}{nearest(name, known)}")
         attributes = study_attributes(storage, name)
         if DEFINITION not in attributes:
-            raise ValueError(f"study {name} was not made by this harness: it has no definition")
+            raise ValueError(f"study {name} was not created by this harness: it has no definition")
         definition = attributes[DEFINITION]
         written = definition["space"]
         space = written if isinstance(written, str) else parse_space(written)
@@ -135,7 +135,7 @@ class Search:
 
     @property
     def definition(self) -> dict[str, Any]:
-        """What makes the study this study."""
+        """The study's stored definition."""
         return dict(self._study.user_attrs[DEFINITION])
 
     def _define(self, definition: dict[str, Any]) -> None:
@@ -147,36 +147,36 @@ class Search:
         for key in wanted:
             if wanted[key] != known.get(key):
                 raise ValueError(
-                    f"study {self.name} exists with another {key}: it has {_short(known.get(key))}, but got "
+                    f"study {self.name} exists with a different {key}: it has {_short(known.get(key))}, but got "
                     f"{_short(wanted[key])}; give another --study-name"
                 )
 
     def came_from(self, origin: dict[str, Any], state: Path) -> str | None:
-        """Notes where the study's experiment lies and of which code it is; see sources.origin_of.
+        """Stores the location of the study's experiment and digests of its code; see sources.origin_of.
 
         Returns:
-            A line for the user, if the code has changed since the study's last start.
+            A line for the user if the code has changed since the last start, else None.
 
         Raises:
-            ValueError: the study is another folder's, whose experiment is the same to the letter and its code another.
+            ValueError: the study belongs to another folder with an identical experiment file but different code.
         """
         before = self._study.user_attrs.get(ORIGIN)
         changed = changed_since(before, origin) if before else []
         other = is_elsewhere(before, origin, state) if before and changed else None
         if other is not None:
             raise ValueError(
-                f"study {self.name} is of {other}, with another {', '.join(changed)} than that of {origin['file']}; "
+                f"study {self.name} belongs to {other}, with a different {', '.join(changed)} than {origin['file']}; "
                 "give another --study-name"
             )
         if before != origin:
             self._study.set_user_attr(ORIGIN, origin)
         if changed:
-            return f"study {self.name} goes on with changed code: {', '.join(changed)}"
+            return f"resuming study {self.name} with changed code: {', '.join(changed)}"
         return None
 
     @property
     def points(self) -> int | None:
-        """How many different trials there can be: the size of the grid, else None for endlessly many."""
+        """The number of possible trials: the size of the grid, else None."""
         return None if self._grid is None else len(self._grid)
 
     def ask(self) -> TrialRow:
@@ -187,7 +187,7 @@ class Search:
         self._study.sampler = self._sampler_for(number)
         trial = self._study.ask()
         params = self._suggest(trial)
-        self._writer.keep(trial._trial_id)
+        self._writer.persist(trial._trial_id)
         self._live[trial.number], self._reported[trial.number] = trial, set()
         return TrialRow(trial.number, "RUNNING", None, params)
 
@@ -197,7 +197,7 @@ class Search:
         return sampler
 
     def reopen(self, number: int) -> TrialRow:
-        """Goes on with a trial that a former driver left RUNNING: the same parameters, the missing ones drawn."""
+        """Resumes a trial that a previous driver left RUNNING, with its parameters; missing ones are drawn."""
         frozen = self._study.get_trials(deepcopy=False)[number]
         if frozen.state == TrialState.WAITING:
             self._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
@@ -209,7 +209,7 @@ class Search:
         return TrialRow(number, "RUNNING", None, self._suggest(trial), run_id, retry_of=attributes.get(RETRY_OF))
 
     def retry_failed(self) -> list[int]:
-        """Enqueues each failed trial again that has not been, with its parameters; returns the new numbers."""
+        """Enqueues a retry of each failed trial that has none yet, with its parameters; returns the new numbers."""
         rows = self._study.get_trials(deepcopy=False)
         again = {trial.user_attrs.get(RETRY_OF) for trial in rows}
         failed = [trial for trial in rows if trial.state == TrialState.FAIL and trial.number not in again]
@@ -218,7 +218,7 @@ class Search:
         return list(range(len(rows), len(rows) + len(failed)))
 
     def extend(self, number: int, extension: dict[str, Any]) -> None:
-        """Notes how a trial that Optuna has closed goes on, or went on; see TrialRow."""
+        """Stores the extension of a closed trial; see TrialRow."""
         self._study.set_user_attr(f"{EXTENDED}{number}", extension)
 
     def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
@@ -232,17 +232,20 @@ class Search:
         return params
 
     def bind(self, number: int, run_id: str) -> None:
-        """Notes which MLflow run a trial is."""
+        """Stores the MLflow run of a trial."""
         self._live[number].set_user_attr(RUN, run_id)
 
     def rebind(self, number: int, run_id: str) -> None:
-        """Notes that a trial's MLflow run was made anew. Optuna changes no trial that it has closed."""
+        """Stores that a trial's MLflow run was recreated, as a study attribute: Optuna cannot change closed trials."""
         self._study.set_user_attr(f"{REBOUND}{number}", run_id)
 
     def report(self, number: int, step: int, value: float) -> bool:
-        """Notes a value of the metric (step: the how-many-eth, from 1); returns whether to prune the trial.
+        """Stores a value of the metric; returns whether to prune the trial.
 
-        A step that was reported before is not written again: a resumed trial may repeat itself.
+        A step that was reported before is ignored: a resumed trial may repeat reports.
+
+        Args:
+            step: 1-based index of the report.
         """
         trial = self._live[number]
         if value != value:
@@ -250,11 +253,11 @@ class Search:
         if step not in self._reported[number]:
             trial.report(value, step)
             self._reported[number].add(step)
-        with np.errstate(all="ignore"):  # a percentile between infinities
+        with np.errstate(all="ignore"):  # percentiles between infinities warn
             return trial.should_prune()
 
     def write(self) -> None:
-        """Writes what waits to be written of trials that run: their runs and reports."""
+        """Writes buffered data of running trials: run ids and reports."""
         self._writer.write()
 
     def tell(self, number: int, state: str, value: float | None) -> None:
@@ -262,11 +265,11 @@ class Search:
         trial = self._live.pop(number)
         if state == "COMPLETE" and (value is None or value != value):
             state = "FAIL"
-        # A pruned trial keeps what it reported last; Optuna takes no value with it.
+        # A pruned trial keeps its last report; Optuna accepts no value with that state.
         self._study.tell(trial, value if state == "COMPLETE" else None, state=STATES[state])
 
     def trials(self) -> list[TrialRow]:
-        """All trials by number. The value of a pruned one is the last it reported."""
+        """All trials by number. The value of a pruned trial is its last report."""
         rows = []
         study_attributes = self._study.user_attrs
         for trial in self._study.get_trials(deepcopy=False):
@@ -286,10 +289,10 @@ class Search:
         return decode_choice(parameter, value) if isinstance(parameter, Choice) else value
 
     def importances(self) -> dict[str, float]:
-        """How much of the metric's variance each parameter explains (fANOVA), or {} with under 4 complete trials.
+        """How much of the metric's variance each parameter explains (fANOVA), or {} with fewer than 4 complete trials.
 
-        Of more than FANOVA_TRIALS complete trials as many are looked at, drawn at random. Values that are
-        infinite, or nearly, have no variance and are left out.
+        Of more than FANOVA_TRIALS complete trials, a random sample of that size is used. Infinite or nearly infinite
+        values have no variance and are left out.
         """
         complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         looked_at = [trial for trial in complete if trial.value is not None and abs(trial.value) < LARGEST]
@@ -303,20 +306,20 @@ class Search:
             study.add_trials(looked_at)
         try:
             return optuna.importance.get_param_importances(study, evaluator=load_importances()(seed=0))
-        except RuntimeError:  # each tree has seen equal values only
+        except RuntimeError:  # raised if each tree has only seen equal values
             return {}
 
 
 def load_importances() -> Any:
-    """Optuna's fANOVA, which imports scikit-learn: a second."""
+    """Imports Optuna's fANOVA and with it scikit-learn, which takes a second."""
     return optuna.importance.FanovaImportanceEvaluator
 
 
 def check_space(space: Space | str, sampler: str | dict[str, Any], pruner: str | dict[str, Any] = "none") -> None:
-    """Sees, before anything is created, that a sampler can work on a space, and that both can be made.
+    """Checks, before anything is created, that the sampler supports the space and that sampler and pruner are valid.
 
     Raises:
-        ValueError: for a function or class that does not import, or a grid with endlessly many points.
+        ValueError: a function or class cannot be imported, or a grid is infinite.
     """
     if isinstance(sampler, dict):
         make_sampler(sampler, 0)
@@ -325,13 +328,13 @@ def check_space(space: Space | str, sampler: str | dict[str, Any], pruner: str |
     if isinstance(space, str):
         _import_function(space)
         if sampler == "grid":
-            raise ValueError("sampler must not be grid where space is a function: it has no list of points")
+            raise ValueError("sampler must not be grid if space is a function: it has no list of points")
     elif sampler == "grid":
         grid_of(space, 0)
 
 
 def best_of(rows: list[TrialRow], direction: str) -> TrialRow | None:
-    """The best complete trial; the earlier of two equal ones."""
+    """The best complete trial; ties go to the earlier one."""
     complete = [row for row in rows if row.state == "COMPLETE" and row.value is not None]
     return min(complete, key=lambda row: rank_key(row.value or 0.0, row.number, direction), default=None)
 

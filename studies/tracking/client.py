@@ -1,7 +1,7 @@
-"""Events into MLflow, and runs out of it. The only file that imports mlflow.
+"""Writes events to MLflow and reads runs from it.
 
-There is one writer, the driver; metrics go in batches of up to 1000; each row carries its event's own
-timestamp, so an event that is sent again after a crash is the same row and is stored once.
+There is one writer, the driver; metrics are sent in batches of up to 1000; each row carries its event's own timestamp,
+so an event that is sent again after a crash is the same row and is stored once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from studies.common.errors import StorageFailed, in_one_line, patiently
+from studies.common.errors import StorageFailed, in_one_line, retry_transient
 from studies.common.sqlite_files import made_whole, sqlite_path
 from studies.common.suggestions import nearest
 from studies.protocol.events import Event, Failed, Finished, Metrics, Params, Resources, Started, Stopped, Tags
@@ -50,56 +50,56 @@ from studies.tracking.relocation import relocate
 from studies.tracking.run_info import RunInfo
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs each error that we retry
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs every error that we retry
 logging.getLogger("alembic").setLevel(logging.ERROR)
 
 BATCH = 1000  # MLflow's limit of metrics per call
-LOGGED = "logged."  # before a name that the user's code chose and that is taken
-PAGE = 1000  # runs that are asked for at once
-MANY = 1_000_000  # runs: as good as all
-NOW = "harness.now."  # tag, and a parameter's name: its present value, where MLflow keeps an older one
+LOGGED = "logged."  # prefix of user names that are already in use
+PAGE = 1000  # runs per query
+MANY = 1_000_000  # runs: practically all
+NOW = "harness.now."  # tag, + parameter name: its present value if MLflow keeps an older one
 EXPERIMENT_LENGTH = 500  # MLflow's limit of an experiment's name
-TOKEN = "harness.token"  # tag: which call opened a run
-RANK = "harness.rank"  # tag: a trial's place in its study, from 1
-EXPERIMENT = "harness.experiment"  # tag of experiments and runs: the experiment's name here, whatever it is in MLflow
+TOKEN = "harness.token"  # tag: identifies the call that opened a run
+RANK = "harness.rank"  # tag: a trial's rank in its study, from 1
+EXPERIMENT = "harness.experiment"  # tag of experiments and runs: the experiment's name in the harness
 TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens the experiment as model training
 
 
-Patience = Callable[[Callable[[], Any]], Any]
+Retry = Callable[[Callable[[], Any]], Any]
 Result = TypeVar("Result")
 
 
-class _Patient:
-    """An MlflowClient, each call of which is repeated while what stops it passes by itself."""
+class _RetryingClient:
+    """An MlflowClient whose calls are retried while they fail with temporary errors."""
 
-    def __init__(self, client: MlflowClient, patient: Patience) -> None:
-        self._client, self._patient = client, patient
+    def __init__(self, client: MlflowClient, retry: Retry) -> None:
+        self._client, self._retry = client, retry
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._client, name)
-        return lambda *args, **kwargs: self._patient(lambda: method(*args, **kwargs))
+        return lambda *args, **kwargs: self._retry(lambda: method(*args, **kwargs))
 
 
 class Tracking:
-    """MLflow, through one client.
+    """MLflow, accessed through one client.
 
     Args:
-        uri: tracking URI: a database's or a server's.
+        uri: tracking URI of a database or server.
         artifacts: folder for artifacts of new experiments, or None to leave it to the server.
-        patient: does a call again and again while the database is locked or the server away; see trouble.patiently.
-        notice: hears, in one line each, what was not as it was left (in MLflow's UI, for one) and what was done.
-        together: makes what a thread asks of the database of a URI one transaction; None: each call is its own.
-        place: puts files into a folder of artifacts on this machine; None: MLflow copies them.
+        retry: repeats a call while the database is locked or the server unreachable; see errors.retry_transient.
+        notice: called with one line for each unexpected change (e.g. made in MLflow's UI) and how it was handled.
+        together: context manager that makes a thread's calls to a URI's database one transaction, or None.
+        place: puts files into a local artifact folder; None: MLflow copies them.
 
     Raises:
-        ValueError: in one line, if the database is of another MLflow version or the server refuses.
+        ValueError: in one line: the database is of another MLflow version, or the server refuses.
     """
 
     def __init__(
         self,
         uri: str,
         artifacts: Path | None,
-        patient: Patience = patiently,
+        retry: Retry = retry_transient,
         notice: Callable[[str], None] = lambda text: None,
         together: Callable[[str], AbstractContextManager[None]] | None = None,
         place: Callable[[Path, Path], None] | None = None,
@@ -107,33 +107,33 @@ class Tracking:
         self.uri = uri
         self._one_transaction, self._place = together, place
         self._notice = notice
-        self._gone: set[str] = set()  # runs that MLflow has no more, of which that was said
+        self._gone: set[str] = set()  # missing runs that were already reported
         self._artifacts = artifacts
-        self._patient = patient
+        self._retry = retry
         self._pending: dict[str, list[Metric]] = {}
         self._pending_tags: dict[str, dict[str, str]] = {}
-        self._folders: dict[str, Path | None] = {}  # of the artifacts of runs that are open
+        self._folders: dict[str, Path | None] = {}  # run -> local artifact folder, for open runs
         try:
             with made_whole(uri, make, template()):
                 for line in relocate(uri):
                     notice(line)
-                self._impatient = MlflowClient(tracking_uri=uri)
-                self._client: Any = _Patient(self._impatient, patient)
+                self._plain_client = MlflowClient(tracking_uri=uri)
+                self._client: Any = _RetryingClient(self._plain_client, retry)
                 self._client.search_experiments(max_results=1)
         except MlflowException as error:
             raise ValueError(f"MLflow at {uri} cannot be used: {' '.join(str(error).split())}") from error
 
     @property
     def models(self) -> ModelRegistry:
-        """The model registry beside the runs."""
+        """The model registry."""
         return ModelRegistry(self._client, self.uri)
 
     # -- writing -------------------------------------------------------------------------------------------
 
     def experiment(self, name: str) -> str:
-        """The id of the experiment of that name, made if it is not there.
+        """The id of the experiment of that name, which is created if missing.
 
-        One that was deleted in MLflow's UI is restored, and one that was renamed there is still the same.
+        An experiment that was deleted in MLflow's UI is restored; one that was renamed there is still found.
         """
         name = stored_text(name, EXPERIMENT_LENGTH)
         found = self._client.get_experiment_by_name(name) or self._renamed(name)
@@ -141,29 +141,29 @@ class Tracking:
             location = (self._artifacts / name).as_uri() if self._artifacts else None
             try:
                 return self._client.create_experiment(name, artifact_location=location, tags={**TAGS, EXPERIMENT: name})
-            except MlflowException:  # somebody else was faster
+            except MlflowException:  # another process was faster
                 found = self._client.get_experiment_by_name(name)
                 if found is None:
                     raise
         self._restore_experiment(found)
         if found.name != name:
-            self._notice(f"MLflow's experiment {name} was renamed to {found.name} and is gone on with under that name")
+            self._notice(f"MLflow's experiment {name} was renamed to {found.name}; it is continued under that name")
         if EXPERIMENT not in found.tags:
             self._client.set_experiment_tag(found.experiment_id, EXPERIMENT, name)
         return found.experiment_id
 
     def _renamed(self, name: str) -> Experiment | None:
-        """The experiment that we made under a name and that has another now, or None."""
+        """The experiment that was created under this name and has since been renamed, or None."""
         every = self._client.search_experiments(view_type=ViewType.ALL)
         tagged = [item for item in every if item.tags.get(EXPERIMENT) == name]
-        if not tagged:  # made by an older version: its runs say whose they are
+        if not tagged:  # created by an older version: its runs have the tag
             untagged = {item.experiment_id: item for item in every if EXPERIMENT not in item.tags}
             runs = self._tagged({EXPERIMENT: name}, list(untagged), ViewType.ALL, limit=1)
             tagged = [untagged[run.info.experiment_id] for run in runs]
         return min(tagged, key=lambda item: item.lifecycle_stage != "active", default=None)
 
     def _restore_experiment(self, experiment: Experiment) -> bool:
-        """Restores an experiment if it was deleted; MLflow restores its runs with it."""
+        """Restores an experiment if it was deleted, and with it its runs."""
         if experiment.lifecycle_stage == "active":
             return False
         self._client.restore_experiment(experiment.experiment_id)
@@ -171,12 +171,12 @@ class Tracking:
         return True
 
     def tag_experiment(self, experiment_id: str, key: str, value: str) -> None:
-        """Sets a tag of an experiment; one that is longer than MLflow takes would be of no use cut."""
+        """Sets a tag of an experiment; skips values longer than MLflow's limit, which would be useless truncated."""
         if len(value) <= EXPERIMENT_TAG_LENGTH:
             self._in_experiment(experiment_id, lambda: self._client.set_experiment_tag(experiment_id, key, value))
 
     def _in_experiment(self, experiment_id: str, work: Callable[[], Result]) -> Result:
-        """Writes to an experiment; it may have been deleted a moment ago."""
+        """Writes to an experiment; restores it if it has been deleted meanwhile."""
         try:
             return work()
         except MlflowException:
@@ -197,20 +197,20 @@ class Tracking:
         info = self._in_experiment(experiment_id, lambda: self._together(open_run))
         run_id = info.run_id
         self._folders[run_id] = local_folder(info.artifact_uri)
-        if not sqlite_path(self.uri):  # a server may have made one whose answer got lost before the call was repeated
+        if not sqlite_path(self.uri):  # a server may have created one in an earlier attempt whose response was lost
             for run in self._client.search_runs([experiment_id], f"tags.`{TOKEN}` = '{token}'"):
                 if run.info.run_id != run_id:
                     self._client.delete_run(run.info.run_id)
         return str(run_id)
 
     def _on(self, run_id: str, work: Callable[[Any], object]) -> None:
-        """Makes some calls about one run, whatever was done to it in MLflow's UI meanwhile.
+        """Makes calls for one run, whatever was done to it in MLflow's UI.
 
-        A run that was deleted is restored. What is said of one that is gone for good stays in its log, as does what
-        MLflow refuses for itself.
+        A deleted run is restored. If it is permanently gone, or MLflow rejects the data, these remain only in the
+        trial's log.
 
         Args:
-            work: is given the client; may be done again.
+            work: called with the client; may be repeated.
         """
         try:
             work(self._client)
@@ -219,13 +219,13 @@ class Tracking:
                 if run_id not in self._gone:
                     self._gone.add(run_id)
                     self._notice(
-                        f"MLflow has no run {run_id} any more: what it says stays in its log, "
-                        "and `harness doctor --fix` makes it anew"
+                        f"MLflow no longer has run {run_id}: its events stay in its log, "
+                        "and `harness doctor --fix` recreates it"
                     )
             elif self._restore(run_id):
                 work(self._client)
             elif error.error_code == "INVALID_PARAMETER_VALUE":
-                self._notice(f"MLflow refuses what run {run_id} says, which stays in its log: {in_one_line(error)}")
+                self._notice(f"MLflow rejected events of run {run_id}, which stay in its log: {in_one_line(error)}")
             else:
                 raise
 
@@ -247,15 +247,15 @@ class Tracking:
         return True
 
     def restore(self, run_id: str) -> None:
-        """Takes a run out of MLflow's trash, if it lies there."""
+        """Restores a run from MLflow's trash, if it is there."""
         self._restore(run_id)
 
     def _together(self, work: Callable[[Any], Result], one_by_one: Callable[[], Result] | None = None) -> Result:
-        """Some calls of a client as one transaction; one by one where there is no database or it does not go together.
+        """Makes several calls in one transaction; one by one if there is no local database or that fails.
 
         Args:
-            work: is given the client; may be done again.
-            one_by_one: the same work, where it is not one transaction; None: `work` with the client.
+            work: called with the client; may be repeated.
+            one_by_one: the same work outside a transaction; None: `work` with the client.
         """
         one_by_one = one_by_one or (lambda: work(self._client))
         one_transaction = self._one_transaction
@@ -264,20 +264,20 @@ class Tracking:
 
         def whole() -> Result:
             with one_transaction(self.uri):
-                return work(self._impatient)
+                return work(self._plain_client)
 
         try:
-            return self._patient(whole)
+            return self._retry(whole)
         except StorageFailed:
             raise
-        except Exception as error:  # a row that is there already, for one: call by call MLflow knows what to do
+        except Exception as error:  # e.g. an existing row: MLflow handles that call by call
             if isinstance(error, AttributeError | TypeError):  # written for another version of MLflow
                 self._one_transaction = None
-                self._notice(f"MLflow is written call by call, which takes longer: {in_one_line(error)}")
+                self._notice(f"MLflow is written call by call, which is slower: {in_one_line(error)}")
             return one_by_one()
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
-        """Logs those parameters that a run has not yet. MLflow changes none, so another value becomes a tag."""
+        """Logs the parameters that a run lacks. MLflow cannot change parameters, so a new value becomes a tag."""
         wanted = stored_params(params)
 
         def log(client: Any) -> None:
@@ -287,14 +287,14 @@ class Tracking:
             if other:
                 client.log_batch(run_id, tags=_tags({f"{NOW}{key}": value for key, value in other.items()}))
                 self._notice(
-                    f"run {run_id} was begun with other values of {', '.join(other)}: MLflow keeps those as "
-                    f"parameters, and has the present ones as tags {NOW}..."
+                    f"run {run_id} was started with other values of {', '.join(other)}: MLflow keeps those as "
+                    f"parameters, and the present ones are tags {NOW}..."
                 )
 
         self._on(run_id, log)
 
     def find_run(self, tags: Mapping[str, str], experiment_id: str) -> str | None:
-        """The newest run of an experiment that carries these tags; a deleted one if there is no other."""
+        """The newest run of an experiment with these tags; a deleted one only if there is no other."""
         runs = self._tagged(tags, [experiment_id], ViewType.ACTIVE_ONLY, limit=1)
         runs = runs or self._tagged(tags, [experiment_id], ViewType.DELETED_ONLY, limit=1)
         return runs[0].info.run_id if runs else None
@@ -302,7 +302,7 @@ class Tracking:
     def _tagged(
         self, tags: Mapping[str, str], experiment_ids: list[str], view: int, where: str = "", limit: int = 1000
     ) -> list[Run]:
-        """Runs that carry some tags, newest first, however the tags' values are written."""
+        """Runs with these tags, newest first, even if a value cannot be quoted in MLflow's filters."""
         stored = stored_tags(tags)
         simple = {key: value for key, value in stored.items() if _can_be_quoted(value)}
         conditions = [where] if where else []
@@ -312,7 +312,7 @@ class Tracking:
         return list(itertools.islice((run for run in pages if stored.items() <= run.data.tags.items()), limit))
 
     def _pages(self, experiment_ids: list[str], where: str, view: int, size: int = PAGE) -> Iterator[Run]:
-        """Runs of experiments, newest first, page by page."""
+        """Runs of experiments, newest first, fetched page by page."""
         token = None
         while experiment_ids:
             page = self._client.search_runs(experiment_ids, where, view, max_results=size, page_token=token)
@@ -325,13 +325,13 @@ class Tracking:
         return self._client.get_run(run_id).info.status
 
     def reopen(self, run_id: str) -> None:
-        """Sets a run RUNNING again: it goes on."""
+        """Sets a run to RUNNING again when it resumes."""
         self._on(run_id, lambda client: client.update_run(run_id, status="RUNNING"))
 
     def log(self, run_id: str, event: Event) -> None:
-        """Takes one event of a run; its metrics and its start wait for the next flush."""
+        """Handles one event of a run; metrics and start tags are buffered until the next flush."""
         if isinstance(event, Metrics):
-            # Lightning says the epoch itself, where it does; logs of earlier versions have it apart.
+            # Lightning usually logs the epoch itself; logs of earlier versions have it as a field.
             values = event.values if event.done is not None else {**event.values, "epoch": event.epoch}
             self._add(run_id, values, event.time, event.step)
         elif isinstance(event, Params):
@@ -344,7 +344,7 @@ class Tracking:
             versions = {f"harness.version.{name}": version for name, version in event.versions.items()}
             self._pending_tags[run_id] = {"harness.host": event.host, "harness.device": event.device, **versions}
         elif isinstance(event, Finished | Stopped):
-            # test/... came as metrics already, at their step
+            # test/... was already logged as metrics, at their step
             summary = {name: value for name, value in event.summary.items() if not name.startswith("test/")}
             self._add(run_id, summary, event.time, 0)
         elif isinstance(event, Failed):
@@ -352,12 +352,12 @@ class Tracking:
             self._log_text(run_id, event.traceback, "traceback.txt")
 
     def _log_more_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        """Adds parameters to a run that has some. MLflow keeps the first value and refuses another one."""
+        """Adds parameters to a run. MLflow keeps the first value of a parameter and rejects another one."""
         known = self._client.get_run(run_id).data.params
         rows: dict[str, str] = {}
         for key, value in params.items():
             name, text = metric_name(key)[:NAME_LENGTH], param_text(value)
-            if known.get(name, text) != text:  # the experiment's own, or one that was logged with another value
+            if known.get(name, text) != text:  # an experiment parameter, or one logged with another value
                 name = f"{LOGGED}{name}"[:NAME_LENGTH]
             if name not in known:
                 rows[name] = text
@@ -376,7 +376,7 @@ class Tracking:
         self.flush(run_id)
 
     def flush(self, run_id: str | None = None) -> None:
-        """Writes what waits, of one run or of all."""
+        """Writes buffered data, of one run or of all."""
         names = [run_id] if run_id is not None else [*{*self._pending, *self._pending_tags}]
         if any(self._pending.get(name) or self._pending_tags.get(name) for name in names):
             self._together(partial(self._write_all, names), lambda: self._write_each(names))
@@ -404,7 +404,7 @@ class Tracking:
         self._on(run_id, lambda client: client.log_batch(run_id, tags=_tags(tags)))
 
     def rank(self, experiment_id: str, study: str, ranks: Mapping[str, int]) -> None:
-        """Tags a study's trials with their ranks (run id -> rank, from 1), where they are not so tagged yet."""
+        """Tags a study's trials with their ranks (run id -> rank, from 1), unless they already have these tags."""
         runs = self._tagged({"harness.study": study}, [experiment_id], ViewType.ACTIVE_ONLY, limit=MANY)
         known = {run.info.run_id: run.data.tags.get(RANK) for run in runs}
         for run_id, rank in ranks.items():
@@ -413,7 +413,9 @@ class Tracking:
         missing = len(ranks.keys() - known.keys())
         if missing:
             what = "run of a trial is" if missing == 1 else f"runs of {missing} trials are"
-            self._notice(f"the {what} deleted in MLflow: the study has the results, `harness doctor --fix` the runs")
+            self._notice(
+                f"the {what} deleted in MLflow: the study has the results, `harness doctor --fix` restores the runs"
+            )
 
     def delete_tag(self, run_id: str, key: str) -> None:
         def delete(client: Any) -> None:
@@ -426,7 +428,7 @@ class Tracking:
         self._on(run_id, lambda client: client.log_text(run_id, stored_text(text), name))
 
     def log_files(self, run_id: str, path: Path, to: str | None = None) -> None:
-        """Copies a file, or all that a folder holds, to a run's artifacts."""
+        """Copies a file, or the contents of a folder, to a run's artifacts."""
         self._on(run_id, lambda client: self._log_files(run_id, path, to))
 
     def _log_files(self, run_id: str, path: Path, to: str | None) -> None:
@@ -435,15 +437,15 @@ class Tracking:
         folder = self._folders[run_id]
         place = self._place
         if folder is not None and place is not None:
-            self._patient(lambda: place(path, folder / to if to else folder))
+            self._retry(lambda: place(path, folder / to if to else folder))
         elif path.is_dir():
             self._client.log_artifacts(run_id, str(path), to)
         elif path.exists():
             self._client.log_artifact(run_id, str(path), to)
 
     def log_table(self, run_id: str, columns: dict[str, list[Any]], name: str) -> None:
-        """A table that MLflow's UI shows as one."""
-        # log_table appends to what is there; the leaderboard is written whole each time.
+        """Logs a table for MLflow's UI."""
+        # MLflow's log_table appends, but the leaderboard is rewritten each time.
         self._log_text(run_id, json.dumps({"columns": list(columns), "data": _rows(columns)}), name)
         entry = {"path": name, "type": "table"}
 
@@ -455,7 +457,7 @@ class Tracking:
         self._on(run_id, tag)
 
     def end(self, run_id: str, status: str, outcome: str | None = None) -> None:
-        """Closes a run: FINISHED, FAILED or KILLED; `outcome` says why a KILLED one was."""
+        """Closes a run: FINISHED, FAILED or KILLED; `outcome`: why it was KILLED."""
         if outcome is not None:
             self._pending_tags.setdefault(run_id, {})["harness.outcome"] = outcome
 
@@ -470,16 +472,16 @@ class Tracking:
     # -- reading -------------------------------------------------------------------------------------------
 
     def running(self, experiment_id: str, study: str) -> list[str]:
-        """Trial runs of a study that MLflow believes to be running."""
+        """Trial runs of a study whose status in MLflow is RUNNING."""
         tags = {"harness.study": study, "harness.kind": "trial"}
         runs = self._tagged(tags, [experiment_id], ViewType.ACTIVE_ONLY, "attributes.status = 'RUNNING'", limit=MANY)
         return [run.info.run_id for run in runs]
 
     def runs(self, experiment: str | None = None, study: str | None = None, limit: int = 1000) -> list[RunInfo]:
-        """Runs, newest first; of an experiment by its name in MLflow or the one that it was made under.
+        """Runs, newest first; of an experiment by its present or original name.
 
         Raises:
-            ValueError: for an unknown experiment.
+            ValueError: unknown experiment.
         """
         names = {item.experiment_id: item.name for item in self._client.search_experiments()}
         if experiment is not None:
@@ -489,16 +491,16 @@ class Tracking:
         return [_info(run, names[run.info.experiment_id]) for run in runs]
 
     def deleted_runs(self) -> list[RunInfo]:
-        """Runs of ours that lie in MLflow's trash, by themselves or with their experiment."""
+        """The harness's runs in MLflow's trash, deleted individually or with their experiment."""
         names = {item.experiment_id: item.name for item in self._client.search_experiments(view_type=ViewType.ALL)}
         runs = self._pages(list(names), "", ViewType.DELETED_ONLY)
         return [_info(run, names[run.info.experiment_id]) for run in runs if "harness.kind" in run.data.tags]
 
     def experiment_id(self, name: str) -> str:
-        """The id of an experiment by its name in MLflow, or else by the one that it was made under.
+        """The id of an experiment by its name in MLflow, or else by its original name.
 
         Raises:
-            ValueError: there is none, or it is deleted.
+            ValueError: it does not exist, or is deleted.
         """
         every = self._client.search_experiments()
         for item in [*(item for item in every if item.name == name), *every]:
@@ -512,7 +514,7 @@ class Tracking:
         """One run.
 
         Raises:
-            ValueError: if there is none of that id.
+            ValueError: unknown run id.
         """
         try:
             run = self._client.get_run(run_id)
@@ -521,18 +523,18 @@ class Tracking:
         return _info(run, self._client.get_experiment(run.info.experiment_id).name)
 
     def files(self, run_id: str, folder: str | None = None) -> dict[str, int]:
-        """Path -> bytes of all artifacts of a run."""
+        """Path -> size in bytes of all artifacts of a run."""
         found: dict[str, int] = {}
         for item in self._client.list_artifacts(run_id, folder):
             found |= self.files(run_id, item.path) if item.is_dir else {item.path: item.file_size or 0}
         return found
 
     def fetch(self, run_id: str, path: str, to: Path) -> Path:
-        """Copies one artifact into a folder and returns where it lies there."""
+        """Copies one artifact into a folder and returns its path."""
         return Path(self._client.download_artifacts(run_id, path, str(to)))
 
     def view(self, experiment_id: str) -> str:
-        """The prepared view of an experiment: what follows the server's address."""
+        """The URL path of an experiment's prepared view."""
         tags = self._client.get_experiment(experiment_id).tags
         return tags.get("harness.view", f"#/experiments/{experiment_id}/runs?workflowType=machine_learning")
 
@@ -541,7 +543,7 @@ class Tracking:
 
 
 def local_folder(uri: str) -> Path | None:
-    """The folder that an artifact URI means, or None where it is not one of this machine's."""
+    """The local folder of an artifact URI, or None if it is not local."""
     parsed = urlparse(uri)
     if parsed.scheme == "file" and parsed.netloc in ("", "localhost") and not (parsed.query or parsed.fragment):
         return Path(unquote(parsed.path))
@@ -550,7 +552,7 @@ def local_folder(uri: str) -> Path | None:
 
 def _log_params(client: Any, run_id: str, params: Mapping[str, str]) -> None:
     rows = [Param(key, value) for key, value in params.items()]
-    for start in range(0, len(rows), 100):  # MLflow's limit of parameters per call
+    for start in range(0, len(rows), 100):  # MLflow's limit on parameters per call
         client.log_batch(run_id, params=rows[start : start + 100])
 
 
@@ -559,7 +561,7 @@ def _tags(tags: Mapping[str, Any]) -> list[RunTag]:
 
 
 def _free_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags that the user's code set, under names that mean nothing to the harness or to MLflow's hierarchy of runs."""
+    """Tags set by user code, renamed if they would have a meaning for the harness or MLflow's run hierarchy."""
     free: dict[str, str] = {}
     for key, value in tags.items():
         name = metric_name(key)
@@ -570,12 +572,12 @@ def _free_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _can_be_quoted(value: str) -> bool:
-    """Whether MLflow's filters understand a text between single quotes; they know no escapes."""
+    """Whether a text can be single-quoted in MLflow's filters, which have no escapes."""
     return not set(value) & set("'\"`\\%") and value == stored_text(value)
 
 
 def _json_list(text: str | None) -> list[Any]:
-    """A list out of a tag, which anybody may have edited."""
+    """Parses a list from a tag, which may have been edited by hand."""
     try:
         found = json.loads(text or "[]")
     except ValueError:
@@ -588,7 +590,7 @@ def _rows(columns: Mapping[str, list[Any]]) -> list[list[Any]]:
 
 
 def _cell(value: Any) -> Any:
-    """A value in a table: JSON, which MLflow's UI reads strictly, has no NaN and no infinity."""
+    """A table cell: NaN and infinities are replaced, since MLflow's UI only reads strict JSON."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

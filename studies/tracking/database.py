@@ -1,4 +1,4 @@
-"""MLflow's database: made from a copy, checked, upgraded."""
+"""Creates (from a cached copy), checks and upgrades MLflow's database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 
 def make(url: str) -> None:
-    """Makes MLflow's tables, and nothing in them, in a new database and lets go of it."""
+    """Creates MLflow's tables in a new database and closes it."""
     engine = SqlAlchemyStore._get_or_create_engine(url)
     try:
         _initialize_tables(engine)
@@ -25,9 +25,9 @@ def make(url: str) -> None:
 
 
 def template() -> Path | None:
-    """Where this machine keeps a database with this MLflow's tables: making them takes 4 to 8 s, a copy nothing.
+    """The path of this machine's cached empty database of this MLflow version: creating tables takes 4 to 8 s.
 
-    None where the user has no home folder.
+    None if the user has no home folder.
     """
     try:
         cache = Path(os.environ.get("HARNESS_DATA") or Path.home() / ".cache" / "harness").expanduser()
@@ -37,7 +37,7 @@ def template() -> Path | None:
 
 
 def open_existing(uri: str) -> None:
-    """Sees that a database is one that this version of MLflow understands; raises what it says if not."""
+    """Opens a database with this version of MLflow; raises MLflow's error if it does not understand it."""
     engine = SqlAlchemyStore._get_or_create_engine(uri)
     try:
         if not _all_tables_exist(engine):
@@ -48,7 +48,7 @@ def open_existing(uri: str) -> None:
 
 
 def upgrade_database(uri: str) -> None:
-    """Brings a database of an older version of MLflow, or one half made, to this version's tables."""
+    """Migrates a database of an older MLflow version, or an incomplete one, to this version's schema."""
     engine = SqlAlchemyStore._get_or_create_engine(uri)
     try:
         _upgrade_db(engine)

@@ -1,4 +1,4 @@
-"""MLflow's model registry: versions of models, and which is the champion."""
+"""MLflow's model registry: model versions and the champion alias."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class ModelRegistry:
     ) -> int:
         """Logs a module to a run, registers it as the next version of a model and returns that version.
 
-        It is stored as an exported program (pt2), not as a pickle, with its signature and an input example.
-        Needs torch: it is called in a trial process, never in the driver.
+        The model is stored as an exported program (pt2), not as a pickle, with its signature and an input example.
+        Needs torch, so it is called in a trial process, never in the driver.
 
         Args:
             example: inputs of two rows.
-            variable: dimensions of the inputs whose size may change.
+            variable: input dimensions of variable size.
         """
         import mlflow.pytorch
         from mlflow.models import infer_signature
@@ -54,7 +54,7 @@ class ModelRegistry:
 
         output = module(example).numpy(force=True)
         inputs = example.numpy(force=True)
-        # -1 is what MLflow exports as variable, and what it lets pass when the model is served.
+        # MLflow exports -1 as a variable size and accepts any size there in serving.
         shape = tuple(-1 if dim in variable else size for dim, size in enumerate(inputs.shape))
         signature = infer_signature(inputs, output)
         signature.inputs = Schema([TensorSpec(inputs.dtype, shape)])
@@ -81,10 +81,10 @@ class ModelRegistry:
             return None
 
     def run_of_model(self, name: str, alias: str | None, version: str | None) -> str:
-        """The run whose checkpoint a registered model was made of.
+        """The run whose checkpoint became a registered model.
 
         Raises:
-            ValueError: there is no such model, or it is not of this harness.
+            ValueError: there is no such model, or it was not registered by this harness.
         """
         try:
             if alias is not None:
@@ -100,7 +100,7 @@ class ModelRegistry:
         return str(found.tags["harness.run_id"])
 
     def version_of(self, name: str, tags: Mapping[str, str]) -> int | None:
-        """The newest version of a model that carries all these tags, or None."""
+        """The newest version of a model with all these tags, or None."""
         versions = self._client.search_model_versions(f"name = '{name}'")
         found = [int(item.version) for item in versions if tags.items() <= dict(item.tags).items()]
         return max(found, default=None)
@@ -112,7 +112,7 @@ class ModelRegistry:
 
 @contextlib.contextmanager
 def _global_uri(uri: str) -> Iterator[None]:
-    """MLflow's global tracking URI, which its flavors use, for a while; it also lies in the environment."""
+    """Sets MLflow's global tracking URI, which its flavors use, within the block, and also in the environment."""
     before = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     try:

@@ -1,4 +1,4 @@
-"""A thread that owns the tracking, so that neither training nor the search ever waits for its database."""
+"""A thread that makes all tracking calls, so that neither training nor the search waits for the database."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from studies.common.errors import PATIENCE, StorageFailed, in_one_line, patiently
+from studies.common.errors import PATIENCE, StorageFailed, in_one_line, retry_transient
 from studies.tracking.tracker import Tracker, Writer
 
-HURRY = 10.0  # seconds that MLflow is still waited for once somebody wants to leave
+HURRY = 10.0  # seconds to wait for MLflow once the command wants to exit
 
 
 class TrackingQueue:
     """Calls to a Tracking, in order, on one thread that also imports mlflow (5 s) while others warm up.
 
-    While the database is locked or the server away, calls wait here; nothing is lost if they never come to be
-    made, for all that is said is in the event logs.
+    While the database is locked or the server unreachable, calls queue up here; if they are never made, nothing is
+    lost, since the event logs contain everything.
 
     Args:
-        make: makes a tracker of another kind than MLflow's.
+        make: factory of a tracker that replaces MLflow's.
 
     Attributes:
-        now: the tracker; a call is made after all those before it, and returns its result.
-        soon: the same, but the call does not wait. What it raises is raised by a later call of `check`.
-        first: the same as `now`, before all that waits, with which a call must have nothing to do.
-        trouble: what is being waited for, or None.
-        meanwhile: called while `get` waits.
-        tell: hears, on the thread that asks, what was not as it was left in MLflow; see Tracking's `notice`.
+        now: the tracker; a call is made after all queued ones and returns its result.
+        soon: the same, but calls return immediately. Exceptions are raised by a later call of `check`.
+        first: the same as `now`, but ahead of queued calls, of which the call must be independent.
+        trouble: the temporary error that is being waited out, or None.
+        meanwhile: called repeatedly while `now` waits.
+        tell: called, on the caller's thread, with notices; see Tracking's `notice`.
     """
 
     def __init__(self, make: Callable[[], Tracker] | None = None) -> None:
@@ -53,10 +53,10 @@ class TrackingQueue:
         self._notices: deque[str] = deque()
 
     def connect(self, uri: str, artifacts: Path | None, **parts: Any) -> None:
-        """Opens the database or server; it is made here if it is not there.
+        """Opens the database or server; creates the database if missing.
 
         Args:
-            parts: `together` and `place` of Tracking.
+            parts: Tracking's arguments `together` and `place`.
 
         Raises:
             ValueError: see Tracking.
@@ -65,7 +65,7 @@ class TrackingQueue:
             self._tracking = self._result(self._pool.submit(self._make))
         elif self._tracking is None:
             tell = self._notices.append
-            self._tracking = self._result(self._pool.submit(_connect, uri, artifacts, self._patiently, tell, parts))
+            self._tracking = self._result(self._pool.submit(_connect, uri, artifacts, self._retry, tell, parts))
 
     def _get(self, method: str, *arguments: Any) -> Any:
         return self._result(self._pool.submit(self._call, method, arguments))
@@ -80,13 +80,13 @@ class TrackingQueue:
         self._open.append(self._pool.submit(self._call, method, arguments))
 
     def check(self) -> None:
-        """Raises what a call that was put has raised, if any has; tells what is to be told."""
+        """Raises the exception of a queued call, if any; passes on notices."""
         self._tell()
         while self._open and self._open[0].done():
             self._open.pop(0).result()
 
     def hurry(self) -> None:
-        """From now on, waits no more than a few seconds for what is locked or away."""
+        """From now on, waits only a few seconds for a locked database or an unreachable server."""
         self._deadline = self._deadline or time.monotonic() + HURRY
 
     def close(self) -> None:
@@ -116,30 +116,32 @@ class TrackingQueue:
 
     def _call(self, method: str, arguments: tuple[Any, ...]) -> Any:
         self._call_urgent()
-        if self._failed is not None:  # what comes after it would tell half a story: that a run ended, but not how
+        if (
+            self._failed is not None
+        ):  # later calls alone would be inconsistent, e.g. a run that ended without its results
             raise StorageFailed(str(self._failed)) from self._failed
         try:
             return getattr(self._tracking, method)(*arguments)
         except ValueError:
-            raise  # it is for the user who asked
+            raise  # for the caller
         except Exception as error:
             self._failed = error
             if isinstance(error, OSError) or type(error).__module__.startswith("mlflow."):
                 self._failed = StorageFailed(f"MLflow could not be written: {in_one_line(error)}")
             raise self._failed from error
 
-    def _patiently(self, work: Callable[[], Any]) -> Any:
+    def _retry(self, work: Callable[[], Any]) -> Any:
         def notice(text: str | None) -> None:
             self.trouble = text
 
         def patience() -> float:
             return PATIENCE if self._deadline is None or time.monotonic() < self._deadline else 0.0
 
-        return patiently(work, notice, patience)
+        return retry_transient(work, notice, patience)
 
 
 class _Calls:
-    """A tracker, each call of which is made by a function that gets the method's name and the arguments."""
+    """A tracker whose methods call a function with the method's name and the arguments."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self._call = call
@@ -152,9 +154,7 @@ def _import() -> None:
     import studies.tracking.client  # noqa: F401
 
 
-def _connect(
-    uri: str, artifacts: Path | None, patient: Any, notice: Callable[[str], None], parts: dict[str, Any]
-) -> Any:
+def _connect(uri: str, artifacts: Path | None, retry: Any, notice: Callable[[str], None], parts: dict[str, Any]) -> Any:
     from studies.tracking.client import Tracking
 
-    return Tracking(uri, artifacts, patient, notice, **parts)
+    return Tracking(uri, artifacts, retry, notice, **parts)

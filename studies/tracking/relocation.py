@@ -1,8 +1,8 @@
-"""A state folder that was moved, copied or renamed: MLflow's addresses of artifacts follow it. Standard library only.
+"""Updates MLflow's artifact URIs after a state folder was moved, copied or renamed. Standard library only.
 
-MLflow stores with each experiment, run and model where its artifacts lie, as an absolute address. Whoever opens the
-database in another place brings those addresses that mean its former folder's artifacts/ to this folder's, in one
-transaction; so a folder that was moved makes nothing at its old place, and a copy writes to itself alone.
+MLflow stores absolute artifact URIs with each experiment, run and model. When the database is opened in a new place,
+the URIs below the former folder's artifacts/ are changed to this folder's, in one transaction; so a moved folder
+creates nothing at its old place, and a copy only writes to itself.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlparse
 
 from studies.common.sqlite_files import sqlite_path
 
-ARTIFACTS = "artifacts"  # folder beside the database
-COLUMNS = (  # where MLflow 3.17 has addresses of files
+ARTIFACTS = "artifacts"  # folder next to the database
+COLUMNS = (  # where MLflow 3.17 stores file URIs
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
@@ -26,13 +26,13 @@ COLUMNS = (  # where MLflow 3.17 has addresses of files
 
 
 def relocate(uri: str) -> list[str]:
-    """Brings the addresses in a database to the folder that it lies in now; returns what was done, a line each.
+    """Changes the URIs in a database to its present folder; returns a line for each change.
 
-    Only a state folder of ours (it has trials/) is touched. An address stays as it is if its files are there and
-    this folder has none of that name: then they were made elsewhere on purpose.
+    Only the harness's state folders (with trials/) are changed. A URI is kept if its files exist and this folder has
+    none of that name: then it points elsewhere on purpose.
 
     Args:
-        uri: of the database; nothing is done for servers. Whoever calls holds the lock on it.
+        uri: of the database, whose lock the caller holds; servers are ignored.
     """
     path = sqlite_path(uri)
     if path is None or not (path.parent / "trials").is_dir():
@@ -48,13 +48,13 @@ def relocate(uri: str) -> list[str]:
         for former in moved:
             _bring(connection, former, here)
     return [
-        f"the state folder was moved or copied from {former}: {count} addresses of artifacts were brought to {here}"
+        f"the state folder was moved or copied from {former}: {count} artifact URIs were changed to {here}"
         for former, count in counts.items()
     ]
 
 
 def _bring(connection: sqlite3.Connection, former: Path, here: Path) -> None:
-    """Copies what older versions wrote to the former place after the folder was moved from it."""
+    """Copies files that older versions wrote to the former place after the move."""
     for table, column in COLUMNS:
         if not _has(connection, table, column):
             continue
@@ -71,10 +71,10 @@ def _has(connection: sqlite3.Connection, table: str, column: str) -> bool:
 
 
 def _former_places(connection: sqlite3.Connection, here: Path) -> dict[Path, list[str]]:
-    """Former state folders, each with the names of its folders of artifacts that are to be looked for here."""
+    """Former state folders, each with the names of its artifact folders to look for here."""
     try:
         locations = [row[0] for row in connection.execute("SELECT artifact_location FROM experiments")]
-    except sqlite3.DatabaseError:  # not MLflow's, or broken: others say so
+    except sqlite3.DatabaseError:  # not MLflow's, or broken: reported elsewhere
         return {}
     found: dict[Path, list[str]] = {}
     for location in locations:
@@ -93,7 +93,7 @@ def _file_of(location: str | None) -> Path | None:
 
 
 def _rewrite(connection: sqlite3.Connection, former: Path, here: Path, names: list[str]) -> int:
-    """Replaces the beginnings of addresses below a former folder; returns how many."""
+    """Replaces the prefix of URIs below a former folder; returns the number of changes."""
     count = 0
     for name in names:
         old, new = ((folder / ARTIFACTS / name).as_uri() for folder in (former, here))

@@ -1,4 +1,4 @@
-"""A run, as commands show it."""
+"""RunInfo, a run as shown by commands."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the driver needs of an experiment tracker: a Protocol, which MLflow fulfils by client.py.
+"""The interface of experiment trackers, implemented for MLflow by client.py.
 
-A tracker of another kind is a class with these methods, given as `Options(tracker=...)`; see docs/extending.md.
+A custom tracker is a class with these methods, passed as `Options(tracker=...)`; see docs/extending.md.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from studies.tracking.run_info import RunInfo
 
 
 class Writer(Protocol):
-    """What is said of runs. A method may be called again after it failed, and again by a driver that goes on."""
+    """Writes runs. Calls may be repeated after a failure, and by a driver that resumes."""
 
     def reopen(self, run_id: str) -> None:
-        """Sets a run RUNNING again: it goes on."""
+        """Sets a run to RUNNING again when it resumes."""
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Logs those parameters that a run does not have yet."""
 
     def log(self, run_id: str, event: Event) -> None:
-        """Takes one event of a trial; see studies/protocol/events.py."""
+        """Handles one event of a trial; see studies/protocol/events.py."""
 
     def log_metrics(self, run_id: str, values: Mapping[str, float], step: int = 0) -> None:
         """Logs values of metrics."""
 
     def flush(self, run_id: str | None = None) -> None:
-        """Writes what was kept back, of one run or of all."""
+        """Writes buffered data, of one run or of all."""
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Sets tags of a run."""
 
     def delete_tag(self, run_id: str, key: str) -> None:
-        """Deletes a tag of a run, if it has it."""
+        """Deletes a tag of a run, if it exists."""
 
     def log_files(self, run_id: str, path: Path, to: str | None = None) -> None:
-        """Copies a file, or all that a folder holds, to a run's artifacts; nothing where there is none."""
+        """Copies a file, or the contents of a folder, to a run's artifacts; ignores a missing path."""
 
     def log_table(self, run_id: str, columns: dict[str, list[Any]], name: str) -> None:
-        """Logs a table as the artifact of that name, in place of what it was before."""
+        """Logs a table as an artifact, replacing an earlier one."""
 
     def end(self, run_id: str, status: str, outcome: str | None = None) -> None:
-        """Closes a run: FINISHED, FAILED or KILLED; `outcome` says why a KILLED one was."""
+        """Closes a run: FINISHED, FAILED or KILLED; `outcome`: why it was KILLED."""
 
     def rank(self, experiment_id: str, study: str, ranks: Mapping[str, int]) -> None:
         """Tags a study's trials with their ranks: run id -> rank, from 1."""
@@ -53,22 +53,22 @@ class Writer(Protocol):
         """Sets a tag of an experiment."""
 
     def restore(self, run_id: str) -> None:
-        """Restores a run that was deleted but can still be had."""
+        """Restores a deleted run, if possible."""
 
 
 class Tracker(Writer, Protocol):
-    """The same, and what is answered."""
+    """A Writer that can also create and read runs."""
 
     def experiment(self, name: str) -> str:
-        """The id of the experiment of that name, made if it is not there."""
+        """The id of the experiment of that name, which is created if missing."""
         ...
 
     def start(self, experiment_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """Opens a run with its parameters and returns its id: letters, digits, '_' and '-', a folder's name."""
+        """Opens a run with its parameters and returns its id, a valid folder name of letters, digits, '_' and '-'."""
         ...
 
     def find_run(self, tags: Mapping[str, str], experiment_id: str) -> str | None:
-        """The newest run of an experiment that carries these tags, or None."""
+        """The newest run of an experiment with these tags, or None."""
         ...
 
     def running(self, experiment_id: str, study: str) -> list[str]:
@@ -84,13 +84,13 @@ class Tracker(Writer, Protocol):
         ...
 
     def deleted_runs(self) -> list[RunInfo]:
-        """Runs that were deleted but can still be had."""
+        """Deleted runs that can be restored."""
         ...
 
     def files(self, run_id: str, folder: str | None = None) -> dict[str, int]:
-        """Path -> bytes of a run's artifacts."""
+        """Path -> size in bytes of a run's artifacts."""
         ...
 
     def fetch(self, run_id: str, path: str, to: Path) -> Path:
-        """Copies one artifact into a folder and returns where it is there."""
+        """Copies one artifact into a folder and returns its path."""
         ...

@@ -1,7 +1,7 @@
-"""One trial as its log tells it: what is new in the log goes to MLflow, and at the end files, summary and status.
+"""Follows a trial's log: sends new events to MLflow, and at the end files, summary and status.
 
-Reading a log from its beginning once more sends the same rows, which MLflow stores once. So a driver that takes
-over from a dead one, and `harness doctor`, need not know how far it came.
+Reading a log again from the beginning sends the same rows, which MLflow stores once. So `harness doctor`, or a driver
+that takes over from a dead one, need not know how far that one got.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.queue import TrackingQueue
 
 STATUSES = {"COMPLETE": ("FINISHED", None), "PRUNED": ("KILLED", "pruned"), "FAIL": ("FAILED", "failed")}
-STATUSES["INTERRUPTED"] = ("KILLED", "interrupted")  # Optuna's RUNNING, while nobody runs it
+STATUSES["INTERRUPTED"] = ("KILLED", "interrupted")  # RUNNING in Optuna, without a process
 
 
-ERROR_LENGTH = 4000  # of an error as it is shown; log.txt has all of it
+ERROR_LENGTH = 4000  # characters of an error shown; log.txt has the full text
 
 
 @dataclass
 class Ending:
-    """How a trial ended. `state`: COMPLETE, PRUNED, FAIL or INTERRUPTED; `value`: of the weights that were kept."""
+    """How a trial ended. `state`: COMPLETE, PRUNED, FAIL or INTERRUPTED; `value`: metric of the saved weights."""
 
     state: str
     value: float | None
@@ -54,16 +54,16 @@ class TrialRecord:
     """Follows the log of one trial.
 
     Args:
-        spec: whose trial; its folder is where the log lies.
-        tracking: what is read is told to it; None only looks.
+        spec: the trial's; the log is in its folder.
+        tracking: receives the events; None: only read.
 
     Attributes:
-        ending: the event the trial ended with, or None while it runs.
-        reports: how many values of the study's metric there were.
+        ending: the event that ended the trial, or None while it runs.
+        reports: number of reported values of the study's metric.
         best: the best of them.
         newest: metric -> its latest value.
-        saved: the newest step a checkpoint was saved at, or -1.
-        megabytes: memory its process used when it last said so.
+        saved: step of the newest checkpoint, or -1.
+        megabytes: last reported memory usage of its process.
         epochs, steps: planned totals, None where unlimited.
     """
 
@@ -80,21 +80,21 @@ class TrialRecord:
         self.epochs: int | None = None
         self.steps: int | None = None
         self._reader = EventReader(Path(spec.folder) / NAME)
-        # metric -> how far the trial was when it was last logged, and how often it has been logged there
+        # metric -> (position at which it was last logged, number of times logged at that position)
         self._logged: dict[str, tuple[int, int]] = {}
-        self._floor: dict[str, tuple[int, int]] = {}  # the same when the trial went on: up to there it repeats itself
-        self._again: dict[str, int] = {}  # metric -> how often it has been repeated at its floor
-        self._sampled = self._samples_before = 0  # samples of resources, and of those before the trial went on
+        self._floor: dict[str, tuple[int, int]] = {}  # the same at the last resume: values up to there are repeats
+        self._again: dict[str, int] = {}  # metric -> number of repeats at its floor
+        self._sampled = self._samples_before = 0  # resource samples: total, and before the last resume
         self._reported = -1
 
     def read(self) -> list[Event]:
-        """Takes what is new in the log, tells MLflow, and returns it without what a trial that went on repeats."""
+        """Reads new events, sends them to MLflow and returns them, without those that a resumed trial repeats."""
         return [event for event in map(self._take, self._reader.read()) if event is not None]
 
     def warnings(self) -> list[str]:
-        """Lines of the log that could not be understood since the last call."""
+        """Warnings about log lines that could not be parsed since the last call."""
         lines, self._reader.broken = self._reader.broken, []
-        return [f"a line that cannot be understood is skipped: {line}" for line in lines]
+        return [f"skipped a line that cannot be parsed: {line}" for line in lines]
 
     def _take(self, event: Event) -> Event | None:
         if isinstance(event, Metrics):
@@ -117,19 +117,19 @@ class TrialRecord:
             self.saved = max(self.saved, event.step)
         elif isinstance(event, Resources):
             self.megabytes = event.values.get("system/process_memory_megabytes", self.megabytes)
-            event = replace(event, step=event.step + self._samples_before)  # each process counts its own from 0
+            event = replace(event, step=event.step + self._samples_before)  # each process counts from 0
             self._sampled = event.step + 1
         elif isinstance(event, Finished | Stopped | Failed):
-            self.ending = event  # it is logged when the process is gone, with the files
+            self.ending = event  # logged together with the files, once the process is gone
         if self.tracking is not None and isinstance(event, Metrics | Params | Tags | Started | Resources):
             self.tracking.soon.log(self.spec.run_id, event)
         return event
 
     def _is_new(self, name: str, position: int) -> bool:
-        """Whether a metric that is said here was not said before the trial went on.
+        """Whether a metric value is new rather than a repeat after a resume.
 
-        It goes by how far the trial is and not by the metric's step, which user code may count as it likes, and by
-        the number of times where a metric is logged several times at one batch, as in each batch of a validation.
+        Decided by the trial's position, since user code may choose any step, and by the number of times if a metric is
+        logged several times at one position, as in each batch of a validation.
         """
         floor, times = self._floor.get(name, (-1, 0))
         if position == floor:
@@ -141,20 +141,20 @@ class TrialRecord:
         return True
 
     def fail(self, error: str) -> None:
-        """Writes a failure into the log of a trial that died and could not say it itself."""
-        self.ending = Failed(error, f"{error}; log.txt may say why")
+        """Appends a failure to the log of a trial that died without reporting it."""
+        self.ending = Failed(error, f"{error}; see log.txt")
         log = EventWriter(Path(self.spec.folder) / NAME)
         log.append(self.ending, durable=True)
         log.close()
 
     @property
     def state(self) -> str | None:
-        """How the trial ended by its own word (see Ending), or None while it has none."""
+        """How the trial ended according to its log (see Ending), or None if it has not."""
         return self._ending_of(self.ending).state if self.ending is not None else None
 
     @property
     def value(self) -> float | None:
-        """The metric of the weights that were kept: the best, but where they were averaged at the end."""
+        """The metric of the saved weights: the best, unless they were averaged at the end."""
         averaged = self.ending.value if isinstance(self.ending, Finished) else None
         return self.best if averaged is None else averaged
 
@@ -163,7 +163,7 @@ class TrialRecord:
         assert self.tracking is not None
         ending = self._ending_of(event)
         run_id, folder = self.spec.run_id, Path(self.spec.folder)
-        for half_written in left_over(folder):  # by a process that was killed
+        for half_written in left_over(folder):  # by a killed process
             half_written.unlink(missing_ok=True)
         self.tracking.soon.log(run_id, event)
         self.tracking.soon.log_files(run_id, folder / "artifacts")
@@ -173,7 +173,7 @@ class TrialRecord:
         return ending
 
     def end_as(self, state: str) -> Ending:
-        """The same for a trial whose state others know: with its own last word, if that agrees with theirs."""
+        """Like `end`, for a trial whose state is known otherwise; uses the log's last event if it agrees."""
         told: dict[str, Event] = {"COMPLETE": Finished({}), "PRUNED": Stopped("pruned", {})}
         told |= {"INTERRUPTED": Stopped("interrupted", {}), "FAIL": Failed("the trial failed", "its log has no more")}
         return self.end(self.ending if self.ending is not None and self.state == state else told[state])
@@ -183,7 +183,7 @@ class TrialRecord:
         seconds = metrics.get("fit_seconds", time.monotonic() - self.began)
         if isinstance(event, Finished):
             if self.best is None and self.spec.metric is not None:
-                return Ending("FAIL", None, metrics, seconds, f"the metric {self.spec.metric} never had a number")
+                return Ending("FAIL", None, metrics, seconds, f"the metric {self.spec.metric} was never a number")
             return Ending("COMPLETE", self.value, metrics, seconds)
         if isinstance(event, Stopped):
             return Ending("PRUNED" if event.why == "pruned" else "INTERRUPTED", self.best, metrics, seconds)

@@ -1,8 +1,8 @@
-"""A prepared view of an experiment in MLflow's UI: the experiment tag that holds it, the address that opens it.
+"""A prepared view of an experiment in MLflow's UI: the experiment tag that stores it and the URL that opens it.
 
 The UI keeps a named view (its menu "Views") in a tag `mlflow.sharedViewState.<key>` as JSON: an envelope with
-the view's name and, as JSON within JSON, the page's state. The format is read off the source of MLflow 3.17's
-UI; tests/e2e/test_browser.py opens a view for real.
+the view's name and, as nested JSON, the page's state. The format is taken from the source of MLflow 3.17's UI;
+tests/e2e/test_browser.py opens a view in a browser.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from studies.protocol.metric_names import EXPERIMENT_TAG_LENGTH, metric_name, param_key
 
-KEY = "harness"  # one view for each experiment, written anew in its place, so that its address stays
+KEY = "harness"  # one view per experiment, overwritten each time, so that its URL stays the same
 NAME = "studies, best first"
 STUDY_TAG = "harness.study"
 CHARTS = "all trials"  # a section of charts; the UI sorts sections by name, so this one comes before best, train, val
@@ -26,8 +26,8 @@ class View:
 
     Attributes:
         tag_key: the experiment tag that holds it.
-        tag_value: the view; MLflow takes up to 20000 characters.
-        path: its address behind the server's, from "#/" on.
+        tag_value: the view; MLflow's limit is 20000 characters.
+        path: its URL path, from "#/" on.
     """
 
     tag_key: str
@@ -36,22 +36,22 @@ class View:
 
 
 def prepared_view(experiment_id: str, metric: str | None, direction: str, parameters: Sequence[str]) -> View:
-    """The view `harness ui` opens: runs under their study, best first, beside what was searched.
+    """The view `harness ui` opens: runs grouped by study, best first, with the searched parameters.
 
-    The UI folds child runs under their parent only while it sorts by start time. Sorted by a metric it still
-    groups runs by a tag: so it groups by study. Each study can be folded and shows its best value, the studies
-    and the runs in each are sorted, single runs follow as "Additional runs". The chart view has one more chart:
+    The UI nests child runs under their parent only when sorted by start time. When sorted by a metric it can still
+    group runs by a tag, so this view groups by study. Each study can be collapsed and shows its best value; studies
+    and their runs are sorted; single runs follow as "Additional runs". The chart view has an additional chart:
     parallel coordinates of the searched parameters and the metric.
 
     Args:
         experiment_id: MLflow's id of the experiment.
         metric: MLflow metric to sort by, like best/val/accuracy. None: newest first, children under their parents.
         direction: maximize or minimize the metric.
-        parameters: dotted names of the parameters to show as columns, like model.learning_rate; of very many, the
-            first.
+        parameters: dotted names of the parameters to show as columns, like model.learning_rate; only the first of
+            very many.
 
     Raises:
-        ValueError: for another direction.
+        ValueError: unknown direction.
     """
     if direction not in ("maximize", "minimize"):
         raise ValueError(f"direction must be maximize or minimize, but got direction={direction}")
@@ -77,9 +77,9 @@ def _view(experiment_id: str, metric: str | None, direction: str, parameters: Se
         "selectedColumns": columns,
         "columnOrder": columns,
         "columnWidths": dict.fromkeys(columns, 160),  # pixels; the default cuts dotted names
-        "runsHiddenMode": "SHOW_ALL",  # in charts; by default the first ten runs only
+        "runsHiddenMode": "SHOW_ALL",  # in charts; the default is the first ten runs
     }
-    # createdAt must be a number; a constant keeps the tag the same for the same view.
+    # createdAt must be a number; a constant makes the tag reproducible.
     envelope = {"name": NAME, "createdAt": 0, "updatedAt": 0, "state": json.dumps(state, separators=(",", ":"))}
     return View(
         tag_key=f"mlflow.sharedViewState.{KEY}",
@@ -89,32 +89,32 @@ def _view(experiment_id: str, metric: str | None, direction: str, parameters: Se
 
 
 def view_path(experiment_id: str, mode: str = "TABLE") -> str:
-    """Address of an experiment's prepared view; `mode` is TABLE or CHART.
+    """URL path of an experiment's prepared view; `mode` is TABLE or CHART.
 
-    Nothing about sorting or filters may stand in it: the UI would then not read the stored view.
+    It must not contain sorting or filters, or the UI ignores the stored view.
     """
     place = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     return f"{place}&viewStateShareKey={KEY}&compareRunsMode={mode}"
 
 
 def _column(kind: str, name: str) -> str:
-    """A column's, and a sort key's, name in the UI: metrics.`val/accuracy`."""
+    """The UI's name of a column or sort key: metrics.`val/accuracy`."""
     return f"{kind}.`{name}`"
 
 
 def _grouped_by_study(direction: str) -> dict[str, Any]:
     return {
         "groupBy": {
-            "aggregateFunction": "max" if direction == "maximize" else "min",  # what a study's own row shows
+            "aggregateFunction": "max" if direction == "maximize" else "min",  # shown in a study's own row
             "groupByKeys": [{"mode": "tag", "groupByData": STUDY_TAG}],
         },
-        "groupsExpanded": {f"tag.{STUDY_TAG}": True},  # runs without a study; studies are unfolded anyway
+        "groupsExpanded": {f"tag.{STUDY_TAG}": True},  # runs without a study; studies are expanded anyway
         "useGroupedValuesInCharts": False,  # charts draw runs, not studies
     }
 
 
 def _charts(metric: str, parameters: Sequence[str]) -> dict[str, Any]:
-    """One chart of ours; the UI adds a chart for each metric by itself, but no section it does not find here."""
+    """Our one chart; the UI adds a chart for each metric, but only in sections that are listed here."""
     chart = {
         "type": "PARALLEL",
         "uuid": f"{KEY}-parallel-coordinates",
@@ -122,7 +122,7 @@ def _charts(metric: str, parameters: Sequence[str]) -> dict[str, Any]:
         "displayName": "Searched parameters and the metric",
         "selectedParams": list(parameters),
         "selectedMetrics": [metric],
-        "showAllRuns": False,  # True would also draw runs that lack a value
+        "showAllRuns": False,  # True would also draw runs without a value
         "runsCountToCompare": 10,
         "deleted": False,
         "isGenerated": False,

@@ -1,4 +1,4 @@
-"""Parses the sections of an experiment as LightningCLI does: with jsonargparse, from signatures and docstrings.
+"""Parses the sections of an experiment as LightningCLI does, with jsonargparse, from signatures and docstrings.
 
 It imports the user's classes, so the driver never imports this module: it runs in a trial process and in
 `harness train NAME --help`.
@@ -26,9 +26,9 @@ from studies.config.parameters import flat_parameters
 from studies.trial.parser_errors import one_line
 
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
-# What a run cannot have, because the harness decides it.
+# Trainer arguments that conflict with what the harness does itself.
 REFUSED = {
-    "fast_dev_run": "it would leave no checkpoint; --trainer.limit_train_batches 1 --trainer.max_epochs 1 does as much",
+    "fast_dev_run": "it would leave no checkpoint; --trainer.limit_train_batches 1 --trainer.max_epochs 1 is similar",
     "barebones": "a run without logger and checkpoints cannot be tracked",
 }
 TRAINER_PARAMETERS = frozenset(inspect.signature(Trainer).parameters)
@@ -41,10 +41,10 @@ class Parsed:
     section: str
     parser: LightningArgumentParser
     config: Namespace
-    cls: Any = None  # of a section that is one object
+    cls: Any = None  # the class, if the section is a single object
 
     def instantiated(self) -> Any:
-        """The section with all objects that it describes made: the module, or the Trainer's arguments."""
+        """The section with its objects instantiated: the module, or the Trainer's arguments."""
         made = self.parser.instantiate(self.config).get(self.section)
         if made is None:  # nothing to set
             return Namespace() if self.cls is None else self.cls()
@@ -52,20 +52,20 @@ class Parsed:
 
 
 def parse_section(section: str, content: dict[str, Any]) -> Parsed:
-    """Parses one section: types converted, defaults put in, nested classes resolved.
+    """Parses one section: types converted, defaults filled in, nested classes resolved.
 
     Args:
         section: "model", "data", "trainer", "optimizer" or "lr_scheduler".
-        content: as it was written.
+        content: the section as written.
 
     Raises:
-        ValueError: in one line, naming the parameter, what it must be and what it is.
+        ValueError: one line that names the parameter, the expected type and the value.
     """
     if section == "trainer":
         return _parse_trainer(content)
     cls = _class_of(section, content)
     if section in BASES and isinstance(cls, type) and not content.get("dict_kwargs"):
-        # A parser of the class's own arguments says more exactly what is wrong than one of all subclasses.
+        # A parser of this class's arguments has more precise errors than a subclass-mode parser.
         parser, allowed = _class_parser(cls, section)
         given = content.get("init_args") or {}
         _check_names(section, given, allowed)
@@ -74,10 +74,10 @@ def parse_section(section: str, content: dict[str, Any]) -> Parsed:
 
 
 def _class_of(section: str, content: dict[str, Any]) -> Any:
-    """The class of a section; None where only jsonargparse can find it by its short name.
+    """The class of a section; None if it is a short name, which only jsonargparse can resolve.
 
     Raises:
-        ValueError: it does not import, or is of another kind.
+        ValueError: it cannot be imported, or has the wrong base class.
     """
     class_path = content["class_path"]
     if "." not in class_path:
@@ -93,7 +93,7 @@ def _class_of(section: str, content: dict[str, Any]) -> Any:
 
 
 def _parse_trainer(content: dict[str, Any]) -> Parsed:
-    """Only what is given is parsed: Lightning's defaults stay Lightning's."""
+    """Parses only the given arguments; the others keep Lightning's defaults."""
     _check_names("trainer", content, TRAINER_PARAMETERS)
     for name, why in REFUSED.items():
         if content.get(name):
@@ -107,7 +107,7 @@ def _parsed(
 ) -> Parsed:
     made = cls if section in BASES else None
     try:
-        # A copy: jsonargparse turns what it is given into its own namespaces.
+        # A copy: jsonargparse converts its input in place.
         config = parser.parse_object({section: copy.deepcopy(content)})
         return Parsed(section, parser, config, made)
     except (argparse.ArgumentError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
@@ -154,7 +154,7 @@ def _new_parser() -> LightningArgumentParser:
 def dumped(sections: dict[str, Any]) -> dict[str, Any]:
     """All parameters under their dotted names (see flat_parameters), with defaults, as the parser writes them.
 
-    Objects are written as the parser can: what it cannot serialize is a text that says so, and is never parsed again.
+    An object that the parser cannot serialize becomes a text that says so; the result is never parsed again.
     """
     shown: dict[str, Any] = {}
     for section, content in sections.items():

@@ -1,4 +1,4 @@
-"""Small Lightning callbacks that turn Lightning's hooks into events for the driver, and its verdicts into stops."""
+"""Small callbacks that turn Lightning's hooks into events for the driver, and the driver's verdicts into stops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.events import Report, Resources
 from studies.trial.checkpointing import Checkpoints, can_leave, metric_value
 from studies.trial.logger import EventLogger
@@ -24,18 +24,18 @@ class Verdicts(Checkpoint):
     all ranks.
     """
 
-    def __init__(self, link: Link, metric: str | None, pruning: bool, checkpoints: Checkpoints) -> None:
-        self.link = link
+    def __init__(self, channel: Channel, metric: str | None, pruning: bool, checkpoints: Checkpoints) -> None:
+        self.channel = channel
         self.metric = metric
         self.pruning = pruning
         self.checkpoints = checkpoints
-        self._logged_by: str | None = None  # validation or training, once that is known
-        self._known: set[str] = set()  # metrics before the first validation
+        self._logged_by: str | None = None  # "validation" or "training", once known
+        self._known: set[str] = set()  # names of metrics logged before the first validation
         self._stopped = False
 
-    def polls(self) -> bool:
-        """Whether it wants to hear of this step's end: it need not of each; see epoch_loop.py."""
-        return self.link.stop_reason is not None
+    def wants_unlogged_steps(self) -> bool:
+        """Whether `on_train_batch_end` must be called at this step even if it is not logged; see epoch_loop.py."""
+        return self.channel.stop_reason is not None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -43,7 +43,7 @@ class Verdicts(Checkpoint):
         if self._heard(trainer) and can_leave(trainer, batch_idx):
             self._stop(trainer)
             self.checkpoints.resume_point.is_leaving = True
-            trainer.limit_val_batches = 0  # Lightning validates and logs where it is stopped: points of no other run
+            trainer.limit_val_batches = 0  # Lightning validates when stopped: an undisturbed run has no such points
             for logger in trainer.loggers:
                 if isinstance(logger, EventLogger):
                     logger.muted = True
@@ -64,7 +64,7 @@ class Verdicts(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.metric is not None and trainer.is_last_batch:
             if self._logged_by is None and self.metric in trainer.callback_metrics:
-                self._logged_by = "training"  # there was no validation that could have logged it
+                self._logged_by = "training"  # no validation could have logged it
             if self._logged_by == "training":
                 self._report(trainer)
         if self._heard(trainer):
@@ -75,12 +75,12 @@ class Verdicts(Checkpoint):
         value = metric_value(trainer, self.metric)
         report = Report(trainer.global_step, trainer.current_epoch, value)
         if self.pruning:
-            self.link.ask(report)
+            self.channel.ask(report)
         else:
-            self.link.say(report)
+            self.channel.emit(report)
         self.checkpoints.measured(trainer, value)
-        # An interrupted fit is left between two batches or epochs, where it can be taken up; a pruned one at once.
-        if self._heard(trainer) and (trainer.is_last_batch or self.link.stop_reason != "interrupted"):
+        # An interrupted fit stops between two batches or epochs, where it can be resumed; a pruned one stops at once.
+        if self._heard(trainer) and (trainer.is_last_batch or self.channel.stop_reason != "interrupted"):
             self._stop(trainer)
 
     def _stop(self, trainer: Trainer) -> None:
@@ -89,12 +89,12 @@ class Verdicts(Checkpoint):
         self._stopped = trainer.should_stop = True
 
     def _heard(self, trainer: Trainer) -> bool:
-        """Whether the driver said stop. Only rank 0 hears it; all must stop at the same step, for the same reason."""
+        """Whether the driver requested a stop. Only rank 0 receives it; all ranks must stop at the same step."""
         if trainer.world_size > 1:
-            if not trainer.strategy.reduce_boolean_decision(self.link.stop_reason is not None, all=False):
+            if not trainer.strategy.reduce_boolean_decision(self.channel.stop_reason is not None, all=False):
                 return False
-            self.link.stop_reason = trainer.strategy.broadcast(self.link.stop_reason)
-        return self.link.stop_reason is not None
+            self.channel.stop_reason = trainer.strategy.broadcast(self.channel.stop_reason)
+        return self.channel.stop_reason is not None
 
     def state_dict(self) -> dict[str, Any]:
         return {"logged_by": self._logged_by}
@@ -108,7 +108,7 @@ def _is_fit(trainer: Trainer) -> bool:
 
 
 def _is_over(trainer: Trainer) -> bool:
-    """Whether the fit would end with this epoch, stopped or not."""
+    """Whether the fit would end with this epoch anyway."""
     epochs, steps = trainer.max_epochs, trainer.max_steps
     return (epochs not in (None, -1) and trainer.current_epoch + 1 >= epochs) or (  # type: ignore[operator]
         steps != -1 and trainer.global_step >= steps
@@ -116,7 +116,7 @@ def _is_over(trainer: Trainer) -> bool:
 
 
 class ValidationSteps(Callback):
-    """Continues the numbering of validation batches on resume: Lightning logs values of each batch at that number."""
+    """Continues the numbering of validation batches on resume: Lightning uses it as the step of per-batch values."""
 
     def __init__(self) -> None:
         self._done: dict[int, int] | None = None
@@ -140,9 +140,9 @@ class ResourceSampler(threading.Thread):
         seconds: between two samples; the first comes after one second.
     """
 
-    def __init__(self, link: Link, seconds: float = 10.0) -> None:
+    def __init__(self, channel: Channel, seconds: float = 10.0) -> None:
         super().__init__(daemon=True, name="resources")
-        self._link = link
+        self._channel = channel
         self._seconds = seconds
         self._ended = threading.Event()
 
@@ -151,7 +151,7 @@ class ResourceSampler(threading.Thread):
         process.cpu_percent()
         step, wait = 0, 1.0
         while not self._ended.wait(wait):
-            self._link.say(Resources(step, self._sample(process)))
+            self._channel.emit(Resources(step, self._sample(process)))
             step, wait = step + 1, self._seconds
 
     def stop(self) -> None:

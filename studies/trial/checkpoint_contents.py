@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-STATE = "harness"  # key of a checkpoint: what is needed to go on and Lightning does not keep
-LEFT_OUT = "harness_left_out"  # key of such a part: names of what else there was
-FOR_TRAINING = ("optimizer_states", "lr_schedulers", "loops", "callbacks", STATE)  # not needed to ask a model
+STATE = "harness"  # checkpoint key: state needed to resume that Lightning does not save
+LEFT_OUT = "harness_left_out"  # checkpoint key: names of the entries that were left out
+FOR_TRAINING = ("optimizer_states", "lr_schedulers", "loops", "callbacks", STATE)  # not needed for inference
 _PLAIN = (
     bool,
     int,
@@ -27,13 +27,13 @@ _PLAIN = (
 
 
 def was_pickling(error: BaseException) -> bool:
-    """Whether an error is pickle's own, of an object it cannot take, and not of a hook or of an object's method."""
+    """Whether pickle itself raised it, for an object it cannot serialize, rather than a hook or an object's method."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_code.co_filename == torch.serialization.__file__
 
 
 def is_plain_data(value: Any) -> bool:
-    """Whether PyTorch reads a value back with weights_only=True: tensors, numbers, text, and containers of them."""
+    """Whether PyTorch can load a value with weights_only=True: tensors, numbers, text, and containers of them."""
     kind = type(value)
     if value is None or kind in _PLAIN:
         return True
@@ -43,6 +43,6 @@ def is_plain_data(value: Any) -> bool:
 
 
 def readable_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What of a checkpoint can be read with weights_only=True, and is needed to ask a model."""
+    """The part of a checkpoint that can be loaded with weights_only=True and is needed for inference."""
     part = {key: value for key, value in checkpoint.items() if key not in FOR_TRAINING and is_plain_data(value)}
     return {**part, LEFT_OUT: [str(key) for key in checkpoint if key not in part]}

@@ -1,7 +1,7 @@
 """Checkpoints to resume a trial from: best.ckpt and last.ckpt, complete, atomic, and exact to the step.
 
-last.ckpt is a complete Lightning checkpoint, including custom objects of the user's, and is only read from the trial's
-own folder. best.ckpt holds what PyTorch reads with weights_only=True; it is the one tested, exported and published.
+last.ckpt is a complete Lightning checkpoint, including custom user objects, and is only read from the trial's
+own folder. best.ckpt holds what PyTorch can load with weights_only=True; it is the one tested, exported and published.
 
 A trial is stopped and resumed between two epochs or between two batches. Lightning's own restart (2.6.6) then calls
 hooks twice or not at all, skips a step of ReduceLROnPlateau, and draws a loader's random numbers at a different time.
@@ -28,7 +28,7 @@ from torchmetrics import Metric
 
 from studies.common.atomic_files import replace_by_link, temporary_name
 from studies.common.objective import better
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.checkpoint_files import BEST, LAST, PREVIOUS, is_whole
 from studies.protocol.events import CheckpointSaved
 from studies.trial.checkpoint_contents import STATE, is_plain_data, readable_part, was_pickling
@@ -42,7 +42,7 @@ from studies.trial.random_states import (
     restore_random_states,
 )
 
-SAVE_SECONDS = 60.0  # at most so much work is lost to a power cut
+SAVE_SECONDS = 60.0  # the most work that a power cut can lose
 BEFORE_EPOCH, AFTER_EPOCH, WITHIN_EPOCH = "before an epoch", "after an epoch", "within an epoch"
 KEPT_METRICS = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")  # of Lightning's logger connector
 
@@ -59,12 +59,12 @@ class Checkpoints(Checkpoint):
 
     Args:
         folder: where the two files go.
-        metric: logged name whose best value picks best.ckpt, or None.
+        metric: logged name whose best value selects best.ckpt, or None.
         direction: "maximize" or "minimize".
     """
 
-    def __init__(self, link: Link, folder: str | Path, metric: str | None, direction: str) -> None:
-        self.link = link
+    def __init__(self, channel: Channel, folder: str | Path, metric: str | None, direction: str) -> None:
+        self.channel = channel
         self.folder = Path(folder)
         self.metric = metric
         self.direction = direction
@@ -73,7 +73,7 @@ class Checkpoints(Checkpoint):
         self.best_epoch: int | None = None
         self.resume_point = ResumePoint(self)
         self._best_is_due = False
-        self._where: str | None = None  # what is being saved, while it is
+        self._where: str | None = None  # what is being saved right now
         self._final = False
         self._saved = time.monotonic()
 
@@ -102,46 +102,51 @@ class Checkpoints(Checkpoint):
         return str(self.folder)
 
     def measured(self, trainer: Trainer, value: float) -> None:
-        """Takes a new value of the metric; the weights that have it are kept if it is the best so far."""
+        """Handles a new value of the metric; the weights are saved if it is the best so far."""
         if not better(value, self.best_value, self.direction):
             return
         self.best_value, self.best_step = value, trainer.global_step
         self.best_epoch = trainer.current_epoch
         if trainer.is_last_batch and not _may_change_weights(trainer):
-            self._best_is_due = True  # the checkpoint that is written before the next epoch serves for both
+            self._best_is_due = True  # the checkpoint written before the next epoch serves as both
         else:
             self._best_is_due = False
             self.save(trainer, self.best, None, value)
 
-    def polls(self) -> bool:
-        """Whether it wants to hear of this step's end: it need not of each; see epoch_loop.py."""
+    def wants_unlogged_steps(self) -> bool:
+        """Whether `on_train_batch_end` must be called at this step even if it is not logged; see epoch_loop.py."""
         return time.monotonic() - self._saved > SAVE_SECONDS
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # The clock is each rank's own, but all ranks must save together: they do where they stop.
-        if trainer.world_size > 1 or not self.polls() or trainer.should_stop or not can_leave(trainer, batch_idx):
+        # Ranks' clocks differ, but all ranks must save together: they only do so when stopped.
+        if (
+            trainer.world_size > 1
+            or not self.wants_unlogged_steps()
+            or trainer.should_stop
+            or not can_leave(trainer, batch_idx)
+        ):
             return
-        hook = pl_module.on_train_batch_end  # it comes later, and what it does would be lost
-        idle = not is_overridden("on_train_batch_end", pl_module) or getattr(hook, "polls", False)
+        hook = pl_module.on_train_batch_end  # runs after this one, so its effects would be lost
+        idle = not is_overridden("on_train_batch_end", pl_module) or not getattr(hook, "wants_unlogged_steps", True)
         if idle and self.resume_point.can_take_up_within_epoch(trainer):
             self.save(trainer, self.last, WITHIN_EPOCH)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # max_steps or an early stop within an epoch: without a metric the last weights are those to keep.
-        ended = self.resume_point.natural and self.link.stop_reason is None
+        # max_steps or an early stop within an epoch: without a metric the last weights are kept.
+        ended = self.resume_point.natural and self.channel.stop_reason is None
         if self.metric is None and ended and self.best_step != trainer.global_step:
             # The epoch that was cut short has been counted by now.
             self.best_step, self.best_epoch = trainer.global_step, max(trainer.current_epoch - 1, 0)
             self.save(trainer, self.best, None)
 
     def save_between_epochs(self, trainer: Trainer, where: str, final: bool = False) -> None:
-        """Writes last.ckpt, and best.ckpt where it is the same.
+        """Writes last.ckpt, and best.ckpt if it is the same.
 
         Args:
-            where: AFTER_EPOCH, or BEFORE_EPOCH, when Lightning has reloaded the loaders where it is to.
-            final: the fit has ended by itself: only an extension goes on from here.
+            where: AFTER_EPOCH, or BEFORE_EPOCH, after Lightning has reloaded the loaders if it does.
+            final: the fit ended naturally: only an extension resumes from here.
         """
         if self.metric is None:
             self.best_step, self.best_epoch = trainer.global_step, max(trainer.current_epoch - 1, 0)
@@ -152,8 +157,8 @@ class Checkpoints(Checkpoint):
     def save(
         self, trainer: Trainer, path: Path, where: str | None, value: float | None = None, best: bool = False
     ) -> None:
-        """Writes a checkpoint; if it is the `best` one too, that is its second name, or has its readable part."""
-        temporary = temporary_name(path)  # beside it: a rename across disks isn't atomic
+        """Writes a checkpoint; if it is also the `best` one, best.ckpt is a hard link to it or its readable part."""
+        temporary = temporary_name(path)  # in the same folder: renames across disks aren't atomic
         before, self._where = random_states(), where
         try:
             with _watched(trainer) as written:
@@ -171,44 +176,44 @@ class Checkpoints(Checkpoint):
             if not was_pickling(error):
                 raise
             raise ValueError(f"its checkpoints cannot be written: {error}") from error
-        except OSError:  # a full disk: what was written of it would keep it full
+        except OSError:  # a full disk: a partial file would keep it full
             temporary.unlink(missing_ok=True)
             temporary_name(self.best).unlink(missing_ok=True)
             raise
         finally:
             self._where = None
-            restore_random_states(before)  # whatever the user's hooks drew: a run without checkpoints would not have
+            restore_random_states(before)  # saving must not change the random numbers, even if user hooks draw some
         if trainer.is_global_zero:
             if path == self.last and path.exists():
-                # Should the disk lose the newest, the one before is there.
+                # Keep the previous one in case the newest is lost.
                 replace_by_link(path, self.folder / PREVIOUS)
             step, epoch = trainer.global_step, trainer.current_epoch - (where in (BEFORE_EPOCH, AFTER_EPOCH))
-            if best:  # before the other, which knows of it
+            if best:  # before last.ckpt, which refers to it
                 if has_objects:
                     beside.replace(self.best)
                 else:
                     replace_by_link(temporary, self.best)
-                self.link.say(CheckpointSaved(str(self.best), step, epoch, self.best_value))
+                self.channel.emit(CheckpointSaved(str(self.best), step, epoch, self.best_value))
             temporary.replace(path)
             self._saved = time.monotonic()
             if path == self.best and self.best_epoch is not None:
                 epoch = self.best_epoch
-            self.link.say(CheckpointSaved(str(path), step, epoch, value))
+            self.channel.emit(CheckpointSaved(str(path), step, epoch, value))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        # A slice of stacked weights or moments (stacked_module.py) would be saved with all of the stack.
+        # Saving a slice of stacked weights or moments (stacked_module.py) would write the whole stack.
         checkpoint["state_dict"] = _without_slices(checkpoint["state_dict"])
         for optimizer in checkpoint.get("optimizer_states", []):
-            if "state" in optimizer:  # not what Lightning has where there is no optimizer
+            if "state" in optimizer:  # not Lightning's placeholder for no optimizer
                 optimizer["state"] = {index: _without_slices(state) for index, state in optimizer["state"].items()}
         if self._where is None:
             return
         progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
         for count in (progress["total"], progress["current"]):
             if self._where == BEFORE_EPOCH:
-                count["ready"] = count["completed"]  # the next one has been announced
+                count["ready"] = count["completed"]  # the next batch is already counted
             elif self._where == WITHIN_EPOCH and self.resume_point.is_leaving:
-                count["processed"] = count["completed"]  # this one has not
+                count["processed"] = count["completed"]  # this one is not
         checkpoint[STATE] = {
             "where": self._where,
             "final": self._final,
@@ -232,13 +237,13 @@ class Checkpoints(Checkpoint):
 
 
 class ResumePoint(Callback):
-    """Saves a trial where it can be stopped, and resumes it there. It is the first callback: no hook runs before it.
+    """Saves a trial where it can be stopped, and resumes it there. The first callback: no hook runs before it.
 
     Attributes:
         state: the resume state from the checkpoint (see Checkpoints.on_save_checkpoint), until the fit has resumed.
-        natural: whether the fit ends by itself; set by whatever stops it.
-        is_leaving: the fit was stopped within an epoch, after a batch that was its last.
-        sums_over_epoch: whether the last epoch had metrics that are summed over all of it.
+        natural: whether the fit would have ended here anyway; set by whatever stops it.
+        is_leaving: the fit was stopped within an epoch, and the current batch is its last.
+        sums_over_epoch: whether the last epoch had metrics that are accumulated over the whole epoch.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
@@ -251,7 +256,7 @@ class ResumePoint(Callback):
 
     @contextlib.contextmanager
     def noting_loaders(self) -> Iterator[None]:
-        """Notes, while a fit runs, the random states from which DataLoaders are iterated."""
+        """Records, during a fit, the random states with which DataLoader iterations begin."""
         iterate = DataLoader.__iter__
         began = self._began
 
@@ -274,13 +279,13 @@ class ResumePoint(Callback):
         loop._restarting = False  # so that schedules are stepped at the epoch's end
         loop._last_train_dl_reload_epoch = self.state["reloaded"]
         if self.state["where"] != WITHIN_EPOCH:
-            loop._resuming_from_checkpoint = False  # so that the loader is iterated when it would have been
+            loop._resuming_from_checkpoint = False  # so that the loader is iterated at the usual time
             loop.epoch_loop.restarting = False
             if self.state["where"] == AFTER_EPOCH:
                 self._after_the_last_hook(trainer, self._restore)
         else:
-            # A schedule that asks for the number of steps makes Lightning set up the loader before it knows of the
-            # checkpoint, and then (2.6.6) it never gives the loader its position back.
+            # A schedule that asks for the number of steps makes Lightning set up the loader before it reads the
+            # checkpoint, and then (2.6.6) it never restores the loader's position.
             if loop._combined_loader_states_to_load:
                 loop._combined_loader._load_state_dicts(loop._combined_loader_states_to_load)  # type: ignore[union-attr]
                 loop._combined_loader_states_to_load = []
@@ -288,7 +293,7 @@ class ResumePoint(Callback):
             self._after_the_last_hook(trainer, self._take_up_within_epoch)
 
     def _after_the_last_hook(self, trainer: Trainer, work: Callable[[Trainer], None]) -> None:
-        """Does some work once all on_train_start hooks, the strategy's last, have run: they may draw random numbers."""
+        """Runs `work` after all on_train_start hooks (the strategy's is last), since they may draw random numbers."""
         strategy: Any = trainer.strategy
         hook = strategy.on_train_start
 
@@ -302,7 +307,7 @@ class ResumePoint(Callback):
     def _take_up_within_epoch(self, trainer: Trainer) -> None:
         assert self.state is not None
         began, loop = self.state["epoch_began"], trainer.fit_loop
-        if began is not None:  # the loader has no position of its own: what was taken of it is drawn again
+        if began is not None:  # the loader has no position: redraw the batches already consumed
             loaders = dataloaders_of(trainer)
             self._began.clear()
             restore_generators(loaders, began["generators"])
@@ -311,7 +316,7 @@ class ResumePoint(Callback):
             iter(fetcher)
             for _ in range(loop.epoch_loop.batch_progress.current.ready):
                 next(fetcher)
-            fetcher.fetched = 0  # Lightning adds the batches that were taken
+            fetcher.fetched = 0  # Lightning adds the number of consumed batches
         self._restore(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -319,7 +324,7 @@ class ResumePoint(Callback):
             self._restore(trainer)
         elif trainer.current_epoch > 0:
             self._checkpoints.save_between_epochs(trainer, BEFORE_EPOCH)
-        if trainer.current_epoch > 0:  # the first epoch's loader has been iterated, those of others are after this hook
+        if trainer.current_epoch > 0:  # the first epoch's loader is already iterating, later ones start after this hook
             self._began.clear()
 
     def _restore(self, trainer: Trainer) -> None:
@@ -341,13 +346,13 @@ class ResumePoint(Callback):
             self._checkpoints.save_between_epochs(trainer, AFTER_EPOCH, final=self.natural)
 
     def can_take_up_within_epoch(self, trainer: Trainer) -> bool:
-        """Whether the training loaders can be put back to where they are now."""
+        """Whether the training loaders can be restored to their current position."""
         loaders = dataloaders_of(trainer)
         noted = all(map(has_position, loaders)) or all(id(loader) in self._began for loader in loaders)
         return noted and knows_its_position(trainer) and not _sums_over_epoch(trainer)
 
     def epoch_began(self, trainer: Trainer) -> dict[str, Any] | None:
-        """The random states to draw the epoch's batches from again; None where the loaders know their position."""
+        """Random states from which to redraw the epoch's batches; None if the loaders restore their own position."""
         loaders = dataloaders_of(trainer)
         if all(map(has_position, loaders)):
             return None
@@ -361,8 +366,8 @@ class Found(NamedTuple):
 
     Attributes:
         path: its checkpoint, or None to start afresh.
-        weights_only: whether PyTorch can read it that way; if not, it holds custom objects of the user's.
-        notices: what the user should know about it, one line each.
+        weights_only: whether PyTorch can load it that way; if not, it holds custom user objects.
+        notices: lines for the user.
     """
 
     path: str | None
@@ -371,13 +376,13 @@ class Found(NamedTuple):
 
 
 def loadable(path: str | None, extends: bool = False) -> Found:
-    """The checkpoint, or where it is broken the one before it, or none where that is too.
+    """Finds the checkpoint; if it is broken, the previous one; if that is broken too, none.
 
-    Empty, truncated and bit-flipped files raise all sorts of errors, or none.
+    Empty, truncated and bit-flipped files raise various errors, or none.
 
     Args:
-        extends: the trial ended by itself and shall go on. Otherwise the last epoch of one that had ended, and could
-            not say so, is trained again: its end belongs to it.
+        extends: the trial has ended and is to be extended. Otherwise, a trial that ended but did not report it repeats
+            its last epoch, so that its end is reported.
     """
     notices: list[str] = []
     for candidate in dict.fromkeys([Path(path), Path(path).with_name(PREVIOUS)]) if path else []:
@@ -395,7 +400,7 @@ def loadable(path: str | None, extends: bool = False) -> Found:
             continue
         return Found(str(candidate), weights_only, tuple(notices))
     if notices:
-        notices.append("there is no whole checkpoint: the trial starts again from its beginning")
+        notices.append("there is no intact checkpoint: the trial starts over")
     return Found(None, True, tuple(notices))
 
 
@@ -408,7 +413,7 @@ def _read(path: Path) -> tuple[dict[str, Any], bool]:
 
 @contextlib.contextmanager
 def _watched(trainer: Trainer) -> Iterator[dict[str, Any]]:
-    """What Trainer.save_checkpoint writes meanwhile."""
+    """Captures what Trainer.save_checkpoint writes within the block."""
     strategy: Any = trainer.strategy
     save = strategy.save_checkpoint
     written: dict[str, Any] = {}
@@ -431,7 +436,7 @@ def _flush(path: Path) -> None:
 
 
 def _may_change_weights(trainer: Trainer) -> bool:
-    """Whether something of the user's runs between a validation and the next epoch: weights are saved at once then."""
+    """Whether user code runs between a validation and the next epoch: then weights must be saved at once."""
     hooks = ("on_validation_end", "on_train_epoch_end", "on_train_end")
     module = trainer.lightning_module
     if any(is_overridden(hook, module) for hook in hooks):
@@ -447,7 +452,7 @@ def metric_value(trainer: Trainer, metric: str) -> float:
     """The newest value of a logged metric.
 
     Raises:
-        ValueError: if the module logs no such metric.
+        ValueError: the module logs no such metric.
     """
     if metric not in trainer.callback_metrics:
         logged = ", ".join(sorted(trainer.callback_metrics))
@@ -456,21 +461,21 @@ def metric_value(trainer: Trainer, metric: str) -> float:
 
 
 def can_leave(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether nothing more belongs to this batch: no logging, no validation, no end of the epoch.
+    """Whether nothing else happens after this batch: no logging, no validation, no end of the epoch.
 
-    There a fit can be left, saved, and taken up with the next batch as if it had never been left.
+    The fit can be stopped and saved there, and resumed with the next batch as if uninterrupted.
     """
-    every = trainer.fit_loop.total_batch_idx + 1  # batches of all epochs
+    every = trainer.fit_loop.total_batch_idx + 1  # counted over all epochs
     batches = every if trainer.check_val_every_n_epoch is None else batch_idx + 1
     validates = bool(trainer.val_check_batch) and batches % (trainer.val_check_batch or 1) == 0
     interval = getattr(trainer, "log_every_n_steps", 0) or 0
     logs = bool(interval) and (every % interval == 0 or trainer.global_step % interval == 0)
-    accumulates = (batch_idx + 1) % trainer.accumulate_grad_batches != 0  # gradients are in no checkpoint
+    accumulates = (batch_idx + 1) % trainer.accumulate_grad_batches != 0  # checkpoints hold no gradients
     return not (trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or validates or logs or accumulates)
 
 
 def knows_its_position(trainer: Trainer) -> bool:
-    """Whether training can go on inside an epoch: its loaders have a position, or what was taken can be drawn again."""
+    """Whether training can resume within an epoch: loaders restore their position, or batches can be redrawn."""
     loaders = dataloaders_of(trainer)
     if all(map(has_position, loaders)):
         return True
@@ -478,7 +483,7 @@ def knows_its_position(trainer: Trainer) -> bool:
 
 
 def _sums_over_epoch(trainer: Trainer) -> bool:
-    """Whether something is summed over the epoch that no checkpoint has: by self.log(on_epoch=True) or torchmetrics."""
+    """Whether self.log(on_epoch=True) or torchmetrics accumulate over the epoch, which no checkpoint contains."""
     logged: Any = trainer.fit_loop.epoch_loop._results
     if any(result.meta.on_epoch for result in logged.values()):
         return True

@@ -2,7 +2,7 @@
 
 The datamodule's class declares what the harness may fill in, as `harness_links`: "seed" sets its parameter `seed` to
 the trial's seed, and "sizes" passes the data-derived values (its property `sizes`: number of classes, vocabulary,
-image shape) to the module, for which the data are prepared and set up first. All else is as in LightningCLI.
+image shape) to the module, so the data are prepared and set up first. Everything else is as in LightningCLI.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class Parts:
 
 
 def build(sections: dict[str, Any], seed: int, trainer: bool = True) -> Parts:
-    """Parses the sections of an experiment and makes their objects; random numbers are drawn in LightningCLI's order.
+    """Parses the sections of an experiment and instantiates them, drawing random numbers in LightningCLI's order.
 
     Args:
-        sections: model, data, trainer, optimizer and lr_scheduler as they were written.
-        seed: the trial's, for datamodules that declare that they want it.
-        trainer: whether the Trainer's arguments (callbacks, loggers) are wanted too.
+        sections: model, data, trainer, optimizer and lr_scheduler, as written.
+        seed: the trial's, for datamodules that declare the link.
+        trainer: whether to instantiate the Trainer's arguments (callbacks, loggers) too.
 
     Raises:
-        ValueError: in one line, naming the parameter.
+        ValueError: one line that names the parameter.
     """
     linked = links_of(sections)
     datamodule = _datamodule(sections, seed, linked) if linked else None
@@ -55,7 +55,7 @@ def build(sections: dict[str, Any], seed: int, trainer: bool = True) -> Parts:
 
 
 def links_of(sections: dict[str, Any]) -> tuple[str, ...]:
-    """What the harness fills in, by the declaration of the datamodule's class."""
+    """The values that the harness fills in, as declared by the datamodule's class."""
     if sections.get("data") is None or "." not in sections["data"]["class_path"]:
         return ()
     return tuple(getattr(import_class(sections["data"]["class_path"]), "harness_links", ()))
@@ -71,7 +71,7 @@ def _datamodule(sections: dict[str, Any], seed: int, linked: tuple[str, ...]) ->
 
 
 def _sizes(datamodule: LightningDataModule) -> dict[str, Any]:
-    """What the data decide about a model, once they are prepared and set up."""
+    """The model's data-derived arguments, after preparing and setting up the data."""
     datamodule.prepare_data()
     datamodule.setup("fit")
     return dict(datamodule.sizes)  # type: ignore[attr-defined]
@@ -82,10 +82,10 @@ def _module(sections: dict[str, Any], sizes: dict[str, Any]) -> LightningModule:
 
 
 def with_sizes(section: dict[str, Any], sizes: dict[str, Any]) -> dict[str, Any]:
-    """A model's section with those of the data's sizes that its constructor takes.
+    """The model section, with the data-derived sizes that its constructor accepts added.
 
     Raises:
-        ValueError: if the experiment sets such a size to something else.
+        ValueError: the experiment sets such a size to another value.
     """
     if not sizes:
         return section
@@ -102,7 +102,7 @@ def _made(section: str, parsed: Any) -> Any:
     try:
         return parsed.instantiated()
     except TypeError as error:
-        if "required" in str(error):  # an argument without a type, which the parser does not ask for
+        if "required" in str(error):  # an untyped argument, which the parser does not require
             raise ValueError(f"{section}: {error}") from error
         raise
 
@@ -113,7 +113,7 @@ def _configure_optimizers(module: LightningModule, sections: dict[str, Any]) -> 
 
     if sections.get("optimizer") is None:
         if sections.get("lr_scheduler") is not None:
-            raise ValueError("lr_scheduler needs an optimizer section beside it")
+            raise ValueError("lr_scheduler needs an optimizer section")
         return
     made: dict[str, Any] = {}
     for name, argument in (("optimizer", module.parameters), ("lr_scheduler", lambda: made["optimizer"])):
@@ -121,5 +121,5 @@ def _configure_optimizers(module: LightningModule, sections: dict[str, Any]) -> 
             parsed = parse_section(name, sections[name])
             made[name] = instantiate_class(argument(), parsed.instantiated().as_dict())
     how = partial(LightningCLI.configure_optimizers, optimizer=made["optimizer"], lr_scheduler=made.get("lr_scheduler"))
-    update_wrapper(how, LightningCLI.configure_optimizers)  # Lightning asks whether the method is overridden
+    update_wrapper(how, LightningCLI.configure_optimizers)  # Lightning checks whether the method is overridden
     module.configure_optimizers = MethodType(how, module)  # type: ignore[method-assign]

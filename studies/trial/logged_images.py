@@ -1,4 +1,4 @@
-"""Converts images, in the forms in which people log them, to PIL images."""
+"""Converts images, in the usual forms for logging, to PIL images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 CHANNELS = (1, 3, 4)
-COLUMNS = 8  # of a grid of images
+COLUMNS = 8  # images per row of a grid
 
 
 def as_numbers(values: Any) -> np.ndarray:
-    """A tensor, wherever it lies and whatever it remembers, or anything array-like, as an array."""
+    """Converts a tensor, on any device and with or without gradient, or anything array-like, to an array."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         return (values.float() if values.dtype == torch.bfloat16 else values).resolve_conj().resolve_neg().numpy()
@@ -29,10 +29,10 @@ def as_image(image: Any, dataformats: str | None = None) -> Image.Image:
     Args:
         image: a PIL image, an object that holds one (`image`, `to_pil`), or an array or tensor of values from 0 to 1,
             or of integers from 0 to 255.
-        dataformats: order of its dimensions, of the letters N, C, H, W; None takes channels where they can be.
+        dataformats: order of its dimensions, in the letters N, C, H, W; None: guessed from the shape.
 
     Raises:
-        ValueError: if it has not the shape of a picture.
+        ValueError: it does not have the shape of an image.
     """
     if isinstance(image, Image.Image):
         return image
@@ -61,7 +61,7 @@ def _bytes(values: np.ndarray) -> np.ndarray:
     if values.dtype == bool or np.issubdtype(values.dtype, np.floating) or values.max(initial=0) <= 1:
         values = np.nan_to_num(values.astype(np.float32)) * 255
     elif not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"a picture must be of numbers, but is of {values.dtype}")
+        raise ValueError(f"a picture must have a numeric type, but has {values.dtype}")
     return values.clip(0, 255).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""What a trial's code logs apart from `self.log`: numbers, parameters and tags become events, all else files.
+"""What a trial's code logs apart from `self.log`: numbers, parameters and tags become events, everything else files.
 
 The files are in the trial's folder artifacts/, which is sent to MLflow when the trial ends.
 """
@@ -22,14 +22,14 @@ import numpy as np
 from pytorch_lightning import Trainer
 
 from studies.common.atomic_files import temporary_name
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.events import Artifact, Event, Metrics, Params, Tags
 from studies.trial.logged_images import as_image, as_numbers
 
-# Files of these names in a run's artifacts are the harness's; a user's own go to `logged/`.
+# Names in a run's artifacts that the harness uses; user files of these names go to `logged/`.
 RESERVED = {"config.yaml", "log.txt", "traceback.txt", "checkpoints/best.ckpt"}
 RESERVED_FOLDERS = ("provenance/",)
-TEXT_LENGTH = 6000  # of a parameter's or tag's value; MLflow has no room for more
+TEXT_LENGTH = 6000  # MLflow's limit for the value of a parameter or tag
 LARGEST_STEP = 2**63 - 1
 
 _log = logging.getLogger(__name__)
@@ -39,87 +39,87 @@ class Logged:
     """Receives everything that a trial's code logs.
 
     Args:
-        link: gets the events; None discards them, as in the preflight check.
+        channel: gets the events; None discards them, as in the preflight check.
         artifacts: folder of the files.
 
     Attributes:
-        trainer: set once there is one. Provides the step of a logged value if the caller gives none.
-        muted: nothing is recorded any more: when a trial is stopped, Lightning and user code log points that the
-            trial logs again when it resumes.
+        trainer: set once it exists. Provides the step of values that are logged without one.
+        muted: nothing more is recorded: when a trial is stopped, Lightning and user code log points that the resumed
+            trial logs again.
     """
 
-    def __init__(self, link: Link | None, artifacts: Path) -> None:
-        self.link = link
+    def __init__(self, channel: Channel | None, artifacts: Path) -> None:
+        self.channel = channel
         self.artifacts = artifacts
         self.trainer: Trainer | None = None
         self.muted = False
         self._params: dict[str, str] = {}
-        self._files: set[str] = set()  # names that are taken
+        self._files: set[str] = set()  # names in use
         self._said: set[str] = set()
 
     # -- numbers, parameters, tags ---------------------------------------------------------------------------
 
     def metrics(self, values: Mapping[str, Any], step: Any = None) -> None:
-        """Values at a step; without one, at the step at which Lightning would log them now."""
+        """Logs values at a step; by default, the step at which Lightning would log them now."""
         numbers: dict[str, float] = {}
         for name, value in values.items():
-            if isinstance(value, Mapping):  # as TensorBoardLogger takes it
+            if isinstance(value, Mapping):  # as in TensorBoardLogger
                 self.metrics({f"{name}/{key}": item for key, item in value.items()}, step)
                 continue
             try:
                 if isinstance(value, str):
                     raise TypeError
                 numbers[str(name)] = float(value.detach() if hasattr(value, "detach") else value)
-            except (TypeError, ValueError, RuntimeError):  # PyTorch's, for a tensor of several numbers
-                self.once(f"metric {name} is not kept: a {type(value).__name__} is not one number")
+            except (TypeError, ValueError, RuntimeError):  # raised for a tensor of several elements
+                self.once(f"metric {name} is not logged: a {type(value).__name__} is not one number")
         if not numbers or self.muted:
             return
         trainer = self.trainer
         if trainer is None:
-            self._say(Metrics(self.step(step), 0, numbers, 0, 0))
+            self._emit(Metrics(self.step(step), 0, numbers, 0, 0))
             return
         epoch, epochs = trainer.current_epoch, trainer.max_epochs
         if epochs is not None and epochs > 0:
-            epoch = min(epoch, epochs - 1)  # after the fit, in the test, Lightning counts one more
+            epoch = min(epoch, epochs - 1)  # in the test after the fit, Lightning's counter is one higher
         batch = trainer.fit_loop.total_batch_idx + 1
-        self._say(Metrics(self.step(step), epoch, numbers, trainer.global_step, batch))
+        self._emit(Metrics(self.step(step), epoch, numbers, trainer.global_step, batch))
 
     def step(self, step: Any = None) -> int:
-        """A step as a caller gave it, or else the one that Lightning gives its loggers now."""
+        """The given step as an int, or else the step at which Lightning would log now."""
         with contextlib.suppress(TypeError, ValueError, OverflowError, RuntimeError):
             return max(-LARGEST_STEP, min(LARGEST_STEP, int(step)))
-        # Lightning has no public name for it; its own LearningRateMonitor logs at it, too.
+        # Lightning has no public name for it; its own LearningRateMonitor also uses it.
         return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop._batches_that_stepped
 
     def params(self, values: Mapping[Any, Any], prefix: str = "") -> None:
-        """Parameters, each the first time it is logged: a run's parameter has one value."""
+        """Logs parameters, each only the first time: MLflow's parameters cannot change."""
         new: dict[str, str] = {}
         for name, value in _flat(values, prefix):
             text = as_text(value)
             if name not in self._params:
                 new[name] = self._params[name] = text
             elif self._params[name] != text:
-                self.once(f"parameter {name} keeps the value that it was logged with first")
+                self.once(f"parameter {name} keeps its first value")
         if new and not self.muted:
-            self._say(Params(new))
+            self._emit(Params(new))
 
     def tags(self, values: Mapping[Any, Any]) -> None:
         if values and not self.muted:
-            self._say(Tags({as_text(name): as_text(value) for name, value in values.items()}))
+            self._emit(Tags({as_text(name): as_text(value) for name, value in values.items()}))
 
     def once(self, text: str) -> None:
-        """Says something in the trial's log.txt, the first time only."""
+        """Logs a warning to the trial's log.txt, the first time only."""
         if text not in self._said:
             self._said.add(text)
             _log.warning("%s", text)
 
     def not_kept(self, call: str) -> None:
-        self.once(f"{call} is not kept: MLflow has nothing like it")
+        self.once(f"{call} is not logged: MLflow has no equivalent")
 
     # -- files -----------------------------------------------------------------------------------------------
 
     def numbered(self, kind: str, tag: Any, step: Any, suffix: str) -> str:
-        """Path of a new file: images/TAG/step_000123.png, and step_000123_2.png where that is taken."""
+        """Path of a new file: images/TAG/step_000123.png, or step_000123_2.png if that exists."""
         base = f"{kind}/{safe_path(tag)}/step_{self.step(step):06d}"
         name, count = f"{base}{suffix}", 1
         while name in self._files:
@@ -128,7 +128,7 @@ class Logged:
         return name
 
     def file(self, path: str, write: Callable[[BinaryIO], Any], kind: str = "file") -> None:
-        """Writes a file below artifacts/, whole or not at all."""
+        """Writes a file below artifacts/, atomically."""
         self._files.add(path)
         if self.muted:
             return
@@ -141,7 +141,7 @@ class Logged:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
-        self._say(Artifact(path, kind))
+        self._emit(Artifact(path, kind))
 
     def text(self, path: str, text: Any) -> None:
         encoded = str(text).encode("utf-8", "backslashreplace")
@@ -151,13 +151,13 @@ class Logged:
         self.text(path, json.dumps(_strict(value), indent=1))
 
     def table(self, path: str, columns: Sequence[Any] | None, data: Iterable[Iterable[Any]] | None) -> None:
-        """A table as MLflow's tables are stored."""
+        """Writes a table in MLflow's format."""
         rows = [list(row) for row in data or ()]
         names = list(columns) if columns is not None else list(range(len(rows[0]) if rows else 0))
         self.json(path, {"columns": names, "data": rows})
 
     def append(self, path: str, columns: Mapping[str, list[Any]]) -> None:
-        """Adds rows to a table, or begins one."""
+        """Appends rows to a table, creating it if missing."""
         table: dict[str, Any] = {"columns": list(columns), "data": []}
         there = self.artifacts / path
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -170,7 +170,7 @@ class Logged:
         self.table(path, names, [*rows, *added])
 
     def image(self, path: str, image: Any, dataformats: str | None = None) -> None:
-        """A picture in any of the forms that people log: array, tensor, PIL image, matplotlib or plotly figure."""
+        """Writes an image: an array, tensor, PIL image, matplotlib or plotly figure."""
         if hasattr(image, "savefig") or hasattr(image, "write_html"):
             self.figure(path, image)
             return
@@ -182,7 +182,7 @@ class Logged:
         self.file(path, lambda file: picture.save(file, form), "image")
 
     def figure(self, path: str, figure: Any, **options: Any) -> None:
-        """A matplotlib figure, in the format of the path's ending, or a plotly figure, as a page."""
+        """Writes a matplotlib figure, in the format of the path's suffix, or a plotly figure, as HTML."""
         suffix = PurePosixPath(path).suffix.lower()
         if hasattr(figure, "savefig"):
             form = suffix.lstrip(".") or "png"
@@ -194,11 +194,11 @@ class Logged:
             raise TypeError(f"a figure must be matplotlib's or plotly's, but got a {type(figure).__name__}")
 
     def histogram(self, path: str, title: str, values: Any, bins: Any) -> None:
-        """A histogram of finite values, as a picture."""
+        """Plots a histogram of the finite values."""
         numbers = as_numbers(values).astype(np.float64).ravel()
         finite = numbers[np.isfinite(numbers)]
         if isinstance(bins, str) and bins not in ("auto", "fd", "doane", "scott", "stone", "rice", "sturges", "sqrt"):
-            bins = 64  # "tensorflow", whose bins are thousands
+            bins = 64  # "tensorflow" has thousands of bins
         elif isinstance(bins, str):
             bins = min(256, len(np.histogram_bin_edges(finite, bins)) - 1) if finite.size else 1
         counts, edges = np.histogram(finite, bins=bins)
@@ -223,7 +223,7 @@ class Logged:
         self.file(path, lambda file: picture.save(file, "png"), "histogram")
 
     def copy(self, source: Any, folder: Any = None) -> None:
-        """Copies a file, or a folder with its name, to a folder below artifacts/."""
+        """Copies a file or folder, under its name, to a folder below artifacts/."""
         path = Path(source)
         if path.is_dir():
             self.copy_all(path, str(PurePosixPath(folder or "") / path.name))
@@ -234,27 +234,27 @@ class Logged:
             )
 
     def copy_all(self, source: Any, folder: Any = None) -> None:
-        """Copies all that a folder holds."""
+        """Copies the contents of a folder."""
         top = Path(source)
         if not top.is_dir():
             raise NotADirectoryError(f"there is no folder {source}")
         artifacts = self.artifacts.resolve()
         inside = top.resolve().is_relative_to(artifacts)
         for path in sorted(top.rglob("*")):
-            # What was copied before is not copied into itself.
+            # Do not copy earlier copies into themselves.
             if path.is_file() and (inside or not path.resolve().is_relative_to(artifacts)):
                 self.copy(path, PurePosixPath(folder or "") / path.parent.relative_to(top).as_posix())
 
-    def _say(self, event: Event) -> None:
-        if self.link is not None:
-            self.link.say(event)
+    def _emit(self, event: Event) -> None:
+        if self.channel is not None:
+            self.channel.emit(event)
 
 
 def artifact_path(path: Any) -> str:
-    """A path that user code gave an artifact, as it lies below artifacts/; beside the harness's own files.
+    """The path below artifacts/ for an artifact path from user code; never one of the harness's own files.
 
     Raises:
-        ValueError: it leads elsewhere.
+        ValueError: the path leaves artifacts/.
     """
     text = str(path)
     parts = PurePosixPath(text).parts
@@ -265,20 +265,20 @@ def artifact_path(path: Any) -> str:
 
 
 def safe_path(tag: Any) -> str:
-    """Any text as a relative path in plain letters; a part that had to be changed carries a checksum of the text."""
+    """Converts any text to a relative ASCII path; parts that had to be changed get a checksum of the text."""
     text = str(tag)
     checksum = hashlib.sha1(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:8]
     parts = []
     for part in text.split("/"):
         clean = re.sub(r"[^A-Za-z0-9_\-. ]", "_", part).strip(". ")[:80]
-        # A tag a/step_1.png must not be a folder where the tag a has a file.
+        # The folder of a tag a/step_1.png must not collide with a file of the tag a.
         taken = not clean or clean != part or clean.startswith("step_")
         parts.append(f"{clean}-{checksum}" if taken else clean)
     return "/".join(parts)
 
 
 def as_text(value: Any) -> str:
-    """Any value as text that a database takes; one whose own text fails is named by its type."""
+    """Any value as text that a database accepts; its type's name if its __str__ fails."""
     try:
         text = value if isinstance(value, str) else str(value)
     except Exception:
@@ -287,7 +287,7 @@ def as_text(value: Any) -> str:
 
 
 def close_figure(figure: Any) -> None:
-    """Closes a figure that pyplot holds, as TensorBoard's writer does: it would hold more and more of them."""
+    """Closes a figure in pyplot, which would keep it open, as TensorBoard's writer does."""
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is not None:
         pyplot.close(figure)
@@ -305,12 +305,12 @@ def _flat(values: Mapping[Any, Any], prefix: str) -> Iterable[tuple[str, Any]]:
 
 
 def _strict(value: Any) -> Any:
-    """A value in what JSON has; NaN and infinities as text, all else that it has not, too."""
+    """Converts a value to JSON types; NaN, infinities and all other values become text."""
     if isinstance(value, Mapping):
         return {as_text(key): _strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_strict(item) for item in value]
-    if hasattr(value, "tolist"):  # of NumPy or PyTorch
+    if hasattr(value, "tolist"):  # NumPy or PyTorch
         return _strict(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)

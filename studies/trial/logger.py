@@ -1,8 +1,8 @@
 """The logger that modules see as `self.logger`: what they log appears in MLflow.
 
 It supports the calls of TensorBoardLogger, MLFlowLogger, WandbLogger and CSVLogger, and `logger.experiment` those of
-TensorBoard's SummaryWriter and of MlflowClient. No call waits for a database: numbers are events in the trial's log,
-and images, texts and tables are files in its folder artifacts/ (see logged_values.py).
+TensorBoard's SummaryWriter and of MlflowClient. No call waits for a database: numbers become events in the trial's
+log, and images, texts and tables become files in its folder artifacts/ (see logged_values.py).
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger, Logger, rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.trial.arguments import parse_section
 from studies.trial.logged_values import Logged
 from studies.trial.logger_experiment import HPARAMS, Experiment, mapping
 
 
 class EventLogger(Logger):
-    """Lightning's logger: whatever a module logs becomes a Metrics event, at the step that Lightning gives it.
+    """Lightning's logger: whatever a module logs becomes a Metrics event at Lightning's step.
 
     Lightning calls it once per logging interval (`log_every_n_steps`) and once per validation, so the cost
-    of an event, some 20 µs, is never paid per step.
+    of an event, about 20 µs, is not paid per step.
 
     Args:
-        link: where events are sent; None discards them.
+        channel: where events are sent; None discards them.
         folder: the trial's; files are written to its folder artifacts/.
         run_id: of the trial's MLflow run.
     """
 
-    def __init__(self, link: Link | None, folder: str | Path, run_id: str) -> None:
+    def __init__(self, channel: Channel | None, folder: str | Path, run_id: str) -> None:
         super().__init__()
-        self.logged = Logged(link, Path(folder) / "artifacts")
+        self.logged = Logged(channel, Path(folder) / "artifacts")
         self.run_id = run_id
         self._folder = folder
         self._experiment = Experiment(self.logged, str(self.log_dir))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy that says nothing: one process, and one object in it, speaks for a trial."""
+        """A copy is silent: only one object in one process logs for a trial."""
         return type(self), (None, self._folder, self.run_id)
 
     @property
@@ -61,7 +61,7 @@ class EventLogger(Logger):
     def muted(self, muted: bool) -> None:
         self.logged.muted = muted
 
-    # As Lightning's own loggers have it in a new folder, so that code which builds paths of these finds its way:
+    # The values of Lightning's own loggers in a new folder, for code that builds paths from them:
     # ModelCheckpoint writes to artifacts/lightning_logs/version_0/checkpoints.
 
     @property
@@ -87,7 +87,7 @@ class EventLogger(Logger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Experiment:
-        """What takes the calls of SummaryWriter and MlflowClient; on other ranks than the first, nothing."""
+        """Accepts the calls of SummaryWriter and MlflowClient; a no-op on ranks other than 0."""
         return self._experiment
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -95,7 +95,7 @@ class EventLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None, **options: Any) -> None:
-        """Hyperparameters, as MLflow's parameters hparams.NAME; TensorBoardLogger takes metrics beside them."""
+        """Logs hyperparameters as hparams.NAME, and metrics with them, as in TensorBoardLogger."""
         self.logged.params(mapping(params), HPARAMS)
         if metrics is not None:
             self.log_metrics(metrics if isinstance(metrics, Mapping) else {"hp_metric": metrics}, step or 0)
@@ -104,7 +104,7 @@ class EventLogger(Logger):
     def log_image(
         self, key: str, images: Sequence[Any], step: int | None = None, caption: Any = None, **options: Any
     ) -> None:
-        """Pictures, as WandbLogger takes them: arrays, tensors, PIL images, figures or paths of files."""
+        """Logs images as in WandbLogger: arrays, tensors, PIL images, figures or file paths."""
         several = images if isinstance(images, list | tuple) else [images]
         captions = [caption] if isinstance(caption, str) else list(caption or ())
         for index, image in enumerate(several):
@@ -126,13 +126,13 @@ class EventLogger(Logger):
         dataframe: Any = None,
         step: int | None = None,
     ) -> None:
-        """A table, as WandbLogger takes it, stored as MLflow stores tables."""
+        """Logs a table as in WandbLogger, in MLflow's format."""
         if dataframe is not None:
             columns, data = list(dataframe.columns), dataframe.to_numpy().tolist()
         self.logged.table(self.logged.numbered("tables", key, step, ".json"), columns, data)
 
     def log_text(self, key: str, *args: Any, **kwargs: Any) -> None:
-        """A table of texts, as WandbLogger takes it."""
+        """Logs a table of texts as in WandbLogger."""
         self.log_table(key, *args, **kwargs)
 
     @rank_zero_only
@@ -147,31 +147,31 @@ class EventLogger(Logger):
         self.logged.not_kept("logger.watch")
 
     def unwatch(self, model: Any) -> None:
-        """Nothing is watched."""
+        """No-op: nothing is watched."""
 
 
 def loggers_beside(theirs: Any, ours: Logger | bool) -> list[Logger]:
     """A Trainer's loggers: the user's, the first of which is the module's `self.logger`, and ours.
 
     Args:
-        theirs: what the Trainer would be given: one, several, or None, True, False, which all mean ours alone.
-        ours: False where there is none.
+        theirs: the Trainer's `logger` argument: one, several, or None, True or False, which all mean ours alone.
+        ours: False if there is none.
     """
     several = [theirs] if isinstance(theirs, Logger) else list(theirs) if isinstance(theirs, Iterable) else []
     return [*several, ours] if isinstance(ours, Logger) else several
 
 
 def stand_ins(section: Any, folder: str | Path) -> list[Logger]:
-    """What stands for the user's loggers in the rehearsal, where they must leave nothing behind.
+    """Replacements for the user's loggers in the preflight check, where they must leave nothing behind.
 
-    Lightning's own for files write to the given folder. Any other may open connections or make runs: a logger that
-    takes every call and does nothing is in its place, as in Lightning's `fast_dev_run`.
+    Lightning's own file loggers write to the given folder. Any other may open connections or create runs, so it is
+    replaced by a logger whose calls do nothing, as in Lightning's `fast_dev_run`.
 
     Args:
-        section: the experiment's trainer.logger as it is written: {class_path, init_args}, several of them, or a bool.
+        section: the experiment's trainer.logger as written: {class_path, init_args}, several of them, or a bool.
 
     Raises:
-        ValueError: in one line, where one cannot be built: its package may be missing.
+        ValueError: in one line: a logger cannot be built, e.g. because its package is missing.
     """
     several = section if isinstance(section, list | tuple) else [section] if isinstance(section, Mapping | str) else []
     return [_stand_in({"class_path": item} if isinstance(item, str) else dict(item), folder) for item in several]
@@ -185,7 +185,7 @@ def _stand_in(item: dict[str, Any], folder: str | Path) -> Logger:
 
 
 def _made(item: dict[str, Any]) -> Logger:
-    """Makes a logger, which begins to write in a fit, as Lightning's own do."""
+    """Instantiates a logger. Like Lightning's own, it should write nothing before the fit."""
     try:
         return parse_section("trainer", {"logger": item}).instantiated()["logger"]  # type: ignore[no-any-return]
     except Exception as error:
@@ -194,7 +194,7 @@ def _made(item: dict[str, Any]) -> Logger:
 
 
 class StandIn(DummyLogger):
-    """Accepts every call, does nothing, and has a logger's folders."""
+    """A no-op logger that has a logger's folders."""
 
     def __init__(self, folder: str | Path, name: str | None) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ class StandIn(DummyLogger):
 
     @property
     def version(self) -> str:
-        return "rehearsal"
+        return "preflight"
 
     @property
     def save_dir(self) -> str:

@@ -12,9 +12,9 @@ from studies.common.suggestions import nearest
 from studies.trial.logged_images import as_numbers
 from studies.trial.logged_values import Logged, artifact_path, as_text, close_figure
 
-HPARAMS = "hparams."  # before the names of what is given to `log_hyperparams`
+HPARAMS = "hparams."  # prefix of parameters logged by `log_hyperparams`
 
-# Of SummaryWriter, and of wandb's run: taken, because code that logs them should train, but not kept.
+# Calls of SummaryWriter and wandb's run that are accepted, so that code using them trains, but not logged.
 NOT_KEPT = (
     *("add_audio", "add_custom_scalars", "add_custom_scalars_marginchart", "add_custom_scalars_multilinechart"),
     *("add_embedding", "add_graph", "add_histogram_raw", "add_mesh", "add_onnx_graph", "add_tensor", "add_video"),
@@ -25,7 +25,7 @@ NOT_KEPT = (
 class Experiment:
     """`logger.experiment`. Accepts the calls of TensorBoard's SummaryWriter and MlflowClient's logging calls.
 
-    MlflowClient's first argument, the run, is always this trial's; the time of a value is when it is logged.
+    MlflowClient's first argument, the run, is ignored: it is always this trial's. Timestamps are ignored as well.
     """
 
     def __init__(self, logged: Logged, log_dir: str) -> None:
@@ -52,7 +52,7 @@ class Experiment:
         return self.log_dir
 
     def flush(self) -> None:
-        """Events are written when they are said."""
+        """No-op: events are written when they are emitted."""
 
     def close(self) -> None:
         pass
@@ -141,7 +141,7 @@ class Experiment:
         self._logged.metrics({key: value}, step)
 
     def log_metrics(self, *args: Any, **kwargs: Any) -> None:
-        """As `mlflow.log_metrics(metrics, step)`, or the same after a run's id."""
+        """`log_metrics(metrics, step)`, or the same with a run id first."""
         given = {**dict(zip(("metrics", "step"), _without_run(args), strict=False)), **kwargs}
         self._logged.metrics(given["metrics"], given.get("step"))
 
@@ -207,7 +207,7 @@ class Experiment:
         self._logged.image(path, image)
 
     def log_table(self, run_id: str, data: Any, artifact_file: str) -> None:
-        """A table of columns, a dictionary or a DataFrame; one that is there gets more rows, as in MLflow."""
+        """Logs a table from a dictionary or DataFrame; rows are appended to an existing one, as in MLflow."""
         columns = {str(name): _column(values) for name, values in (data.items() if hasattr(data, "items") else data)}
         self._logged.append(artifact_path(artifact_file), columns)
 
@@ -220,7 +220,7 @@ class Experiment:
     # -- wandb's run -----------------------------------------------------------------------------------------
 
     def log(self, data: Mapping[str, Any], step: Any = None, *args: Any, **kwargs: Any) -> None:
-        """Numbers and pictures by name."""
+        """Logs numbers and images by name."""
         for name, value in data.items():
             if hasattr(value, "savefig"):
                 self._logged.figure(self._logged.numbered("figures", name, step, ".png"), value)
@@ -231,17 +231,17 @@ class Experiment:
 
     @property
     def config(self) -> Assigned:
-        """Takes parameters: `config["lr"] = 0.1`, `config.update({...})`."""
+        """Logs parameters: `config["lr"] = 0.1`, `config.update({...})`."""
         return Assigned(lambda values: self._logged.params(values, HPARAMS))
 
     @property
     def summary(self) -> Assigned:
-        """Takes metrics in the same way."""
+        """Logs metrics in the same way."""
         return Assigned(self._logged.metrics)
 
 
 class Assigned:
-    """A mapping that is only written to."""
+    """A write-only mapping."""
 
     def __init__(self, take: Callable[[Mapping[str, Any]], None]) -> None:
         self._take = take
@@ -254,7 +254,7 @@ class Assigned:
 
 
 def with_boxes(image: Any, dataformats: str, boxes: Any, scale: float, labels: Sequence[str] | None) -> Any:
-    """A picture with boxes (left, top, right, bottom) drawn into it."""
+    """The image with boxes (left, top, right, bottom) drawn into it."""
     from PIL import ImageDraw
 
     from studies.trial.logged_images import as_image

@@ -13,7 +13,7 @@ from studies.trial.arguments import REFUSED
 
 
 def help_of(experiment: dict[str, Any]) -> str:
-    """What `harness train NAME --help` shows of the module's, datamodule's and trainer's parameters."""
+    """The part of `harness train NAME --help` about the module's, datamodule's and trainer's parameters."""
     texts = []
     for section in ("model", "data", "trainer"):
         if experiment.get(section) is None:

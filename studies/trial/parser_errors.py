@@ -12,7 +12,7 @@ from studies.common.suggestions import nearest
 
 
 def one_line(cls: Any, section: str, given: dict[str, Any], message: str) -> str:
-    """jsonargparse's message, which may be a page, in one line that names the parameter."""
+    """Reduces jsonargparse's message, which may be a page long, to one line that names the parameter."""
     keys = re.findall(r'[Pp]arser key "([\w.\[\]-]+)"', message)
     way = ".".join(dict.fromkeys(key.removeprefix(f"{section}.") for key in keys if key != section))
     refused = re.search(r"[Oo]ption '([^']+)' is not accepted", message)
@@ -37,7 +37,7 @@ def one_line(cls: Any, section: str, given: dict[str, Any], message: str) -> str
 
 
 def _nearest_of(owners: list[str], name: str) -> str:
-    """The nearest parameter of the innermost class that a message is of."""
+    """Suggests the closest parameter of the innermost class in the message."""
     try:
         return nearest(name, inspect.signature(import_class(owners[-1])).parameters)
     except (IndexError, ValueError, TypeError):
@@ -45,10 +45,10 @@ def _nearest_of(owners: list[str], name: str) -> str:
 
 
 def _expected(cls: type, name: str, value: Any) -> str | None:
-    """Words for the declared type of a parameter; the choices, and the nearest one, where it is a Literal."""
+    """Describes a parameter's declared type; for a Literal, its choices and the closest one."""
     try:
         hint = typing.get_type_hints(cls.__init__).get(name)  # type: ignore[misc]
-    except Exception:  # a name that only a type checker can resolve
+    except Exception:  # an annotation that only type checkers can resolve
         return None
     if hint is None:
         return None

@@ -16,14 +16,14 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
 from studies.common.errors import disk_is_full
 from studies.common.text import error_text
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.event_log import NAME, EventReader
 from studies.protocol.events import Artifact, Metrics
 from studies.protocol.trial_spec import TrialSpec
 
 
 def print_traceback() -> None:
-    """Into log.txt, even where the user's code has closed or replaced what is written to."""
+    """Prints the traceback to log.txt, even if user code has closed or replaced stderr."""
     text = traceback.format_exc()
     try:
         sys.stderr.write(text)
@@ -33,10 +33,12 @@ def print_traceback() -> None:
             output.write(text.encode("utf-8", "backslashreplace"))
 
 
-def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodule: LightningDataModule | None) -> None:
-    """Draws what a module has to show (`pictures(dataloader)`) on the validation data, and its learning curves.
+def draw_pictures(
+    spec: TrialSpec, channel: Channel, module: LightningModule, datamodule: LightningDataModule | None
+) -> None:
+    """Draws the module's `pictures(dataloader)` on the validation data, and its learning curves.
 
-    A picture that fails is a warning in the log, not the loss of a trained model.
+    A failing picture only logs a warning: the trained model must not be lost.
     """
     folder = Path(spec.folder) / "artifacts" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,17 +61,17 @@ def draw_pictures(spec: TrialSpec, link: Link, module: LightningModule, datamodu
         for name, arguments in drawings.items():
             figure = pictures.draw(name, **arguments) if isinstance(arguments, dict) else arguments
             figures.save(figure, folder / f"{name}.png")
-            link.say(Artifact(f"pictures/{name}.png", "picture"))
+            channel.emit(Artifact(f"pictures/{name}.png", "picture"))
     except Exception as error:
         if disk_is_full(error):
             raise
-        with contextlib.suppress(Exception):  # the user's code may have made warnings errors, or closed stderr
+        with contextlib.suppress(Exception):  # user code may have turned warnings into errors, or closed stderr
             warnings.warn(f"pictures are missing: {error_text(error)}", stacklevel=1)
         print_traceback()
 
 
 def _validated(trainer: Trainer, dataloader: Any) -> Any:
-    """What a fit validates on, which may be a dataloader's first batches: pictures show what the metrics are of."""
+    """The batches that a fit validates on (limit_val_batches applies), so that pictures match the metrics."""
     batches = sum(trainer.num_val_batches)
     whole = not 0 < batches < math.inf or not hasattr(dataloader, "__len__") or batches >= len(dataloader)
     return dataloader if whole else _FirstBatches(dataloader, int(batches))

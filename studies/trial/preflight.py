@@ -23,7 +23,7 @@ from studies.common.suggestions import nearest
 from studies.common.text import TRACEBACK_LIMIT, clean_text, error_text
 from studies.config.parameters import set_parameter
 from studies.config.yaml_io import load_yaml
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.checkpoint_files import FOLDER
 from studies.protocol.metric_names import metric_name
 from studies.protocol.trial_spec import TrialSpec
@@ -35,21 +35,20 @@ from studies.trial.run import why_no_test
 from studies.trial.trainer import as_list, build_trainer, seed_and_threads, without_loggers
 
 
-def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
+def preflight(payload: dict[str, Any]) -> dict[str, Any]:
     """Checks a whole experiment.
 
     Args:
-        payload: `experiment` (its sections, as YAML), `seed`, `threads`, `metric` (or None), `direction`,
-            `search_path`, `extremes`: dotted parameter name -> values at the ends of its search space, or all its
-            choices.
+        payload: `experiment` (the sections, as YAML), `seed`, `threads`, `metric` (or None), `direction`,
+            `search_path`, `extremes`: dotted parameter name -> the limits of its search range, or all its choices.
 
     Returns:
-        `parameters` (all of them under their dotted names, with defaults), `metrics` (names that are logged), `metric`
-        (as it is logged), `notes` (lines for the user), `gpus` (how many are visible). Or `error` (one line), with
-        `traceback` where the user's own code raised.
+        `parameters` (all of them under their dotted names, with defaults), `metrics` (logged names), `metric`
+        (its logged name), `notes` (lines for the user), `gpus` (number of visible GPUs). Or `error` (one line), with
+        `traceback` if user code raised.
     """
     try:
-        return _rehearse(**payload)
+        return _preflight(**payload)
     except (ValueError, OSError, MisconfigurationException) as error:
         return {"error": " ".join(str(error).split())}
     except (Exception, SystemExit, KeyboardInterrupt) as error:
@@ -60,7 +59,7 @@ def rehearse(payload: dict[str, Any]) -> dict[str, Any]:
         }
 
 
-def _rehearse(
+def _preflight(
     experiment: str,
     seed: int,
     threads: int,
@@ -71,9 +70,9 @@ def _rehearse(
 ) -> dict[str, Any]:
     use(search_path or [])
     sections = sections_of({"experiment": experiment})
-    with tempfile.TemporaryDirectory(prefix="harness-rehearsal-") as folder:
+    with tempfile.TemporaryDirectory(prefix="harness-preflight-") as folder:
         spec = TrialSpec(
-            run_id="rehearsal",
+            run_id="preflight",
             experiment=sections,
             seed=seed,
             folder=folder,
@@ -87,7 +86,7 @@ def _rehearse(
         _check_space(sections, parts, seed, extremes)
         trainer = first_batches(spec, parts)
         metrics = sorted(trainer.callback_metrics)
-    if metric is not None and metric not in metrics:  # it may be given by the name that MLflow shows
+    if metric is not None and metric not in metrics:  # it may be given as the name that MLflow shows
         metric = next((name for name in metrics if metric_name(name) == metric), metric)
     if metric is not None and metric not in metrics:
         of_loaders = [name for name in metrics if name.startswith(f"{metric}/dataloader_idx_")]
@@ -102,7 +101,7 @@ def _rehearse(
 
 
 def _parameters(sections: dict[str, Any], parts: Parts) -> dict[str, Any]:
-    """All parameters with their defaults, but for those that the harness fills in."""
+    """All parameters with their defaults, except those that the harness fills in."""
     given = {name: set((sections.get(name) or {}).get("init_args") or {}) for name in ("model", "data")}
     filled = {f"model.{name}" for name in parts.sizes if name not in given["model"]}
     if "seed" in links_of(sections) and "seed" not in given["data"]:
@@ -112,7 +111,7 @@ def _parameters(sections: dict[str, Any], parts: Parts) -> dict[str, Any]:
 
 
 def _check_space(sections: dict[str, Any], parts: Parts, seed: int, extremes: dict[str, list[Any]]) -> None:
-    """Each searched parameter exists, and its ends are accepted by the class that gets them."""
+    """Checks that each searched parameter exists and its class accepts the given values."""
     for path, values in extremes.items():
         for value in values:
             changed = copy.deepcopy(sections)
@@ -135,14 +134,14 @@ def _check_space(sections: dict[str, Any], parts: Parts, seed: int, extremes: di
 
 
 def sections_of(payload: dict[str, Any]) -> dict[str, Any]:
-    """An experiment's sections, which are sent as YAML: JSON has fewer types."""
+    """An experiment's sections, which are sent as YAML because JSON has fewer types."""
     return dict(load_yaml(payload["experiment"]))
 
 
 def first_batches(spec: TrialSpec, parts: Parts) -> Trainer:
-    """Trains and validates on one batch, with the user's callbacks, and writes a checkpoint that is read back."""
-    link, folder = Link(None), Path(spec.folder)
-    checkpoints = Checkpoints(link, folder / FOLDER, None, spec.direction)
+    """Trains and validates on one batch, with the user's callbacks, and writes a checkpoint and reads it back."""
+    channel, folder = Channel(None), Path(spec.folder)
+    checkpoints = Checkpoints(channel, folder / FOLDER, None, spec.direction)
     checkpoints.folder.mkdir()
     logger = EventLogger(None, folder, spec.run_id)
     limits: dict[str, Any] = {"limit_train_batches": 1, "limit_val_batches": 1, "log_every_n_steps": 1}
@@ -150,13 +149,13 @@ def first_batches(spec: TrialSpec, parts: Parts) -> Trainer:
     limits |= {"val_check_interval": None, "check_val_every_n_epoch": 1, "overfit_batches": 0}
     limits |= {"devices": 1, "strategy": "auto", "num_nodes": 1, "accumulate_grad_batches": 1}
     limits["default_root_dir"] = spec.folder
-    limits["logger"] = stand_ins(spec.experiment["trainer"].get("logger"), folder)  # code that logs is met here, too
+    limits["logger"] = stand_ins(spec.experiment["trainer"].get("logger"), folder)  # so that logging code runs, too
     for callback in as_list(parts.trainer.get("callbacks")):
         if isinstance(callback, ModelCheckpoint):
-            callback.dirpath = str(folder / "theirs")  # nothing is left of a rehearsal
+            callback.dirpath = str(folder / "theirs")  # a preflight check leaves no files
     try:
         trainer = build_trainer(spec, parts, logger, [checkpoints.resume_point], [checkpoints], **limits)
-    except MisconfigurationException as error:  # an accelerator that is not there, options that contradict
+    except MisconfigurationException as error:  # e.g. a missing accelerator or contradictory options
         raise ValueError(f"trainer: {error}") from error
     try:
         trainer.fit(parts.module, datamodule=parts.datamodule)
@@ -174,13 +173,13 @@ def first_batches(spec: TrialSpec, parts: Parts) -> Trainer:
 
 
 def _notes(parts: Parts, trainer: Trainer) -> list[str]:
-    """What the user should know before it starts."""
+    """Notes for the user before the start."""
     notes = []
     why = why_no_test(parts.module, parts.datamodule)
     if why is not None:
         notes.append(f"no test: {why}")
     if not trainer.enable_validation:
-        notes.append("no validation: the module or the data have none")
+        notes.append("no validation: the module or the datamodule has none")
     if not knows_its_position(trainer):
-        notes.append("the training data are a stream: an interrupted trial goes on from its last whole epoch")
+        notes.append("the training data are a stream: an interrupted trial resumes from its last complete epoch")
     return notes

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 
 def is_map_style(loader: Any) -> bool:
-    """Whether a loader's batches are a function of random states alone: a DataLoader that is no stream."""
+    """Whether a loader's batches depend only on random states: a DataLoader of a map-style dataset."""
     return isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
 
 
@@ -44,7 +44,7 @@ def restore_generators(loaders: list[Any], states: list[list[torch.Tensor]]) -> 
 
 
 def random_states() -> dict[str, Any]:
-    """States of Python's, NumPy's and PyTorch's generators, in types that load fast, and with weights_only=True."""
+    """States of Python's, NumPy's and PyTorch's generators, in types that load quickly and with weights_only=True."""
     version, numbers, gauss = random.getstate()
     numpy_state: Any = np.random.get_state(legacy=True)
     name, keys, position, has_gauss, numpy_gauss = numpy_state
@@ -59,7 +59,7 @@ def random_states() -> dict[str, Any]:
 def restore_random_states(states: dict[str, Any]) -> None:
     """Undoes random_states()."""
     version, numbers, gauss = states["python"]
-    numbers = numbers.tolist() if isinstance(numbers, torch.Tensor) else numbers  # as checkpoints had them before
+    numbers = numbers.tolist() if isinstance(numbers, torch.Tensor) else numbers  # the type in older checkpoints
     random.setstate((version, tuple(numbers), gauss))
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))

@@ -1,7 +1,7 @@
 """Runs one TrialSpec, and is the only file that builds a Trainer.
 
 The life of a trial: spec -> seed -> datamodule -> module (data-derived sizes linked in) -> Trainer -> fit with
-validation -> best checkpoint -> pictures -> test, if asked -> finished. Training, studies, replays and tests of
+validation -> best checkpoint -> pictures -> test, if requested -> finished. Training, studies, replays and tests of
 a champion all go through `run`. By hand, or under torchrun:
 
     python -m studies.trial mlruns/trials/RUN/spec.json
@@ -26,7 +26,7 @@ from studies.common.class_paths import class_named
 from studies.common.errors import DISK_FULL, disk_is_full
 from studies.common.out_of_memory import explain, is_out_of_memory
 from studies.common.text import TRACEBACK_LIMIT, clean_text, error_text
-from studies.protocol.channel import DRIVER_FD, Link, end_in_time
+from studies.protocol.channel import DRIVER_FD, Channel, end_in_time
 from studies.protocol.event_log import NAME, EventWriter
 from studies.protocol.events import Event, Failed, Finished, Notice, Stopped
 from studies.protocol.trial_spec import TrialSpec
@@ -48,26 +48,26 @@ from studies.trial.trainer import (
 )
 from studies.trial.weights import keep_averaged_weights, load_weights, restore_weights
 
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no tips in every trial's log
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # keep its tips out of the trials' logs
 
 
-def run(spec: TrialSpec, link: Link, prepare_trainer: Prepare | None = None) -> int:
-    """Runs one trial and says everything as events, the last of which is finished, stopped or failed.
+def run(spec: TrialSpec, channel: Channel, prepare_trainer: Prepare | None = None) -> int:
+    """Runs one trial and reports everything as events, the last of which is finished, stopped or failed.
 
     Args:
-        prepare_trainer: is given the Trainer before its fit; for example studies/acceleration's, which makes it faster.
+        prepare_trainer: called with the Trainer before its fit, for example by studies/acceleration to make it faster.
 
     Returns:
-        The exit status of its process: 0, or DISK_FULL where the ending could not be said: the trial has not
-        ended then, and goes on from its last checkpoint once there is space.
+        The exit status of its process: 0, or DISK_FULL if the ending could not be written: then the trial has not
+        ended, and resumes from its last checkpoint once there is space.
     """
-    resources = ResourceSampler(link)
+    resources = ResourceSampler(channel)
     resources.start()
     ending: Event
     try:
         with denormals_as_before():
-            ending = _run(spec, link, prepare_trainer)
-    except BaseException as error:  # Lightning turns signals into SystemExit: no ending goes unsaid
+            ending = _run(spec, channel, prepare_trainer)
+    except BaseException as error:  # Lightning turns signals into SystemExit: always report an ending
         print_traceback()
         if disk_is_full(error):
             return DISK_FULL
@@ -77,9 +77,9 @@ def run(spec: TrialSpec, link: Link, prepare_trainer: Prepare | None = None) -> 
             text = f"{explain(spec.experiment, used)} ({text})"
         ending = Failed(text, clean_text(traceback.format_exc(), TRACEBACK_LIMIT))
     resources.stop()
-    resources.join()  # nothing is said after the ending
+    resources.join()  # the ending must be the last event
     try:
-        link.say(ending, durable=True)
+        channel.emit(ending, durable=True)
     except OSError as error:
         if disk_is_full(error):
             return DISK_FULL
@@ -87,46 +87,46 @@ def run(spec: TrialSpec, link: Link, prepare_trainer: Prepare | None = None) -> 
     return 0
 
 
-def _run(spec: TrialSpec, link: Link, prepare_trainer: Prepare | None) -> Finished | Stopped:
+def _run(spec: TrialSpec, channel: Channel, prepare_trainer: Prepare | None) -> Finished | Stopped:
     search_path.use(spec.search_path)
     flush_denormals(class_named(spec.experiment["model"]))
     forget_absent_gpus()
     seed_and_threads(spec)
     parts = build(spec.experiment, spec.seed)
     module, datamodule = parts.module, parts.datamodule
-    logger = EventLogger(link, spec.folder, spec.run_id)
-    checkpoints = Checkpoints(link, Path(spec.folder) / "checkpoints", spec.metric, spec.direction)
+    logger = EventLogger(channel, spec.folder, spec.run_id)
+    checkpoints = Checkpoints(channel, Path(spec.folder) / "checkpoints", spec.metric, spec.direction)
     checkpoints.folder.mkdir(parents=True, exist_ok=True)
-    verdicts = Verdicts(link, spec.metric, spec.pruning, checkpoints)
-    # In this order: trainer.checkpoint_callback is the first that is one.
+    verdicts = Verdicts(channel, spec.metric, spec.pruning, checkpoints)
+    # The order matters: trainer.checkpoint_callback is the first Checkpoint.
     first: list[Callback] = [checkpoints.resume_point, ValidationSteps()]
     if spec.extends:
-        first.append(StretchesSchedules(link))
+        first.append(StretchesSchedules(channel))
     trainer = build_trainer(spec, parts, logger, first, [checkpoints, verdicts], prepare_trainer)
     found = loadable(spec.resume, spec.extends)
-    link.say(started(spec, trainer))
+    channel.emit(started(spec, trainer))
     for notice in found.notices:
-        link.say(Notice(notice))
+        channel.emit(Notice(notice))
 
     began = time.perf_counter()
     with checkpoints.resume_point.noting_loaders():
-        # Read from the trial's own folder, where only its own process writes: objects of the user's are read back too.
+        # From the trial's own folder, where only its own process writes, so unpickling user objects is safe.
         trainer.fit(module, datamodule=datamodule, ckpt_path=found.path, weights_only=found.weights_only)
     summary: dict[str, float] = {"fit_seconds": time.perf_counter() - began}
-    averaged = keep_averaged_weights(spec, link, trainer, parts, checkpoints)
+    averaged = keep_averaged_weights(spec, channel, trainer, parts, checkpoints)
     if checkpoints.best_value is not None:
         summary[f"best/{spec.metric}"] = checkpoints.best_value
     if checkpoints.best_step is not None and checkpoints.best_epoch is not None:
         summary |= {"best/step": checkpoints.best_step, "best/epoch": checkpoints.best_epoch}
-    if link.stop_reason == "interrupted":
-        return Stopped(link.stop_reason, summary)
+    if channel.stop_reason == "interrupted":
+        return Stopped(channel.stop_reason, summary)
 
     if checkpoints.best.exists() and not averaged:
         load_weights(module, checkpoints.best)
     if trainer.is_global_zero:
-        draw_pictures(spec, link, module, datamodule)
-    if link.stop_reason is not None:
-        return Stopped(link.stop_reason, summary)
+        draw_pictures(spec, channel, module, datamodule)
+    if channel.stop_reason is not None:
+        return Stopped(channel.stop_reason, summary)
     if spec.test and why_no_test(module, datamodule) is None:
         for results in trainer.test(module, datamodule=datamodule, verbose=False):
             summary |= {name: float(value) for name, value in results.items()}
@@ -147,7 +147,7 @@ def why_no_test(module: LightningModule, datamodule: LightningDataModule | None)
 
 
 def prepare_trained(spec: TrialSpec, folder: Path) -> tuple[LightningModule, LightningDataModule | None, Trainer]:
-    """Module with the best weights of an ended trial, its datamodule, and a Trainer to test or predict with.
+    """The module with the best weights of an ended trial, its datamodule, and a Trainer for testing or prediction.
 
     Args:
         folder: the ended trial's; `spec.folder` is where this Trainer may write.
@@ -155,7 +155,7 @@ def prepare_trained(spec: TrialSpec, folder: Path) -> tuple[LightningModule, Lig
     search_path.use(spec.search_path)
     seed_and_threads(spec)
     parts = build(without_loggers(spec.experiment), spec.seed)
-    # Code that logs in a test or a prediction finds what it knows.
+    # User code that logs in a test or a prediction finds the usual logger.
     logger = EventLogger(None, spec.folder, spec.run_id)
     others = stand_ins(spec.experiment["trainer"].get("logger"), spec.folder)
     limits = {"devices": 1, "strategy": "auto", "num_nodes": 1, "callbacks": [], "logger": others}
@@ -165,16 +165,16 @@ def prepare_trained(spec: TrialSpec, folder: Path) -> tuple[LightningModule, Lig
 
 
 def main() -> int:
-    """Runs the spec named on the command line; the events go to its folder, and to a driver if one started us."""
+    """Runs the spec named on the command line; events go to its folder, and to the driver if there is one."""
     lightning_alias.install()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     spec = TrialSpec.load(sys.argv[1])
     if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0:
-        return run(spec, Link(None))
+        return run(spec, Channel(None))
     driver = os.environ.pop(DRIVER_FD, None)
     connection = Connection(int(driver)) if driver else None
-    status = run(spec, Link(EventWriter(Path(spec.folder) / NAME), connection))
+    status = run(spec, Channel(EventWriter(Path(spec.folder) / NAME), connection))
     if connection is not None:
         end_in_time()
     return status

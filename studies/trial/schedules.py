@@ -1,4 +1,4 @@
-"""Learning rate schedules of an extended trial: those that end with the training now end with the longer one.
+"""Learning rate schedules of an extended trial: those that ended with the training now end with the longer one.
 
 A schedule's state includes its length, and Lightning restores that state: the schedule would end where it did before.
 Instead, the length the module sets for the longer training is kept. A length fixed by the module stays as it is.
@@ -13,7 +13,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities.types import LRSchedulerConfig
 from torch.optim.lr_scheduler import OneCycleLR
 
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.events import Notice
 
 LENGTHS = (
@@ -22,19 +22,19 @@ LENGTHS = (
     "total_iters",
     "_milestones",
     "_schedule_phases",
-)  # what a schedule has of its length
-SAID = ("T_max", "total_steps", "total_iters")  # those that are numbers of steps or epochs
+)  # attributes that hold a schedule's length
+SAID = ("T_max", "total_steps", "total_iters")  # those that are a number of steps or epochs
 
 
 class StretchesSchedules(Callback):
-    """Stretches the schedules of an extended trial, and reports where those end that it cannot stretch."""
+    """Stretches the schedules of an extended trial, and reports those that it cannot stretch."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
         self._stretched: list[LRSchedulerConfig] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Optimizers and schedules are made, and their states not yet put back."""
+        """Here optimizers and schedules exist, but their states are not restored yet."""
         checkpoint: dict[str, Any] = trainer._checkpoint_connector._loaded_checkpoint
         saved = checkpoint.get("lr_schedulers", [])
         if len(saved) != len(trainer.lr_scheduler_configs):
@@ -46,7 +46,7 @@ class StretchesSchedules(Callback):
                 self._say_its_end(trainer, config)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The rate is that of the longer schedule from the first step on, not only once the schedule has moved."""
+        """Sets the longer schedule's rate for the first step, too, which precedes the schedule's next update."""
         for config in self._stretched:
             schedule: Any = config.scheduler
             same = [item for item in trainer.lr_scheduler_configs if item.scheduler.optimizer is schedule.optimizer]
@@ -67,14 +67,14 @@ class StretchesSchedules(Callback):
         if steps <= length:
             return
         what = f"{type(schedule).__name__}({kind}={length})"
-        training = f"the training goes on to {steps} {config.interval}s"
+        training = f"the training continues to {steps} {config.interval}s"
         if isinstance(schedule, OneCycleLR):
-            raise ValueError(f"{what} of the module cannot go on after its {length} {config.interval}s: {training}")
-        self._link.say(Notice(f"{what} ends at its own length, which the module sets: {training}"))
+            raise ValueError(f"{what} of the module cannot continue after its {length} {config.interval}s: {training}")
+        self._channel.emit(Notice(f"{what} ends at the length that the module sets: {training}"))
 
 
 def _drop_lengths(schedule: Any, state: dict[str, Any]) -> bool:
-    """Takes the lengths out of a schedule's saved state that the schedule has otherwise now; whether there are any."""
+    """Removes lengths that differ from the schedule's present ones from its saved state; returns whether any did."""
     others = [name for name in LENGTHS if name in state and state[name] != vars(schedule).get(name, state[name])]
     for name in others:
         del state[name]
@@ -83,9 +83,9 @@ def _drop_lengths(schedule: Any, state: dict[str, Any]) -> bool:
 
 
 def _rates(schedule: Any) -> list[Any] | None:
-    """The rates of a schedule where it stands, if they are a function of that alone."""
+    """The rates of a schedule at its present step, if they are a function of the step alone."""
     if isinstance(schedule, OneCycleLR):
         return list(schedule.get_lr())
-    if hasattr(schedule, "_milestones") and hasattr(schedule, "_schedulers"):  # one after the other
+    if hasattr(schedule, "_milestones") and hasattr(schedule, "_schedulers"):  # SequentialLR
         return _rates(schedule._schedulers[bisect_right(schedule._milestones, schedule.last_epoch)])
     return list(schedule._get_closed_form_lr()) if hasattr(schedule, "_get_closed_form_lr") else None

@@ -18,17 +18,17 @@ from studies.protocol.trial_spec import TrialSpec
 
 
 def warm_up() -> None:
-    """Imports, and has done once, what trials need: for the process that they are forked from."""
+    """Does the imports and initializations that trials need, in the process from which they are forked."""
     from studies.plots import registry  # noqa: F401
 
     torch.save({}, io.BytesIO())
-    get_filesystem("")  # of local files, which Lightning saves through
+    get_filesystem("")  # local files; Lightning saves through it
     versions()
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Package -> version, of those that a trial's numbers may depend on, and of Python."""
+    """Versions of Python and the packages on which a trial's numbers may depend."""
     packages = ("torch", "torchvision", "pytorch-lightning")
     return {package: importlib.metadata.version(package) for package in packages} | {
         "python": platform.python_version()

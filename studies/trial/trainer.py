@@ -1,4 +1,4 @@
-"""Builds the Trainer of a trial, and prepares the process for it."""
+"""Builds the Trainer of a trial and prepares the process for it."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def build_trainer(
     /,
     **limits: Any,
 ) -> Trainer:
-    """The Trainer of an experiment's trainer section, quiet, with our logger and callbacks beside the user's.
+    """Builds the Trainer from an experiment's trainer section, quiet, with our logger and callbacks added.
 
     Args:
         first, last: our callbacks before and after the user's.
-        limits: Trainer arguments that replace the experiment's; `logger` are those beside ours.
+        limits: Trainer arguments that replace the experiment's; `logger` replaces the user's loggers.
     """
     arguments = {**parts.trainer, **limits}
     theirs = as_list(arguments.pop("callbacks", None))
     callbacks = [*first, *theirs, *last]
     if not any(isinstance(callback, Checkpoint) for callback in callbacks):
-        arguments["enable_checkpointing"] = False  # Lightning would add one of its own
+        arguments["enable_checkpointing"] = False  # or Lightning adds its own
     elif (
         any(isinstance(callback, Checkpoint) for callback in theirs) and arguments.get("enable_checkpointing") is False
     ):
@@ -50,7 +50,7 @@ def build_trainer(
     if not any(isinstance(callback, ProgressBar) for callback in theirs):
         arguments["enable_progress_bar"] = False
     if not any(isinstance(callback, ModelSummary) for callback in theirs):
-        # A summary runs the module on its example, which may make lazy layers; without one it changes nothing.
+        # A summary runs the module on its example_input_array, which may initialize lazy layers.
         has_example = getattr(parts.module, "example_input_array", None) is not None
         arguments["enable_model_summary"] = has_example and arguments.get("enable_model_summary") is not False
     arguments.setdefault("default_root_dir", spec.folder)
@@ -63,7 +63,7 @@ def build_trainer(
 
 
 def without_loggers(sections: dict[str, Any]) -> dict[str, Any]:
-    """An experiment's sections without the user's loggers, which would make files."""
+    """An experiment's sections without the user's loggers, which would create files."""
     return {**sections, "trainer": {name: value for name, value in sections["trainer"].items() if name != "logger"}}
 
 
@@ -74,19 +74,18 @@ def as_list(value: Any) -> list[Any]:
 
 
 def forget_absent_gpus() -> None:
-    """Spares torch's optimizers (2.15, built for CUDA) from looking for a GPU's library at each step (some 100 µs)."""
+    """Stops torch's optimizers (2.15, CUDA build) from looking for a GPU library at each step (about 100 µs)."""
     if not torch.cuda.is_available():
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def flush_denormals(module_class: type | None) -> None:
-    """Lets numbers below 1e-38 be 0, or not be, as a module's class wants it by `flush_denormals = True` of its own.
+    """Flushes denormals (numbers below 1e-38) to 0 if the module's class itself sets `flush_denormals = True`.
 
-    Moments of weights whose ReLU is dead shrink until they are denormal, and stay so: a CPU takes up to 2.4 times as
-    long over them. It is another arithmetic, so it is for a class to ask for; what a subclass inherits does not count.
+    Optimizer moments of dead ReLUs' weights shrink until they are denormal and stay so, which makes a CPU up to 2.4
+    times slower. Flushing changes the arithmetic, so each class must opt in; an inherited value does not count.
 
-    It holds for this thread and for those that are started from it, so it is to be said before a process's first
-    parallel work.
+    Applies to this thread and to threads started from it, so call it before the process's first parallel work.
     """
     wanted = module_class is not None and vars(module_class).get("flush_denormals") is True
     torch.set_flush_denormal(wanted)
@@ -94,7 +93,7 @@ def flush_denormals(module_class: type | None) -> None:
 
 @contextlib.contextmanager
 def denormals_as_before() -> Iterator[None]:
-    """Puts back how this thread takes numbers that small: inline, it is the driver's."""
+    """Restores this thread's denormal setting afterwards: with the inline executor it is the driver's thread."""
     before = sys.float_info.min / 4 == 0.0
     try:
         yield

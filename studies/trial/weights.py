@@ -1,4 +1,4 @@
-"""Loads weights from checkpoints, and writes averaged weights to them."""
+"""Loads weights from checkpoints and saves averaged weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.trial_spec import TrialSpec
 from studies.trial.checkpoint_contents import LEFT_OUT
 from studies.trial.checkpointing import Checkpoints
@@ -19,14 +19,14 @@ from studies.trial.instantiate import Parts
 
 
 def keep_averaged_weights(
-    spec: TrialSpec, link: Link, trainer: Trainer, parts: Parts, checkpoints: Checkpoints
+    spec: TrialSpec, channel: Channel, trainer: Trainer, parts: Parts, checkpoints: Checkpoints
 ) -> bool:
-    """Makes the average that StochasticWeightAveraging leaves in the module the weights that are kept, if it does.
+    """Saves the averaged weights that StochasticWeightAveraging left in the module, if it did, as the best ones.
 
-    They are validated once more, because nobody has, and that value is the trial's.
+    They have not been validated yet, so this validates them; that value becomes the trial's.
     """
     swa = [item for item in trainer.callbacks if isinstance(item, StochasticWeightAveraging)]  # type: ignore[attr-defined]
-    if link.stop_reason is not None or not swa or trainer.current_epoch - 1 < swa[0].swa_start:
+    if channel.stop_reason is not None or not swa or trainer.current_epoch - 1 < swa[0].swa_start:
         return False
     if spec.metric is not None and trainer.enable_validation:
         results = trainer.validate(parts.module, datamodule=parts.datamodule, verbose=False)
@@ -41,11 +41,11 @@ def keep_averaged_weights(
 def restore_weights(parts: Parts, checkpoint: Path, trainer: Trainer | None = None) -> None:
     """Loads a checkpoint's weights into a module that was just built.
 
-    A module may make its layers in setup() or configure_model(), when Lightning calls those: where the weights do not
-    fit it as it is, they are called as for a fit of no epochs.
+    A module may create its layers in setup() or configure_model(): if the weights do not fit the module as built, these
+    hooks are called as for a fit of zero epochs.
     """
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-    if saved.keys() <= parts.module.state_dict().keys():  # PyTorch does not miss a layer that is None
+    if saved.keys() <= parts.module.state_dict().keys():  # a layer that is None has no keys
         with contextlib.suppress(RuntimeError):
             load_weights(parts.module, checkpoint)
             return
@@ -58,13 +58,13 @@ def restore_weights(parts: Parts, checkpoint: Path, trainer: Trainer | None = No
 
 
 def load_weights(module: LightningModule, checkpoint: Path) -> None:
-    """Loads a checkpoint's weights, and nothing else from it, into a module of the same shape."""
-    # Mapped: the optimizer's states, twice as large as the weights, are not read.
+    """Loads only a checkpoint's weights into a module of the same shape."""
+    # Memory-mapped: the optimizer states, twice as large as the weights, are not read.
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     if is_overridden("on_load_checkpoint", module):
         try:
             module.on_load_checkpoint(saved)
-        except Exception as error:  # it wants an object of the user's own, which is where training goes on alone
+        except Exception as error:  # needs a user object that only training checkpoints have
             if LEFT_OUT not in saved:
                 raise
             missing = ", ".join(saved[LEFT_OUT])

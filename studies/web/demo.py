@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.config.yaml_io import dump_yaml
 from studies.console.progress import Display
 from studies.inference.trained_model import Trained, find, newest_first
@@ -52,7 +52,7 @@ def demo(
             port = choose_port(host, port, DEFAULT_PORT)
             with DemoServer(host, port) as server:
                 with Display(title="demo", metric=None, direction="maximize", total=1) as display:
-                    panels = open_panels(model, Home.find(), Path(scratch), display)
+                    panels = open_panels(model, StateFolder.find(), Path(scratch), display)
                 server.panels = list(panels)
                 run_ids = [panel.run_id for panel in panels]
                 is_up = True
@@ -69,13 +69,13 @@ def demo(
         return 0 if is_up else 128 + interrupt.signum
 
 
-def open_panels(model: str | None, home: Home, scratch: Path, display: Display) -> list[ModelPanel]:
+def open_panels(model: str | None, state_folder: StateFolder, scratch: Path, display: Display) -> list[ModelPanel]:
     """The models to show, ready to be asked; see `demo`."""
     display.phase("importing torch")
     from studies.inference.predict_worker import in_a_line
 
     if model is not None:
-        trained = find(model, home, scratch)
+        trained = find(model, state_folder, scratch)
         display.phase(f"reading run {trained.run_id[:12]}")
         try:
             panel = ModelPanel.of(trained, scratch)
@@ -89,7 +89,7 @@ def open_panels(model: str | None, home: Home, scratch: Path, display: Display) 
         return [panel]
     panels: dict[str, ModelPanel] = {}
     passed_over: set[str] = set()  # classes of data whose kind is known, and not wanted any more
-    for trained in newest_first(home):
+    for trained in newest_first(state_folder):
         if len(panels) == len(TRAINS):
             break
         data = trained.experiment["data"]["class_path"]
@@ -106,7 +106,7 @@ def open_panels(model: str | None, home: Home, scratch: Path, display: Display) 
             panels.setdefault(panel.kind, panel)
     if not panels:
         commands = " or ".join(f"`{command}`" for command in TRAINS.values())
-        raise ValueError(f"no model in {home.folder} takes drawings or words: train one with {commands}")
+        raise ValueError(f"no model in {state_folder.folder} takes drawings or words: train one with {commands}")
     return [panels[kind] for kind in TRAINS if kind in panels]
 
 

@@ -79,7 +79,7 @@ def test_what_does_not_import_is_left_out_with_one_warning(error: Exception, mon
     with pytest.warns(UserWarning, match=f"Lightning's own loop.*{error}") as heard:
         parts = acceleration.for_trial.__wrapped__()
     assert len(heard) == 1
-    assert parts.prepare_trainer is None and parts.new_slate is not None
+    assert parts.prepare_trainer is None and parts.new_baseline is not None
 
 
 def test_what_is_not_chosen_is_not_imported() -> None:

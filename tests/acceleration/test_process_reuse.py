@@ -18,7 +18,7 @@ from test_executors import until_exit
 import datamodules  # noqa: F401
 import lightning_modules
 from studies.acceleration import process_reuse as slate_module
-from studies.acceleration.process_reuse import Slate, class_paths, keeps_no_state
+from studies.acceleration.process_reuse import Baseline, class_paths, keeps_no_state
 from studies.executors.local import LocalExecutor
 from studies.protocol.event_log import NAME, EventReader
 from studies.protocol.events import Event, Failed, Finished, Metrics, Started, Stopped
@@ -49,13 +49,13 @@ def spec(experiment: dict[str, Any] = KNOWN, folder: Path = Path("/nowhere"), **
 
 
 def test_a_trial_that_changes_nothing_leaves_a_clean_slate() -> None:
-    slate = Slate()
-    assert slate.is_clean(spec(), FINISHED) and slate.is_clean(spec(), Stopped("pruned", {}))
+    baseline = Baseline()
+    assert baseline.is_clean(spec(), FINISHED) and baseline.is_clean(spec(), Stopped("pruned", {}))
 
 
 @pytest.mark.parametrize("ending", [Failed("it broke", ""), Stopped("interrupted", {}), None])
 def test_what_did_not_end_well_may_have_left_anything(ending: Event | None) -> None:
-    assert not Slate().is_clean(spec(), ending)
+    assert not Baseline().is_clean(spec(), ending)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_did_not_end_well_may_have_left_anything(ending: Event | None) -> N
     ],
 )
 def test_of_classes_of_others_nothing_is_known(section: str, value: dict[str, Any]) -> None:
-    assert not Slate().is_clean(spec({**KNOWN, section: value}), FINISHED)
+    assert not Baseline().is_clean(spec({**KNOWN, section: value}), FINISHED)
 
 
 def test_a_class_speaks_for_itself_and_not_for_what_inherits_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,12 +90,12 @@ def test_a_class_speaks_for_itself_and_not_for_what_inherits_from_it(monkeypatch
 
 def leaves_a_process_behind() -> None:
     slate_module._has_children = HAS_CHILDREN
-    slate = Slate()
-    assert slate.is_clean(spec(), FINISHED)
+    baseline = Baseline()
+    assert baseline.is_clean(spec(), FINISHED)
     with subprocess.Popen(["sleep", "60"]) as left:
-        assert not slate.is_clean(spec(), FINISHED)
+        assert not baseline.is_clean(spec(), FINISHED)
         left.kill()
-    assert slate.is_clean(spec(), FINISHED)
+    assert baseline.is_clean(spec(), FINISHED)
 
 
 def test_a_trial_that_leaves_a_process_behind_is_the_last_of_its_own() -> None:
@@ -127,22 +127,22 @@ def test_classes_are_found_wherever_they_are_named() -> None:
 def test_what_the_next_trial_would_find_changed_ends_the_process(
     change: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slate = Slate()
+    baseline = Baseline()
     try:
         change(monkeypatch)
-        assert not slate.is_clean(spec(), FINISHED)
+        assert not baseline.is_clean(spec(), FINISHED)
     finally:
         torch.use_deterministic_algorithms(False)
         torch.set_default_dtype(torch.float32)
         torch.set_grad_enabled(True)
     monkeypatch.undo()
-    assert slate.is_clean(spec(), FINISHED)
+    assert baseline.is_clean(spec(), FINISHED)
 
 
 def test_a_process_does_not_run_trials_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studies.acceleration.process_reuse.TRIALS", 3)
-    slate = Slate()
-    assert [slate.is_clean(spec(), FINISHED) for _ in range(3)] == [True, True, False]
+    baseline = Baseline()
+    assert [baseline.is_clean(spec(), FINISHED) for _ in range(3)] == [True, True, False]
 
 
 @pytest.fixture
@@ -153,12 +153,12 @@ def wiped() -> Iterator[None]:
 
 
 def test_a_trials_objects_are_gone_and_what_stays_is_not_looked_at_again(wiped: None) -> None:
-    slate, kept = Slate(), torch.nn.Linear(2, 2)
+    baseline, kept = Baseline(), torch.nn.Linear(2, 2)
     module = torch.nn.Linear(2, 2)
     module.trainer = [module]  # they know each other
     gone = weakref.ref(module)
     del module
-    slate.wipe()
+    baseline.wipe()
     assert gone() is None
     assert not any(item is kept for item in gc.get_objects())
 
@@ -166,17 +166,17 @@ def test_a_trials_objects_are_gone_and_what_stays_is_not_looked_at_again(wiped: 
 def test_the_environment_is_put_back(monkeypatch: pytest.MonkeyPatch, wiped: None) -> None:
     monkeypatch.setenv("HARNESS_KEPT", "as it was")
     monkeypatch.setenv("HARNESS_LOST", "as it was")
-    slate = Slate()
+    baseline = Baseline()
     os.environ["HARNESS_KEPT"] = "changed"
     os.environ["HARNESS_NEW"] = "new"
     del os.environ["HARNESS_LOST"]
-    slate.wipe()
+    baseline.wipe()
     assert os.environ["HARNESS_KEPT"] == os.environ["HARNESS_LOST"] == "as it was"
     assert "HARNESS_NEW" not in os.environ
 
 
 def test_each_trial_gets_its_warnings(wiped: None) -> None:
-    slate = Slate()
+    baseline = Baseline()
     said = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
@@ -186,7 +186,7 @@ def test_each_trial_gets_its_warnings(wiped: None) -> None:
                 lightning_module.warning_cache.warn("of Lightning's")
             said.append(sorted(str(warning.message) for warning in caught))
             caught.clear()
-            slate.wipe()
+            baseline.wipe()
     assert said == [["of Lightning's", "of Python's"]] * 2
 
 

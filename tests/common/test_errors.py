@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from studies.common import errors as trouble
-from studies.common.errors import StorageFailed, disk_is_full, in_one_line, passes, patiently
+from studies.common.errors import StorageFailed, disk_is_full, in_one_line, is_transient, retry_transient
 
 
 def wrapped(error: BaseException) -> RuntimeError:
@@ -32,7 +32,7 @@ REST = [sqlite3.OperationalError("no such table: runs"), ValueError("x"), OSErro
 def test_troubles_are_told_apart_however_wrapped(error: Exception, inside: bool) -> None:
     seen = wrapped(error) if inside else error
     assert disk_is_full(seen) == (error in FULL)
-    assert passes(seen) == (error in PASSING)
+    assert is_transient(seen) == (error in PASSING)
 
 
 def test_one_line_is_the_innermost_cause_without_its_statement() -> None:
@@ -53,7 +53,7 @@ def test_work_is_done_again_until_what_stops_it_is_over(monkeypatch: pytest.Monk
             raise answer
         return answer
 
-    assert patiently(work, heard.append) == 7
+    assert retry_transient(work, heard.append) == 7
     assert heard == ["database is locked", "[Errno 111] Connection refused", None]
 
 
@@ -64,8 +64,8 @@ def test_patience_ends_and_a_full_disk_is_not_waited_for(monkeypatch: pytest.Mon
         raise error
 
     with pytest.raises(StorageFailed, match="locked"):
-        patiently(lambda: fail_with(PASSING[0]), patience=lambda: 0.0)
+        retry_transient(lambda: fail_with(PASSING[0]), patience=lambda: 0.0)
     with pytest.raises(StorageFailed, match="no space left"):
-        patiently(lambda: fail_with(FULL[0]))
+        retry_transient(lambda: fail_with(FULL[0]))
     with pytest.raises(ValueError, match="x"):
-        patiently(lambda: fail_with(ValueError("x")))
+        retry_transient(lambda: fail_with(ValueError("x")))

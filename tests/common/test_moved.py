@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from household import forget_open_databases
+from process_helpers import forget_open_databases
 from sqlalchemy.engine import make_url
 
 from studies.cli.main import main

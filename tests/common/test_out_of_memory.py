@@ -18,7 +18,7 @@ def test_running_out_of_memory_is_recognised() -> None:
 
 def test_it_says_how_much_and_which_batch_size() -> None:
     text = explain({"data": {"init_args": {"batch_size": 512}}}, 1234.4)
-    assert "used 1234 MB" in text and "data.batch_size=512" in text and "MB are there" in text
+    assert "used 1234 MB" in text and "data.batch_size=512" in text and "MB are available" in text
     assert "batch_size" not in explain({}, None)
     assert kills() >= 0
 

@@ -47,14 +47,14 @@ def test_code_that_changes_is_said_once(tmp_path: Path) -> None:
     folder, state = write(tmp_path / "a"), tmp_path / "state"
     assert opened(state, folder) is None
     (folder / "parts" / "blocks.py").write_text("CONSTANT = 2\n")
-    assert opened(state, folder) == "study exp goes on with changed code: parts/blocks.py"
+    assert opened(state, folder) == "resuming study exp with changed code: parts/blocks.py"
     assert opened(state, folder) is None
 
 
 def test_another_folder_with_other_code_is_refused(tmp_path: Path) -> None:
     state = tmp_path / "state"
     opened(state, write(tmp_path / "a"))
-    with pytest.raises(ValueError, match=r"with another parts/blocks.py than that of .*/b/exp.yaml; give another"):
+    with pytest.raises(ValueError, match=r"with a different parts/blocks.py than .*/b/exp.yaml; give another"):
         opened(state, write(tmp_path / "b", constant=2))
     assert opened(state, write(tmp_path / "same")) is None
 
@@ -68,7 +68,7 @@ def test_a_folder_that_was_moved_is_the_same(tmp_path: Path) -> None:
     shutil.move(moved, tmp_path / "again")
     again = tmp_path / "again"
     (again / "net.py").write_text("")
-    assert opened(again / "state", again) == "study exp goes on with changed code: net.py"
+    assert opened(again / "state", again) == "resuming study exp with changed code: net.py"
 
 
 def test_a_copy_with_its_own_state_is_a_study_of_its_own(tmp_path: Path) -> None:
@@ -77,4 +77,4 @@ def test_a_copy_with_its_own_state_is_a_study_of_its_own(tmp_path: Path) -> None
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
     (copy / "net.py").write_text("")
-    assert opened(copy / "state", copy) == "study exp goes on with changed code: net.py"
+    assert opened(copy / "state", copy) == "resuming study exp with changed code: net.py"

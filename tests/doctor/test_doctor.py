@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from household import forget_open_databases
 from mlflow import MlflowClient
+from process_helpers import forget_open_databases
 
 from studies.cli.main import main
 from studies.common.locks import this_process

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.doctor import files
 from studies.protocol.checkpoint_files import is_whole
 
@@ -23,7 +23,7 @@ def cut(path: Path) -> None:
 
 
 def mend(folder: Path) -> None:
-    home = Home(folder, "", "")
+    home = StateFolder(folder, "", "")
     for finding in files.examine(home):
         finding.mend()
     assert files.examine(home) == []

@@ -14,7 +14,7 @@ import torch
 from fakes import Calls, FakeSearch, log
 
 from studies.common.locks import Lease, this_process
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.doctor import runs
 from studies.doctor.finding import Finding
 from studies.protocol.event_log import NAME, EventWriter
@@ -57,7 +57,7 @@ class State:
         deleted: Sequence[RunInfo] = (),
         files: dict[str, dict[str, int]] | None = None,
     ) -> None:
-        self.home = Home(folder, "", "")
+        self.state_folder = StateFolder(folder, "", "")
         self.search: Any = FakeSearch(rows)
         self.search.definition = {"experiment": {"name": "of the study"}}
         self.tracking: Any = Calls(
@@ -73,13 +73,13 @@ class State:
 
     def wrote(self, run_id: str, *events: Event, **fields: Any) -> Path:
         """Makes the folder of a trial that has emitted these events."""
-        folder = self.home.trial_folder(run_id)
+        folder = self.state_folder.trial_folder(run_id)
         TrialSpec(run_id, {"trainer": {"max_epochs": 2}}, 0, str(folder), metric="m", **fields).save()
         log(folder, events)
         return folder
 
     def found(self) -> list[Finding]:
-        return runs.Examination(self.home, self.tracking).examine()
+        return runs.Examination(self.state_folder, self.tracking).examine()
 
     def mended(self) -> list[tuple[Any, ...]]:
         """What mending the only finding asks of MLflow."""
@@ -100,7 +100,7 @@ def test_of_several_runs_of_an_unbound_trial_the_newest_is_its(
         run("other study", "RUNNING", start_time=9.0, tags={"harness.study": "t"}),
     ]
     state = State(tmp_path, monkeypatch, [TrialRow(0, "RUNNING", None)], [*known[::order], *others])
-    examination = runs.Examination(state.home, state.tracking)
+    examination = runs.Examination(state.state_folder, state.tracking)
     assert [row.run_id for row in examination.rows["s"]] == ["newest"]
 
 
@@ -109,7 +109,7 @@ def test_trials_that_ended_or_are_bound_are_given_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: TrialRow
 ) -> None:
     state = State(tmp_path, monkeypatch, [row], [run("newest", "RUNNING")])
-    assert runs.Examination(state.home, state.tracking).rows["s"] == [row]
+    assert runs.Examination(state.state_folder, state.tracking).rows["s"] == [row]
 
 
 AGREE = [
@@ -200,7 +200,7 @@ def test_what_a_live_driver_works_on_is_left_alone(tmp_path: Path, monkeypatch: 
     rows = [TrialRow(0, "COMPLETE", 0.5, run_id="a"), TrialRow(1, "COMPLETE", 0.5, run_id="b")]
     state = State(tmp_path, monkeypatch, rows, known, deleted)
     state.wrote("missing", STARTED, study="s")
-    lease = Lease(state.home.lease("s"))
+    lease = Lease(state.state_folder.lease("s"))
     lease.take()
     assert state.found() == []
     lease.release()
@@ -441,8 +441,8 @@ def test_folders_that_are_known_written_or_unreadable_are_left_alone(
     state = State(tmp_path, monkeypatch, [], [known], [gone])
     for name in ("known", "deleted", "written", "broken"):
         state.wrote(name, STARTED)
-    (state.home.trial_folder("broken") / "spec.json").write_text("{}")
-    writer = EventWriter(state.home.trial_folder("written") / NAME)
+    (state.state_folder.trial_folder("broken") / "spec.json").write_text("{}")
+    writer = EventWriter(state.state_folder.trial_folder("written") / NAME)
     assert state.found() == []
     writer.close()
     assert [finding.kind for finding in state.found()] == ["run-missing"]
@@ -452,6 +452,6 @@ def test_the_log_of_a_trial_without_a_spec_is_read_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = State(tmp_path, monkeypatch, [TrialRow(0, "RUNNING", None, run_id="a")], [run("a", "RUNNING")])
-    log(state.home.trial_folder("a"), [STARTED, ENDINGS["PRUNED"]])
+    log(state.state_folder.trial_folder("a"), [STARTED, ENDINGS["PRUNED"]])
     (finding,) = state.found()
     assert finding.fix == "set Optuna's state from its log: PRUNED"

@@ -32,7 +32,7 @@ def of_trials(folder: Path, rows: list[TrialRow], test: bool = False, **answer: 
     home = SimpleNamespace(trial_folder=lambda run_id: folder / run_id, tracking_uri="sqlite:///here")
     executor = SimpleNamespace(call=call, calls=calls)
     session = SimpleNamespace(
-        tracking=Calls(), display=Screen(), options=Options([], test=test), home=home, executor=executor
+        tracking=Calls(), display=Screen(), options=Options([], test=test), state_folder=home, executor=executor
     )
     return SimpleNamespace(
         session=session,

@@ -26,7 +26,9 @@ def study(folder: Path, rows: list[TrialRow], direction: str = "maximize", epoch
                 row.run_id, {"trainer": {"max_epochs": epochs}}, 0, str(its), number=row.number, pruning=True
             ).save()
     session = SimpleNamespace(
-        tracking=Calls(), display=Screen(), home=SimpleNamespace(trial_folder=lambda run_id: folder / "trials" / run_id)
+        tracking=Calls(),
+        display=Screen(),
+        state_folder=SimpleNamespace(trial_folder=lambda run_id: folder / "trials" / run_id),
     )
     return SimpleNamespace(
         session=session, search=FakeSearch(rows), name="s", plan=SimpleNamespace(direction=direction)

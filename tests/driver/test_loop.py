@@ -352,7 +352,7 @@ def test_trouble_with_mlflow_is_said_once_and_so_is_its_end(tmp_path: Path, monk
     executor: Any = FakeExecutor(lambda spec: life(epochs=10), later)
     TrialLoop(executor, tracking, screen).run(Trials([spec(tmp_path, "a")], []))  # type: ignore[arg-type]
     assert screen.said == [
-        "waiting for MLflow (database is locked): training continues, and its results are kept",
+        "waiting for MLflow (database is locked): training continues and its results are kept",
         "MLflow is responding again",
     ]
     assert tracking.checks > 10
@@ -365,7 +365,7 @@ def test_notices_and_broken_lines_of_a_trial_are_shown(tmp_path: Path) -> None:
     executor: Any = FakeExecutor(lambda spec: [Notice("a checkpoint was skipped"), *life()])
     TrialLoop(executor, Calls(), screen).run(Trials([of_trial], []))  # type: ignore[arg-type]
     assert "trial 0: a checkpoint was skipped" in screen.said
-    assert any(line.startswith("a line that cannot be understood is skipped") for line in screen.said)
+    assert any(line.startswith("skipped a line that cannot be parsed") for line in screen.said)
     (shown,) = [call for call in screen.calls if call[0] == "trial_progress"]
     assert shown == ("trial_progress", -1, 0, 1, 0, None, {"val/loss": 1.0}) or shown[2:] == (
         0,

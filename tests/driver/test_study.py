@@ -23,7 +23,7 @@ def source(folder: Path, rows: Sequence[TrialRow] = (), points: int | None = Non
         options=Options([], **{"trials": 10, **options}),
         display=Screen(),
         tracking=Calls(running=["run0", "run1", "run2", "other"], find_run=None),
-        home=SimpleNamespace(trial_folder=lambda run_id: folder / run_id),
+        state_folder=SimpleNamespace(trial_folder=lambda run_id: folder / run_id),
         put_parameters=lambda *arguments: session.put.append(arguments),
         started=[],
         put=[],

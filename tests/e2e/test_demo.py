@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from household import HARNESS, Household
 from playwright.sync_api import Page, expect, sync_playwright
+from process_helpers import HARNESS, Workspace
 from test_browser import CHROMIUM, FLAGS, OFFLINE, TIMEOUT
 from test_predict import FAMILIES, predict
 
@@ -23,15 +23,15 @@ expect.set_options(timeout=TIMEOUT)
 
 
 @contextmanager
-def demo(household: Household, *arguments: str) -> Iterator[str]:
+def demo(workspace: Workspace, *arguments: str) -> Iterator[str]:
     """The page's address; afterwards Ctrl-C ends the command, which leaves nothing behind."""
     server = subprocess.Popen(
         [HARNESS, "demo", *arguments, "--no-open", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=household.environment,
-        cwd=household.folder,
+        env=workspace.environment,
+        cwd=workspace.folder,
     )
     try:
         assert server.stdout is not None
@@ -40,7 +40,7 @@ def demo(household: Household, *arguments: str) -> Iterator[str]:
         server.send_signal(signal.SIGINT)
         _, err = server.communicate(timeout=30)
     assert server.returncode == 0 and "Traceback" not in err, err
-    assert household.is_empty()
+    assert workspace.is_empty()
 
 
 @pytest.fixture
@@ -75,12 +75,12 @@ def begin_a_stroke(page: Page) -> tuple[float, float, float]:
 
 
 def test_a_digit_is_drawn_and_a_word_is_typed(tmp_path: Path, page: Page) -> None:
-    household, runs = Household(tmp_path), {}
+    workspace, runs = Workspace(tmp_path), {}
     for family in ("images", "words"):
-        status, answer, err = household.run("train", *FAMILIES[family], "--no-test")
+        status, answer, err = workspace.run("train", *FAMILIES[family], "--no-test")
         assert status == 0, err
         runs[family] = answer["run_id"]
-    with demo(household) as url:
+    with demo(workspace) as url:
         page.goto(url)
         drawn, typed = page.locator(".drawing"), page.locator(".word")
         x, y, height = begin_a_stroke(page)
@@ -96,7 +96,7 @@ def test_a_digit_is_drawn_and_a_word_is_typed(tmp_path: Path, page: Page) -> Non
         assert share(page, 1) > 50 and [share(page, digit) for digit in range(10)] != shares, "they moved"
 
         typed.locator("input").press_sequentially("tac")
-        said = predict(household, runs["words"], "tac")[1]["predictions"][0]["answer"]
+        said = predict(workspace, runs["words"], "tac")[1]["predictions"][0]["answer"]
         is_reversed = "" if said == "cat" else "not "
         expect(typed.locator(".verdict")).to_contain_text(f"{said} is {is_reversed}tac reversed")
         letters = typed.locator(".letters li:not(.end) .sign").all_inner_texts()
@@ -114,11 +114,11 @@ def test_a_digit_is_drawn_and_a_word_is_typed(tmp_path: Path, page: Page) -> Non
 
 
 def test_one_model_that_is_named_is_shown_alone(tmp_path: Path, page: Page) -> None:
-    household = Household(tmp_path)
+    workspace = Workspace(tmp_path)
     brief = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "200", "--no-test"]
-    status, answer, err = household.run("train", "mnist_mlp", *brief)
+    status, answer, err = workspace.run("train", "mnist_mlp", *brief)
     assert status == 0, err
-    with demo(household, answer["run_id"][:12]) as url:
+    with demo(workspace, answer["run_id"][:12]) as url:
         page.goto(url)
         x, y, height = begin_a_stroke(page)
         page.mouse.move(x, y + 0.85 * height, steps=12)
@@ -130,5 +130,5 @@ def test_one_model_that_is_named_is_shown_alone(tmp_path: Path, page: Page) -> N
 
 
 def test_where_there_is_no_model_one_line_says_so(tmp_path: Path) -> None:
-    status, answer, err = Household(tmp_path).run("demo", "--no-open")
+    status, answer, err = Workspace(tmp_path).run("demo", "--no-open")
     assert status == 2 and "`harness train mnist_speedrun`" in answer["error"], err

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from household import TOY, forget_open_databases
+from process_helpers import TOY, forget_open_databases
 
 from studies.cli.main import main
 from studies.search import Search

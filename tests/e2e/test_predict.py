@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from household import HARNESS, Household
 from PIL import Image, ImageDraw
+from process_helpers import HARNESS, Workspace
 
 FAMILIES = {
     "table": ["one_neuron", "--trainer.max_epochs", "2"],
@@ -16,39 +16,39 @@ FAMILIES = {
 }
 
 
-def predict(household: Household, *arguments: str, stdin: bytes = b"") -> tuple[int, dict[str, Any], str]:
+def predict(workspace: Workspace, *arguments: str, stdin: bytes = b"") -> tuple[int, dict[str, Any], str]:
     command = [HARNESS, "predict", *arguments, "--json"]
-    result = subprocess.run(command, input=stdin, capture_output=True, cwd=household.folder, env=household.environment)
+    result = subprocess.run(command, input=stdin, capture_output=True, cwd=workspace.folder, env=workspace.environment)
     return result.returncode, json.loads(result.stdout.splitlines()[-1]), result.stderr.decode()
 
 
 @pytest.mark.slow
 def test_a_model_of_each_family_answers_and_wrong_inputs_are_one_line(tmp_path: Path) -> None:
-    household, runs = Household(tmp_path), {}
+    workspace, runs = Workspace(tmp_path), {}
     for family, arguments in FAMILIES.items():
-        status, answer, err = household.run("train", *arguments, "--no-test")
+        status, answer, err = workspace.run("train", *arguments, "--no-test")
         assert status == 0, err
         runs[family] = answer["run_id"]
 
     table = tmp_path / "rows.csv"
     table.write_text("x1,x2\n-1.5,-1\n1.5,1\n")
-    status, answer, err = predict(household, runs["table"][:12], "rows.csv")
+    status, answer, err = predict(workspace, runs["table"][:12], "rows.csv")
     assert status == 0, err
     assert [row["answer"] for row in answer["predictions"]] == ["0", "1"]
-    checkpoint = household.home / "trials" / runs["table"] / "checkpoints" / "best.ckpt"
-    piped = predict(household, str(checkpoint), stdin=table.read_bytes())[1]["predictions"]
+    checkpoint = workspace.home / "trials" / runs["table"] / "checkpoints" / "best.ckpt"
+    piped = predict(workspace, str(checkpoint), stdin=table.read_bytes())[1]["predictions"]
     assert [row["probabilities"] for row in piped] == [row["probabilities"] for row in answer["predictions"]]
 
     photo = Image.new("RGB", (300, 200), (240, 230, 210))
     ImageDraw.Draw(photo).line((150, 40, 150, 160), fill=(20, 20, 90), width=14)
     photo.save(tmp_path / "one.jpg")
-    status, answer, err = predict(household, runs["images"], "one.jpg")
+    status, answer, err = predict(workspace, runs["images"], "one.jpg")
     assert status == 0, err
     assert answer["predictions"][0]["answer"] == "1" and len(answer["predictions"][0]["notes"]) == 3
-    piped = predict(household, runs["images"], stdin=(tmp_path / "one.jpg").read_bytes())[1]
+    piped = predict(workspace, runs["images"], stdin=(tmp_path / "one.jpg").read_bytes())[1]
     assert piped["predictions"][0]["probabilities"] == answer["predictions"][0]["probabilities"]
 
-    status, answer, err = predict(household, runs["words"], stdin=b"yekrut\ntac\n")
+    status, answer, err = predict(workspace, runs["words"], stdin=b"yekrut\ntac\n")
     assert status == 0, err
     assert [row["input"] for row in answer["predictions"]] == ["yekrut", "tac"]
 
@@ -65,20 +65,20 @@ def test_a_model_of_each_family_answers_and_wrong_inputs_are_one_line(tmp_path: 
         ("0123abcd", "rows.csv"): "unknown run 0123abcd",
         ("models:/nothing@champion", "rows.csv"): "there is no registered model models:/nothing@champion",
     }.items():
-        status, answer, err = predict(household, *arguments)
+        status, answer, err = predict(workspace, *arguments)
         assert status == 2 and said in answer["error"], (arguments, err)
         assert "Traceback" not in err and err.splitlines()[-1].startswith("harness: ")
 
 
 @pytest.mark.slow
 def test_the_champion_of_a_study_answers(tmp_path: Path) -> None:
-    household = Household(tmp_path)
-    status, answer, err = household.run("study", "one_neuron", "--trials", "2", "--trainer.max_epochs", "2")
+    workspace = Workspace(tmp_path)
+    status, answer, err = workspace.run("study", "one_neuron", "--trials", "2", "--trainer.max_epochs", "2")
     assert status == 0, err
     best = answer["best"]["run_id"]
     (tmp_path / "rows.csv").write_text("x1,x2\n-1.5,-1\n1.5,1\n")
     for model in ("models:/one_neuron@champion", "models:/one_neuron/1"):
-        status, answer, err = predict(household, model, "rows.csv")
+        status, answer, err = predict(workspace, model, "rows.csv")
         assert status == 0, err
         assert answer["run_id"] == best
         assert [row["answer"] for row in answer["predictions"]] == ["0", "1"]

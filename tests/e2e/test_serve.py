@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from household import Household, eventually
+from process_helpers import Workspace, eventually
 from test_predict import FAMILIES
 
 SHAPES = {
@@ -26,22 +26,22 @@ SHAPES = {
 
 
 @contextlib.contextmanager
-def served(household: Household, name: str) -> Iterator[str]:
+def served(workspace: Workspace, name: str) -> Iterator[str]:
     """The address of a server of a champion, for a while."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     here = str(Path(sys.executable).parent)  # where MLflow finds uvicorn
-    environment = {**household.environment, "MLFLOW_TRACKING_URI": household.uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {**workspace.environment, "MLFLOW_TRACKING_URI": workspace.uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment["PATH"] = here + os.pathsep + environment["PATH"]
     command = ["mlflow", "models", "serve", "-m", f"models:/{name}@champion", "--env-manager", "local"]
-    with open(household.folder / "server.txt", "w") as log:
+    with open(workspace.folder / "server.txt", "w") as log:
         server = subprocess.Popen(
             [f"{here}/mlflow", *command[1:], "--host", "127.0.0.1", "--port", str(port)],
             stdout=log,
             stderr=log,
             env=environment,
-            cwd=household.folder,
+            cwd=workspace.folder,
             start_new_session=True,
         )
     address = f"http://127.0.0.1:{port}"
@@ -52,7 +52,7 @@ def served(household: Household, name: str) -> Iterator[str]:
         return server.poll() is not None
 
     try:
-        assert eventually(answers, 180) and server.poll() is None, (household.folder / "server.txt").read_text()
+        assert eventually(answers, 180) and server.poll() is None, (workspace.folder / "server.txt").read_text()
         yield address
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -69,11 +69,11 @@ def ask(address: str, inputs: Any) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "gives"), [("table", 1), ("images", 10), ("words", 13)])
 def test_a_champion_answers_over_http(family: str, gives: int, tmp_path: Path) -> None:
-    household = Household(tmp_path)
+    workspace = Workspace(tmp_path)
     name, *arguments = FAMILIES[family]
-    status, _, err = household.run("study", name, "--trials", "1", *arguments)
+    status, _, err = workspace.run("study", name, "--trials", "1", *arguments)
     assert status == 0, err
-    with served(household, name) as address:
+    with served(workspace, name) as address:
         for shape in SHAPES[family]:
             inputs = torch.randint(3, 29, shape) if family == "words" else torch.randn(shape)
             assert torch.tensor(ask(address, inputs)).shape == (shape[0], gives)

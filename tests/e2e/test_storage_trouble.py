@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from household import TOY, Household, eventually
+from process_helpers import TOY, Workspace, eventually
 
 pytestmark = pytest.mark.slow
 STUDY = ["study", TOY, "--no-test", "--trials", "3", "--workers", "2"]
@@ -29,16 +29,16 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]], Outc
 
     @functools.cache
     def outcome(study: tuple[str, ...]) -> Outcome:
-        household = Household(tmp_path_factory.mktemp("calm"))
-        return outcome_of(household, household.run(*study))
+        workspace = Workspace(tmp_path_factory.mktemp("calm"))
+        return outcome_of(workspace, workspace.run(*study))
 
     return lambda study: outcome(tuple(study))
 
 
-def outcome_of(household: Household, result: tuple[int, dict[str, Any], str]) -> Outcome:
+def outcome_of(workspace: Workspace, result: tuple[int, dict[str, Any], str]) -> Outcome:
     status, answer, err = result
     assert status == 0 and "broken" not in err, err
-    return [(trial["number"], trial["value"]) for trial in answer["trials"]], household.curves(answer["trials"])
+    return [(trial["number"], trial["value"]) for trial in answer["trials"]], workspace.curves(answer["trials"])
 
 
 class SmallDisk:
@@ -80,28 +80,28 @@ def test_a_full_disk_is_one_clear_error_and_with_space_the_study_goes_on_as_if_n
     tmp_path: Path, disks: list[SmallDisk], what: str, calm: Callable[[list[str]], Outcome]
 ) -> None:
     """What does not fit: a checkpoint, a line of an event log, an artifact, MLflow's database, Optuna's."""
-    household = Household(tmp_path)
+    workspace = Workspace(tmp_path)
     study, extra = {"checkpoint": SAVING, "event": SAYING}.get(what, SLOWLY), []
     if what in ("checkpoint", "event", "artifact"):
-        disks.append(SmallDisk(household.home / ("artifacts" if what == "artifact" else "trials"), 8))
+        disks.append(SmallDisk(workspace.home / ("artifacts" if what == "artifact" else "trials"), 8))
     else:
         disks.append(SmallDisk(tmp_path / "small", 8))
         url = f"sqlite:///{tmp_path}/small/{what}.db"
         if what == "mlflow":
-            household.environment["MLFLOW_TRACKING_URI"] = household.uri = url
+            workspace.environment["MLFLOW_TRACKING_URI"] = workspace.uri = url
         else:
-            household.storage = url
+            workspace.storage = url
             extra = ["--storage", url]
-    command = household.start(*study, *extra)
-    command.until(lambda: len(household.events("checkpoint")) >= 3)
+    command = workspace.start(*study, *extra)
+    command.until(lambda: len(workspace.events("checkpoint")) >= 3)
     disks[0].fill()
     status, _, err = command.wait()
     (line,) = [line for line in err.splitlines() if line.startswith("harness: ")]
     assert status == 1 and "no space left" in line and "Traceback" not in err, err
-    assert household.is_empty()
+    assert workspace.is_empty()
     disks[0].free()
-    assert outcome_of(household, household.run(*study, *extra)) == calm(study)
-    assert household.is_sound(*extra)
+    assert outcome_of(workspace, workspace.run(*study, *extra)) == calm(study)
+    assert workspace.is_sound(*extra)
 
 
 @pytest.fixture
@@ -121,33 +121,33 @@ def small_memory() -> Iterator[Path]:
 
 
 def test_a_trial_that_the_kernel_kills_for_memory_has_failed_and_says_why(tmp_path: Path, small_memory: Path) -> None:
-    household = Household(tmp_path)
+    workspace = Workspace(tmp_path)
     study = ["study", TOY, "--trials", "1", "--no-test", "--model.trouble", "starve"]
-    command = household.start(*study)
+    command = workspace.start(*study)
     small_memory.write_text(str(command.process.pid))
     status, answer, err = command.wait()
     assert status == 1 and [trial["state"] for trial in answer["trials"]] == ["FAIL"], err
-    assert "out of memory: its process used" in err and "3000 MB are there, data.batch_size=" in err
-    assert household.statuses() == [("FAIL", "FAILED", "failed")]
-    assert household.is_sound()
+    assert "out of memory: its process used" in err and "3000 MB are available, data.batch_size=" in err
+    assert workspace.statuses() == [("FAIL", "FAILED", "failed")]
+    assert workspace.is_sound()
 
 
 def test_a_database_locked_for_a_minute_loses_no_metric(tmp_path: Path, calm: Callable[[list[str]], Outcome]) -> None:
-    household = Household(tmp_path)
-    command = household.start(*SLOWLY)
-    command.until(lambda: len(household.events("checkpoint")) >= 2)
-    connection = sqlite3.connect(household.home / "mlflow.db", isolation_level=None)
+    workspace = Workspace(tmp_path)
+    command = workspace.start(*SLOWLY)
+    command.until(lambda: len(workspace.events("checkpoint")) >= 2)
+    connection = sqlite3.connect(workspace.home / "mlflow.db", isolation_level=None)
     connection.execute("BEGIN EXCLUSIVE")
-    said = len(household.events("metrics"))
+    said = len(workspace.events("metrics"))
     time.sleep(60)
-    assert len(household.events("metrics")) > said, "training goes on"
+    assert len(workspace.events("metrics")) > said, "training goes on"
     assert command.runs
     connection.execute("ROLLBACK")
     connection.close()
     result = command.wait()
-    assert outcome_of(household, result) == calm(SLOWLY)
+    assert outcome_of(workspace, result) == calm(SLOWLY)
     assert "waiting for MLflow (" in result[2] and "locked" in result[2] and "MLflow is responding again" in result[2]
-    assert household.is_sound()
+    assert workspace.is_sound()
 
 
 def test_a_server_that_is_gone_for_a_while_loses_no_metric(
@@ -157,21 +157,21 @@ def test_a_server_that_is_gone_for_a_while_loses_no_metric(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     uri = f"http://127.0.0.1:{port}"
-    household = Household(tmp_path, MLFLOW_TRACKING_URI=uri, MLFLOW_HTTP_REQUEST_TIMEOUT="20")
-    household.uri = uri
+    workspace = Workspace(tmp_path, MLFLOW_TRACKING_URI=uri, MLFLOW_HTTP_REQUEST_TIMEOUT="20")
+    workspace.uri = uri
     server = Server(tmp_path, port)
     server.start()
-    command = household.start(*SLOWLY)
-    command.until(lambda: len(household.events("checkpoint")) >= 2)
+    command = workspace.start(*SLOWLY)
+    command.until(lambda: len(workspace.events("checkpoint")) >= 2)
     server.stop()
-    said = len(household.events("metrics"))
+    said = len(workspace.events("metrics"))
     time.sleep(15)
-    assert len(household.events("metrics")) > said, "training goes on"
+    assert len(workspace.events("metrics")) > said, "training goes on"
     server.start()
     result = command.wait()
-    assert outcome_of(household, result) == calm(SLOWLY)
+    assert outcome_of(workspace, result) == calm(SLOWLY)
     assert "waiting for MLflow (" in result[2] and "MLflow is responding again" in result[2]
-    assert household.is_sound()
+    assert workspace.is_sound()
     server.stop()
 
 
@@ -202,11 +202,11 @@ class Server:
 
 
 def test_many_that_start_on_an_empty_folder_all_succeed(tmp_path: Path) -> None:
-    household = Household(tmp_path)
-    commands = [household.start("train", TOY, "--seed", str(seed)) for seed in range(4)]
-    commands += [household.start("study", TOY, "--trials", "1", "--study-name", f"s{n}", "--no-test") for n in range(4)]
+    workspace = Workspace(tmp_path)
+    commands = [workspace.start("train", TOY, "--seed", str(seed)) for seed in range(4)]
+    commands += [workspace.start("study", TOY, "--trials", "1", "--study-name", f"s{n}", "--no-test") for n in range(4)]
     for command in commands:
         status, answer, err = command.wait()
         assert status == 0 and answer["status"] == "finished", err
-    assert household.is_sound()
-    assert not list(household.home.glob(".*tmp*"))
+    assert workspace.is_sound()
+    assert not list(workspace.home.glob(".*tmp*"))

@@ -12,7 +12,7 @@ from PIL import Image
 from datamodules import MNIST
 from lightning_modules import CNN, GRUSeq2Seq
 from studies.cli import output as report
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.inference import predict as asking
 from studies.inference.predict_worker import predict
 from studies.inference.trained_model import find
@@ -107,14 +107,14 @@ def test_images_go_through_the_datamodule(tmp_path: Path) -> None:
 def test_a_model_is_found_by_its_run_the_beginning_of_it_or_its_checkpoint(
     words: dict[str, Any], tmp_path: Path
 ) -> None:
-    home = Home(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", "")
+    home = StateFolder(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", "")
     for name in ("aa01", "aa", words["checkpoint"]):
         model = find(name, home, tmp_path)
         assert (model.run_id, str(model.checkpoint)) == ("aa01", words["checkpoint"])
 
 
 def test_a_model_that_is_not_there_is_one_line(words: dict[str, Any], table: dict[str, Any], tmp_path: Path) -> None:
-    home = Home(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", "")
+    home = StateFolder(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", "")
     stray = tmp_path / "stray.ckpt"
     stray.touch()
     tiny_models.trained(tmp_path, "aa02", torch.nn.Linear(1, 1), {}, {})

@@ -11,7 +11,7 @@ from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from datamodules.resident import ResidentLoader
+from datamodules.in_memory_loader import InMemoryLoader
 from lightning_modules import MLP
 
 
@@ -78,8 +78,8 @@ def test_training_is_the_courses_plain_loop(classes: int | None, hidden_sizes: l
         classes is not None,
     )
 
-    def loader() -> ResidentLoader:
-        return ResidentLoader((inputs, targets), batch_size=8, shuffle=True, seed=1)
+    def loader() -> InMemoryLoader:
+        return InMemoryLoader((inputs, targets), batch_size=8, shuffle=True, seed=1)
 
     order = loader()
     for epoch in range(3):

@@ -3,40 +3,40 @@ import threading
 from multiprocessing import Pipe
 from pathlib import Path
 
-from studies.protocol.channel import ASK, EXIT, GO, NEXT, ORPHANED, POKE, STOP, Link
+from studies.protocol.channel import ASK, EXIT, GO, NEXT, ORPHANED, POKE, STOP, Channel
 from studies.protocol.event_log import NAME, EventReader, EventWriter
 from studies.protocol.events import Report
 
 
 def test_without_a_driver_every_verdict_is_go(tmp_path: Path) -> None:
-    link = Link(EventWriter(tmp_path / NAME))
-    assert link.ask(Report(1, 0, 0.5)) is None
+    channel = Channel(EventWriter(tmp_path / NAME))
+    assert channel.ask(Report(1, 0, 0.5)) is None
     assert len(EventReader(tmp_path / NAME).read()) == 1
 
 
 def test_other_ranks_say_nothing() -> None:
-    link = Link(None)
-    link.say(Report(1, 0, 0.5))
-    assert link.ask(Report(1, 0, 0.5)) is None
+    channel = Channel(None)
+    channel.emit(Report(1, 0, 0.5))
+    assert channel.ask(Report(1, 0, 0.5)) is None
 
 
 def test_the_event_is_in_the_log_before_the_driver_is_poked(tmp_path: Path) -> None:
     ours, theirs = Pipe()
-    link = Link(EventWriter(tmp_path / NAME), theirs, orphaned=lambda: None)
-    link.say(Report(1, 0, 0.5))
+    channel = Channel(EventWriter(tmp_path / NAME), theirs, orphaned=lambda: None)
+    channel.emit(Report(1, 0, 0.5))
     assert ours.recv_bytes() == POKE
     assert len(EventReader(tmp_path / NAME).read()) == 1
 
 
 def test_ask_waits_for_the_verdict(tmp_path: Path) -> None:
     ours, theirs = Pipe()
-    link = Link(EventWriter(tmp_path / NAME), theirs, orphaned=lambda: None)
+    channel = Channel(EventWriter(tmp_path / NAME), theirs, orphaned=lambda: None)
     verdicts: list[str | None] = []
 
     def trial() -> None:
-        verdicts.append(link.ask(Report(1, 0, 0.5)))
-        verdicts.append(link.ask(Report(2, 0, 0.4)))
-        verdicts.append(link.ask(Report(3, 0, 0.3)))  # told to stop: it does not ask again
+        verdicts.append(channel.ask(Report(1, 0, 0.5)))
+        verdicts.append(channel.ask(Report(2, 0, 0.4)))
+        verdicts.append(channel.ask(Report(3, 0, 0.3)))  # told to stop: it does not ask again
 
     thread = threading.Thread(target=trial)
     thread.start()
@@ -53,7 +53,7 @@ def test_a_trial_does_not_outlive_its_driver(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
         ours.close()
-        Link(EventWriter(tmp_path / NAME), theirs)
+        Channel(EventWriter(tmp_path / NAME), theirs)
         threading.Event().wait(60)
         os._exit(0)
     theirs.close()
@@ -64,14 +64,14 @@ def test_a_trial_does_not_outlive_its_driver(tmp_path: Path) -> None:
 
 def test_a_process_that_lives_on_waits_for_its_next_trial(tmp_path: Path) -> None:
     ours, theirs = Pipe()
-    first = Link(EventWriter(tmp_path / "first" / NAME), theirs)
+    first = Channel(EventWriter(tmp_path / "first" / NAME), theirs)
     first.leave(0)
     assert ours.recv_bytes() == EXIT + b"0"
     EventWriter(tmp_path / "first" / NAME, wait=0).close()  # which it could not be opened for, were it still open
     ours.send_bytes(STOP + b"too late")
     ours.send_bytes(NEXT + b"spec.json")
     assert first.next() == "spec.json"
-    second = Link(EventWriter(tmp_path / "second" / NAME), theirs)
+    second = Channel(EventWriter(tmp_path / "second" / NAME), theirs)
     assert second.stop_reason is None, "that was for the first"
     ours.send_bytes(STOP + b"pruned")
     assert second.ask(Report(1, 0, 0.5)) == "pruned"

@@ -17,9 +17,9 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule, Tr
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from datamodules import ResidentLoader
+from datamodules import InMemoryLoader
 from lightning_modules import MLP
-from lightning_modules.summed_metrics import polls
+from lightning_modules.interval_metrics import only_at_logged_steps
 
 
 class Toy(LightningModule):
@@ -155,11 +155,11 @@ class ToyImages(LightningDataModule):
             "class_names": ["a", "b", "c"],
         }
 
-    def train_dataloader(self) -> ResidentLoader:
-        return ResidentLoader(self.tensors, self.batch_size, shuffle=True, seed=self.seed, drop_last=True)
+    def train_dataloader(self) -> InMemoryLoader:
+        return InMemoryLoader(self.tensors, self.batch_size, shuffle=True, seed=self.seed, drop_last=True)
 
-    def val_dataloader(self) -> ResidentLoader:
-        return ResidentLoader(self.tensors, 50)
+    def val_dataloader(self) -> InMemoryLoader:
+        return InMemoryLoader(self.tensors, 50)
 
 
 class Denormal(Toy):
@@ -186,7 +186,7 @@ class Broken(Toy):
 class Fragile(MLP):
     """An MLP for ToyImages that raises once it has taken so many steps."""
 
-    packs_over = (*MLP.packs_over, "fails_at")
+    packable_hyperparameters = (*MLP.packable_hyperparameters, "fails_at")
 
     def __init__(
         self,
@@ -214,7 +214,7 @@ class Fragile(MLP):
 class Polling(Fragile):
     """Raises at logged steps only, and so lets whole steps be taken for it."""
 
-    @polls
+    @only_at_logged_steps
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         super().on_train_batch_end(outputs, batch, batch_idx)
 
@@ -231,7 +231,7 @@ class Cycling(Polling):
 class Fading(Polling):
     """Its dropout is less from epoch to epoch."""
 
-    packs_over = Polling.packs_over
+    packable_hyperparameters = Polling.packable_hyperparameters
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()

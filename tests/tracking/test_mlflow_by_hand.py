@@ -58,7 +58,7 @@ def test_a_renamed_experiment_is_gone_on_with(shown: Shown, older: bool) -> None
         shown.client.delete_experiment_tag(shown.experiment, "harness.experiment")
     shown.client.rename_experiment(shown.experiment, "archive")
     assert shown.tracking.experiment("mine") == shown.experiment
-    assert shown.said == ["MLflow's experiment mine was renamed to archive and is gone on with under that name"]
+    assert shown.said == ["MLflow's experiment mine was renamed to archive; it is continued under that name"]
     for name in ("mine", "archive"):
         assert [(run.run_id, run.experiment) for run in shown.tracking.runs(name)] == [(run_id, "archive")]
     assert shown.tracking.experiment("another") != shown.experiment
@@ -120,7 +120,7 @@ def test_ranks_pass_over_deleted_runs(shown: Shown) -> None:
     assert shown.client.get_run(sound).data.tags["harness.rank"] == "2"
     assert shown.client.get_run(deleted).info.lifecycle_stage == "deleted"
     assert shown.said == [
-        "the run of a trial is deleted in MLflow: the study has the results, `harness doctor --fix` the runs"
+        "the run of a trial is deleted in MLflow: the study has the results, `harness doctor --fix` restores the runs"
     ]
 
 

@@ -196,7 +196,7 @@ def test_a_trial_whose_metric_never_had_a_number_has_failed(tmp_path: Path) -> N
     calls: Any = Calls()
     found = record(tmp_path / "a", STARTED, Finished({}), tracking=calls)
     ending = found.end(Finished({}))
-    assert (ending.state, ending.error) == ("FAIL", "the metric val/accuracy never had a number")
+    assert (ending.state, ending.error) == ("FAIL", "the metric val/accuracy was never a number")
     assert calls.made[-1] == ("end", "run", "FAILED", "failed")
     without = record(tmp_path / "b", STARTED, Finished({}), tracking=calls, metric=None)
     assert without.end(Finished({})).state == "COMPLETE"
@@ -231,4 +231,4 @@ def test_lines_that_are_not_events_are_said_once(tmp_path: Path) -> None:
         file.write("not an event\n")
     found.read()
     (line,) = found.warnings()
-    assert line.startswith("a line that cannot be understood is skipped: ") and found.warnings() == []
+    assert line.startswith("skipped a line that cannot be parsed: ") and found.warnings() == []

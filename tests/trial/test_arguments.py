@@ -179,7 +179,7 @@ def by_the_harness(file: Path) -> Any:
     sections = load(str(file)).sections
     spec = TrialSpec(run_id="r", experiment=sections, seed=0, folder=str(file.parent))
     sections = TrialSpec.load(spec.save()).experiment
-    assert repr(load_yaml(dump_yaml(sections))) == repr(sections), "as the rehearsal gets it, and config.yaml keeps it"
+    assert repr(load_yaml(dump_yaml(sections))) == repr(sections), "as in the preflight check and config.yaml"
     torch.manual_seed(0)
     return build(sections, seed=0, trainer=False).module
 

@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning import Trainer
 from toy import Toy, ToyData
 
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.event_log import NAME, EventReader, EventWriter
 from studies.protocol.events import CheckpointSaved, Event, Metrics, Report, Resources
 from studies.trial.callbacks import ResourceSampler, Verdicts
@@ -16,15 +16,15 @@ from studies.trial.logger import EventLogger
 from studies.trial.random_states import random_states, restore_random_states
 
 
-def fit(folder: Path, link: Link, metric: str | None = "val/loss", epochs: int = 3) -> Checkpoints:
-    logger = EventLogger(link, folder, "r")
-    checkpoints = Checkpoints(link, folder / "checkpoints", metric, "minimize")
+def fit(folder: Path, channel: Channel, metric: str | None = "val/loss", epochs: int = 3) -> Checkpoints:
+    logger = EventLogger(channel, folder, "r")
+    checkpoints = Checkpoints(channel, folder / "checkpoints", metric, "minimize")
     checkpoints.folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     trainer = Trainer(
         max_epochs=epochs,
         logger=logger,
-        callbacks=[checkpoints.resume_point, checkpoints, Verdicts(link, metric, True, checkpoints)],
+        callbacks=[checkpoints.resume_point, checkpoints, Verdicts(channel, metric, True, checkpoints)],
         log_every_n_steps=2,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -40,7 +40,7 @@ def events(folder: Path, kind: type[Event]) -> list[Event]:
 
 
 def test_metrics_come_at_the_step_that_lightning_gives_them(tmp_path: Path) -> None:
-    fit(tmp_path, Link(EventWriter(tmp_path / NAME)))
+    fit(tmp_path, Channel(EventWriter(tmp_path / NAME)))
     train = [(e.step, e.epoch) for e in events(tmp_path, Metrics) if "train/loss" in e.values]  # type: ignore[attr-defined]
     val = [(e.step, e.epoch) for e in events(tmp_path, Metrics) if "val/loss" in e.values]  # type: ignore[attr-defined]
     assert train == [(1, 0), (3, 0), (5, 1), (7, 1), (9, 2), (11, 2)]
@@ -50,7 +50,7 @@ def test_metrics_come_at_the_step_that_lightning_gives_them(tmp_path: Path) -> N
 
 
 def test_best_and_last_checkpoint(tmp_path: Path) -> None:
-    checkpoints = fit(tmp_path, Link(EventWriter(tmp_path / NAME)))
+    checkpoints = fit(tmp_path, Channel(EventWriter(tmp_path / NAME)))
     reports = {e.step: e.value for e in events(tmp_path, Report)}  # type: ignore[attr-defined]
     assert checkpoints.best_value == min(reports.values()) == reports[checkpoints.best_step or 0]
     assert torch.load(checkpoints.last, weights_only=True)["global_step"] == 12
@@ -63,29 +63,29 @@ def test_best_and_last_checkpoint(tmp_path: Path) -> None:
 
 
 def test_without_a_metric_the_best_is_the_last(tmp_path: Path) -> None:
-    checkpoints = fit(tmp_path, Link(EventWriter(tmp_path / NAME)), metric=None)
+    checkpoints = fit(tmp_path, Channel(EventWriter(tmp_path / NAME)), metric=None)
     assert checkpoints.best.read_bytes() == checkpoints.last.read_bytes()
     assert checkpoints.best_step == 12
 
 
 def test_a_metric_nobody_logs_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"val/loss.*but got metric='val/los'"):
-        fit(tmp_path, Link(EventWriter(tmp_path / NAME)), metric="val/los")
+        fit(tmp_path, Channel(EventWriter(tmp_path / NAME)), metric="val/los")
 
 
 def test_a_stop_ends_the_fit_at_the_next_step(tmp_path: Path) -> None:
-    link = Link(EventWriter(tmp_path / NAME))
-    link.stop_reason = "interrupted"
-    fit(tmp_path, link)
+    channel = Channel(EventWriter(tmp_path / NAME))
+    channel.stop_reason = "interrupted"
+    fit(tmp_path, channel)
     assert [e.step for e in events(tmp_path, CheckpointSaved)] == [], "an epoch cut short is no place to go on"  # type: ignore[attr-defined]
     assert events(tmp_path, Metrics) == []
 
 
-class Pruning(Link):
+class Pruning(Channel):
     """A driver that prunes at the second report."""
 
     def ask(self, event: Event) -> str | None:
-        self.say(event)
+        self.emit(event)
         if isinstance(event, Report) and event.epoch == 1:
             self.stop_reason = "pruned"
         return self.stop_reason
@@ -98,7 +98,7 @@ def test_a_verdict_ends_the_fit_at_that_report(tmp_path: Path) -> None:
 
 
 def test_a_broken_checkpoint_is_skipped_for_the_one_before(tmp_path: Path) -> None:
-    checkpoints = fit(tmp_path, Link(EventWriter(tmp_path / NAME)))
+    checkpoints = fit(tmp_path, Channel(EventWriter(tmp_path / NAME)))
     last, previous = checkpoints.last, checkpoints.folder / PREVIOUS
     whole = last.read_bytes()
     assert loadable(str(last), extends=True) == Found(str(last))
@@ -128,7 +128,7 @@ def test_all_random_generators_come_back(tmp_path: Path) -> None:
 
 
 def test_resources_are_said(tmp_path: Path) -> None:
-    sampler = ResourceSampler(Link(EventWriter(tmp_path / NAME)))
+    sampler = ResourceSampler(Channel(EventWriter(tmp_path / NAME)))
     values = sampler._sample(__import__("psutil").Process())
     assert values["system/process_memory_megabytes"] > 1
     sampler.start()

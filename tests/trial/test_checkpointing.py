@@ -12,7 +12,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.event_log import NAME, EventReader, EventWriter
 from studies.protocol.events import CheckpointSaved
 from studies.trial.checkpointing import (
@@ -120,10 +120,10 @@ def fitted(
     **arguments: Any,
 ) -> tuple[Checkpoints, Trainer]:
     """A fit of three epochs of six batches, with our checkpoints in `folder`."""
-    link = Link(EventWriter(folder / NAME))
-    checkpoints = Checkpoints(link, folder / "checkpoints", metric, "minimize")
+    channel = Channel(EventWriter(folder / NAME))
+    checkpoints = Checkpoints(channel, folder / "checkpoints", metric, "minimize")
     checkpoints.folder.mkdir(parents=True)
-    link.stop_reason = stop
+    channel.stop_reason = stop
     trainer = Trainer(
         callbacks=[checkpoints.resume_point, *others, checkpoints],
         logger=False,
@@ -156,7 +156,7 @@ def test_both_are_saved_after_each_epoch_where_there_is_no_metric(tmp_path: Path
 
 
 def test_paths_of_checkpoints_that_are_not_there_are_empty(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(Link(None), tmp_path, "m", "minimize")
+    checkpoints = Checkpoints(Channel(None), tmp_path, "m", "minimize")
     assert checkpoints.best_model_path == checkpoints.last_model_path == ""
     checkpoints.best_value = 0.5
     assert checkpoints.best_model_score == 0.5
@@ -244,7 +244,7 @@ def test_the_best_value_is_kept_with_its_weights(tmp_path: Path) -> None:
     assert best["global_step"] == 12
     assert [name for name, _, _ in saved(tmp_path)].count("best.ckpt") == 2
     mine = next(state for key, state in torch.load(checkpoints.last)["callbacks"].items() if "Checkpoints" in key)
-    restored = Checkpoints(Link(None), tmp_path, "m", "minimize")
+    restored = Checkpoints(Channel(None), tmp_path, "m", "minimize")
     restored.load_state_dict(mine)
     assert restored.state_dict() == mine == {"best_value": 1.0, "best_step": 12, "best_epoch": 1}
 

@@ -26,7 +26,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from test_run import TOY, StopAfter, events_of
 
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.event_log import NAME, EventReader, EventWriter
 from studies.protocol.events import Event, Finished, Metrics, Params, Started, Stopped, Tags
 from studies.protocol.trial_spec import TrialSpec
@@ -38,14 +38,14 @@ from studies.trial.logger import EventLogger, loggers_beside, stand_ins
 from studies.trial.run import run as run_trial
 
 
-class Heard(Link):
-    """A link that keeps what is said."""
+class Heard(Channel):
+    """A channel that keeps what is said."""
 
     def __init__(self) -> None:
         super().__init__(None)
         self.events: list[Event] = []
 
-    def say(self, event: Event, *, durable: bool = False) -> None:
+    def emit(self, event: Event, *, durable: bool = False) -> None:
         self.events.append(event)
 
     def points(self) -> list[tuple[str, int, float]]:
@@ -120,8 +120,8 @@ def test_what_is_not_a_number_is_said_once_and_the_rest_is_kept(
         logger.log_metrics({"text": "x", "many": torch.ones(2), "nested": {"x": 1}, "nan": float("nan")}, 1)  # type: ignore[dict-item]
     assert [point[:2] for point in heard.points()] == 3 * [("nested/x", 1), ("nan", 1)]
     assert caplog.messages == [
-        "metric text is not kept: a str is not one number",
-        "metric many is not kept: a Tensor is not one number",
+        "metric text is not logged: a str is not one number",
+        "metric many is not logged: a Tensor is not one number",
     ]
 
 
@@ -144,7 +144,7 @@ def test_a_parameter_keeps_its_first_value(logger: EventLogger, heard: Heard, ca
     first, second = (event.values for event in said(heard))
     assert first == {"hparams.a": "1"} and second["hparams.b"] == "<Nameless>"
     assert len(second["hparams.c"]) == 6000 and second["hparams.c"].encode()
-    assert caplog.messages == ["parameter hparams.a keeps the value that it was logged with first"]
+    assert caplog.messages == ["parameter hparams.a keeps its first value"]
 
 
 # -- pictures, texts, tables ---------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ def test_what_is_not_kept_is_said_once(
         logger.watch(None)
         logger.log_video("a", [])
     assert len(caplog.messages) == 8 and not heard.events and not files()
-    assert caplog.messages[0] == "logger.experiment.add_graph is not kept: MLflow has nothing like it"
+    assert caplog.messages[0] == "logger.experiment.add_graph is not logged: MLflow has no equivalent"
     logger.log_graph(torch.nn.Linear(1, 1))
     assert len(caplog.messages) == 8, "Lightning calls it in each fit"
 
@@ -382,8 +382,8 @@ def test_where_it_writes(logger: EventLogger, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda logger: pickle.loads(pickle.dumps(logger))])
 def test_a_copy_says_nothing(copied: Any, tmp_path: Path) -> None:
-    link = Link(EventWriter(tmp_path / NAME))
-    other = copied(EventLogger(link, tmp_path, "abc"))
+    channel = Channel(EventWriter(tmp_path / NAME))
+    other = copied(EventLogger(channel, tmp_path, "abc"))
     other.log_metrics({"a": 1.0}, 1)
     assert other.run_id == "abc" and EventReader(tmp_path / NAME).read() == []
 
@@ -547,7 +547,7 @@ def test_all_that_a_module_logs_is_in_mlflow(
                     expected.add(f"{kind}/{stage}/{tag}/step_{step:06d}.{suffix}")
     assert expected <= files()
     text = Path(client.download_artifacts(run_id, "log.txt", str(home.parent))).read_text()
-    assert text.count("logger.experiment.add_graph is not kept") == 1
+    assert text.count("logger.experiment.add_graph is not logged") == 1
 
 
 def test_the_users_loggers_write_where_the_user_stands(
@@ -563,9 +563,9 @@ def test_the_users_loggers_write_where_the_user_stands(
     assert status == 0 and answer["status"] == "finished", err
     assert "lr-SGD" in answer["metrics"] and "val/loss" in answer["metrics"], "ours is there beside them"
     rows = (folder / "mine" / "logs" / "version_0" / "metrics.csv").read_text()
-    assert "val/loss" in rows and not (folder / "mine" / "logs" / "version_1").exists(), "not in the rehearsal"
+    assert "val/loss" in rows and not (folder / "mine" / "logs" / "version_1").exists(), "not in the preflight check"
     own = (folder / "own.txt").read_text().splitlines()
-    assert own.count("applause") == 2 and own.count("success") == 2, "in fit and test, and not in the rehearsal"
+    assert own.count("applause") == 2 and own.count("success") == 2, "in fit and test, and not in the preflight check"
 
 
 def test_a_logger_whose_package_is_missing_is_one_line(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from studies.config.yaml_io import dump_yaml, load_yaml
 from studies.trial.arguments import parse_section
 from studies.trial.parameter_help import help_of
-from studies.trial.preflight import rehearse
+from studies.trial.preflight import preflight
 
 
 def payload(**changes: Any) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def payload(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_sound_experiment_comes_back_complete_and_typed() -> None:
-    report = rehearse(payload(model__learning_rate=1, trainer__callbacks=[]))
+    report = preflight(payload(model__learning_rate=1, trainer__callbacks=[]))
     assert report["metrics"] == ["train/loss", "val/loss"]
     parameters = report["parameters"]
     model = {"learning_rate": 1.0, "width": 1, "trouble": "none", "once": False, "seconds": 0.0}
@@ -81,13 +81,13 @@ def test_a_sound_experiment_comes_back_complete_and_typed() -> None:
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_it(changes: dict[str, Any], said: str) -> None:
-    report = rehearse(payload(**changes))
+    report = preflight(payload(**changes))
     assert said in report["error"]
     assert "\n" not in report["error"] and "traceback" not in report
 
 
 def test_what_the_users_code_raises_keeps_its_traceback() -> None:
-    report = rehearse(payload(model__class_path="toy.Broken"))
+    report = preflight(payload(model__class_path="toy.Broken"))
     assert "broken on purpose" in report["error"] and "training_step" in report["traceback"]
 
 
@@ -110,7 +110,7 @@ def test_help_shows_parameters_docstrings_and_the_files_values() -> None:
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    rehearse(payload())
+    preflight(payload())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -141,13 +141,13 @@ class Wrong(Toy):
 )
 def test_what_cannot_be_pickled_is_said_in_a_line(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "unpicklable_hooks.py").write_text(HOOKS)
-    report = rehearse(payload(model__class_path=f"unpicklable_hooks.{name}", search_path=[str(tmp_path)]))
+    report = preflight(payload(model__class_path=f"unpicklable_hooks.{name}", search_path=[str(tmp_path)]))
     assert report["error"].startswith(said)
     assert "traceback" not in report
 
 
 def test_a_hook_that_fails_by_itself_has_its_traceback(tmp_path: Path) -> None:
     (tmp_path / "unpicklable_hooks.py").write_text(HOOKS)
-    report = rehearse(payload(model__class_path="unpicklable_hooks.Wrong", search_path=[str(tmp_path)]))
+    report = preflight(payload(model__class_path="unpicklable_hooks.Wrong", search_path=[str(tmp_path)]))
     assert report["error"].startswith("AttributeError: 'dict' object has no attribute 'missing'")
     assert "checkpoint.missing" in report["traceback"]

@@ -9,7 +9,7 @@ import pytest
 import resume_habits  # noqa: F401  imported here once, and by the trials by its name
 import torch
 
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.event_log import NAME, EventReader, EventWriter
 from studies.protocol.events import Event, Failed, Finished, Metrics, Report, Stopped
 from studies.protocol.trial_spec import TrialSpec
@@ -67,15 +67,15 @@ LEAVES += [
 ]
 
 
-class Leaves(Link):
+class Leaves(Channel):
     """A driver that says stop: once a step has been logged, or at the end of an epoch."""
 
     def __init__(self, log: EventWriter, step: int | None = None, epoch: int | None = None) -> None:
         super().__init__(log)
         self.step, self.epoch = step, epoch
 
-    def say(self, event: Event, *, durable: bool = False) -> None:
-        super().say(event, durable=durable)
+    def emit(self, event: Event, *, durable: bool = False) -> None:
+        super().emit(event, durable=durable)
         if self.step is not None and isinstance(event, Metrics) and event.step >= self.step:
             self.stop_reason = "interrupted"
         if self.epoch is not None and isinstance(event, Report) and event.epoch >= self.epoch:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from studies.plots import registry as pictures
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.event_log import NAME, EventReader, EventWriter
 from studies.protocol.events import Artifact, Event, Failed, Finished, Metrics, Started, Stopped
 from studies.protocol.trial_spec import TrialSpec
@@ -30,7 +30,7 @@ def events_of(folder: Path, experiment: dict[str, Any] = TOY, **fields: Any) -> 
     spec = TrialSpec(run_id="r", experiment=experiment, folder=str(folder), **fields)
     spec.save()
     log = EventWriter(folder / NAME)
-    run(spec, Link(log))
+    run(spec, Channel(log))
     log.close()
     return EventReader(folder / NAME).read()
 
@@ -138,20 +138,20 @@ def test_the_datamodule_has_the_trials_seed(tmp_path: Path) -> None:
     assert draw.call_args.args[3].seed == 7
 
 
-class StopAfter(Link):
+class StopAfter(Channel):
     """A driver that says stop once a step has been logged."""
 
     def __init__(self, log: EventWriter, step: int) -> None:
         super().__init__(log)
         self.step = step
 
-    def say(self, event: Event, *, durable: bool = False) -> None:
-        super().say(event, durable=durable)
+    def emit(self, event: Event, *, durable: bool = False) -> None:
+        super().emit(event, durable=durable)
         if isinstance(event, Metrics) and event.progress >= self.step:
             self.stop_reason = "interrupted"
 
 
-class Prunes(Link):
+class Prunes(Channel):
     """A driver whose verdict on the first report is to prune."""
 
     def ask(self, event: Event) -> str | None:

@@ -91,7 +91,7 @@ def test_a_length_of_its_own_is_said_before_training(tmp_path: Path) -> None:
     extended = extend(tmp_path, "cosine", length=2)
     (notice,) = [event for event in extended if isinstance(event, Notice)]
     assert notice.text == (
-        "CosineAnnealingLR(T_max=2) ends at its own length, which the module sets: the training goes on to 4 epochs"
+        "CosineAnnealingLR(T_max=2) ends at the length that the module sets: the training continues to 4 epochs"
     )
     assert isinstance(extended[-1], Finished)
 
@@ -104,4 +104,4 @@ def test_a_cycle_that_cannot_go_on_is_refused_before_training(tmp_path: Path) ->
     extended = extend(tmp_path, "one cycle", length=SHORT * BATCHES)
     ending = extended[-1]
     assert isinstance(ending, Failed) and not rates(extended)
-    assert "OneCycleLR(total_steps=8) of the module cannot go on after its 8 steps" in ending.error
+    assert "OneCycleLR(total_steps=8) of the module cannot continue after its 8 steps" in ending.error

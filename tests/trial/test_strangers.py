@@ -23,7 +23,7 @@ from studies.config.yaml_io import dump_yaml, load_yaml
 from studies.inference.example_inputs import validation_inputs
 from studies.protocol.events import Finished
 from studies.protocol.trial_spec import TrialSpec
-from studies.trial.preflight import rehearse
+from studies.trial.preflight import preflight
 from studies.trial.run import prepare_trained
 from studies.trial.weights import load_weights
 
@@ -38,8 +38,8 @@ def experiment(module: str = "Toy", data: str | None = "ToyData", **trainer: Any
     return {**sections, "trainer": {"max_epochs": 3, "log_every_n_steps": 2, **trainer}}
 
 
-def rehearsed(sections: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return rehearse({**payload(), "metric": None, **more, "experiment": dump_yaml(sections)})
+def preflighted(sections: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return preflight({**payload(), "metric": None, **more, "experiment": dump_yaml(sections)})
 
 
 def finished(folder: Path, sections: dict[str, Any], **fields: Any) -> Finished:
@@ -88,7 +88,7 @@ class NoTestData(ToyData):
     [
         ("NoTest", "ToyData", "val/loss", "no test: NoTest has no test_step", False),
         ("Toy", "NoTestData", "val/loss", "no test: there is no test_dataloader", False),
-        ("NoValidation", "ToyData", "train/loss", "no validation: the module or the data have none", True),
+        ("NoValidation", "ToyData", "train/loss", "no validation: the module or the datamodule has none", True),
         ("NoOptimizer", "ToyData", "val/loss", None, True),
         ("Alone", None, "val/loss", None, True),
     ],
@@ -96,7 +96,7 @@ class NoTestData(ToyData):
 def test_what_is_missing_is_one_line_and_the_rest_is_done(
     tmp_path: Path, module: str, data: str | None, metric: str, note: str | None, has_test: bool
 ) -> None:
-    report = rehearsed(experiment(module, data), metric=metric)
+    report = preflighted(experiment(module, data), metric=metric)
     assert report.get("notes") == ([] if note is None else [note]), report
     ending = finished(tmp_path, experiment(module, data), metric=metric)
     assert ("test/loss" in ending.summary) == has_test and f"best/{metric}" in ending.summary
@@ -120,23 +120,23 @@ class ValidatesTwo(Toy):
 
 def test_the_metric_of_a_second_loader(tmp_path: Path) -> None:
     sections, metric = experiment("ValidatesTwo", "TwoLoaders"), "val/loss/dataloader_idx_1"
-    assert rehearsed(sections, metric=metric)["metric"] == metric
-    assert "dataloader_idx_0" in rehearsed(sections, metric="val/loss")["error"]
+    assert preflighted(sections, metric=metric)["metric"] == metric
+    assert "dataloader_idx_0" in preflighted(sections, metric="val/loss")["error"]
     assert f"best/{metric}" in finished(tmp_path, sections, metric=metric).summary
 
 
 # -- callbacks -----------------------------------------------------------------------------------------------
 
 
-def test_a_misspelt_monitor_is_met_at_the_rehearsal() -> None:
+def test_a_misspelt_monitor_is_met_by_the_preflight_check() -> None:
     callback = {"class_path": f"{CALLBACKS}.EarlyStopping", "init_args": {"monitor": "val/los"}}
-    error = rehearsed(experiment(callbacks=[callback]))["error"]
+    error = preflighted(experiment(callbacks=[callback]))["error"]
     assert error.startswith("unknown metric val/los; did you mean val/loss?")
 
 
 def test_checkpoints_of_the_users_own_are_artifacts(tmp_path: Path) -> None:
     callback = {"class_path": f"{CALLBACKS}.ModelCheckpoint", "init_args": {"monitor": "val/loss"}}
-    assert "error" not in rehearsed(experiment(callbacks=[callback]))
+    assert "error" not in preflighted(experiment(callbacks=[callback]))
     finished(tmp_path, experiment(callbacks=[callback]))
     assert len(list((tmp_path / "artifacts").rglob("*.ckpt"))) == 1
 
@@ -158,7 +158,7 @@ def test_averaged_weights_are_those_that_are_kept_tested_and_judged(tmp_path: Pa
     options = {"swa_lrs": 0.05, "swa_epoch_start": start, "device": "cpu"}
     swa = {"class_path": f"{CALLBACKS}.StochasticWeightAveraging", "init_args": options}
     sections = experiment(callbacks=[swa])
-    assert "error" not in rehearsed(sections)
+    assert "error" not in preflighted(sections)
     ending = finished(tmp_path, sections)
     kept = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     averaged = final_weights(sections, tmp_path)
@@ -235,7 +235,7 @@ class KeepsObjects(Toy):
 
 
 def test_a_module_whose_own_objects_are_not_in_the_readable_part(tmp_path: Path) -> None:
-    assert "error" not in rehearsed(experiment("KeepsObjects"))
+    assert "error" not in preflighted(experiment("KeepsObjects"))
     with pytest.warns(UserWarning, match="on_load_checkpoint has no .*where"):
         finished(tmp_path, experiment("KeepsObjects"))
     best = tmp_path / "checkpoints" / "best.ckpt"
@@ -285,7 +285,7 @@ NESTED["model"]["init_args"] = {"body": LINEAR}
     ids=str,
 )
 def test_any_leaf_may_be_searched(extremes: dict[str, list[Any]]) -> None:
-    assert rehearsed(copy.deepcopy(NESTED), extremes=extremes).get("error") is None
+    assert preflighted(copy.deepcopy(NESTED), extremes=extremes).get("error") is None
 
 
 @pytest.mark.parametrize(
@@ -303,14 +303,14 @@ def test_any_leaf_may_be_searched(extremes: dict[str, list[Any]]) -> None:
     ids=str,
 )
 def test_a_leaf_that_is_not_there_is_one_line(extremes: dict[str, list[Any]], said: str) -> None:
-    error = rehearsed(copy.deepcopy(NESTED), extremes=extremes)["error"]
+    error = preflighted(copy.deepcopy(NESTED), extremes=extremes)["error"]
     assert said in error and "\n" not in error
 
 
 def test_a_function_may_make_the_module(tmp_path: Path) -> None:
     sections = experiment("make_toy")
     sections["model"]["init_args"] = {"learning_rate": 0.2}
-    report = rehearsed(sections)
+    report = preflighted(sections)
     assert report.get("error") is None and report["parameters"]["model.learning_rate"] == 0.2
     finished(tmp_path, sections)
 
@@ -334,8 +334,8 @@ class MLP(LightningModule):
 ASK = """
 import json, sys
 import datamodules, lightning_modules  # ours are there before, as in the warm server
-from studies.trial.preflight import rehearse
-print(json.dumps([rehearse(asked) for asked in json.loads(sys.argv[1])]))
+from studies.trial.preflight import preflight
+print(json.dumps([preflight(asked) for asked in json.loads(sys.argv[1])]))
 """
 
 

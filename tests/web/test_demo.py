@@ -9,7 +9,7 @@ import tiny_models
 import torch
 from PIL import Image, ImageDraw
 
-from studies.common.state_folder import Home
+from studies.common.state_folder import StateFolder
 from studies.console.progress import Display
 from studies.inference.predict_worker import predict
 from studies.inference.trained_model import find
@@ -23,8 +23,8 @@ def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tiny_mnist.write(tmp_path, tiny_mnist.FILES)
 
 
-def home(folder: Path) -> Home:
-    return Home(folder, f"sqlite:///{folder}/mlflow.db", "")
+def home(folder: Path) -> StateFolder:
+    return StateFolder(folder, f"sqlite:///{folder}/mlflow.db", "")
 
 
 def panel(folder: Path, run_id: str) -> ModelPanel:

@@ -1,6 +1,6 @@
-"""Texts of our pictures set by Pillow: a picture of a trial is mostly text, which matplotlib sets glyph by glyph.
+"""Renders the texts of our pictures with Pillow: they are mostly text, which matplotlib lays out glyph by glyph.
 
-Used for figures that `figure.write` wrote into; all others, users' own among them, are drawn by matplotlib alone.
+Only used for figures with texts by `figure.write`; all others, including users' own, are drawn by matplotlib alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from studies.plots.learning_curves import learning_curves
 
 
 def warm_up() -> None:
-    """Takes over the drawing, and draws two pictures: fonts are found and caches filled at the first."""
+    """Installs the faster drawing, and draws two pictures to find fonts and fill caches."""
     figures.use(figures.Drawing(add_text, pixels_of))
     names, counts = list("0123456789"), [[10 * row + column for column in range(10)] for row in range(10)]
     for figure in (confusion_matrix(counts, names), learning_curves({"train/loss": ([1, 2], [1.0, 0.5])})):
@@ -33,12 +33,12 @@ def warm_up() -> None:
 
 
 def add_text(figure: Figure, x: float, y: float, text: str, transform: Transform, **style: Any) -> None:
-    """`figure.text`, for one line of text that Pillow can set."""
+    """Like `figure.text`, for one line of text that Pillow can render."""
     figure.texts.append(QuickText.like(x, y, text, figure, transform, **style))
 
 
 def pixels_of(figure: Figure) -> np.ndarray:
-    """A figure's pixels, uint8 (H, W, 4), on white: all of it, and over it its texts, which are most of it, at once."""
+    """A figure's pixels, uint8 (H, W, 4), on white: first everything else, then all texts at once."""
     texts = list(figure.texts)
     quick: list[QuickText] = []
     others: list[Text] = []
@@ -52,7 +52,7 @@ def pixels_of(figure: Figure) -> np.ndarray:
     renderer = FigureCanvasAgg(figure).get_renderer()
     pixels = np.asarray(renderer.buffer_rgba())
     pixels[:] = 255
-    figure.patch.set_visible(False)  # white too; as a path it takes 1 ms
+    figure.patch.set_visible(False)  # it is white, too, and takes 1 ms to draw
     figure.texts[:] = others
     try:
         figure.draw(renderer)
@@ -64,17 +64,16 @@ def pixels_of(figure: Figure) -> np.ndarray:
 
 
 class QuickText(Text):
-    """One line of text that Pillow sets where the picture is made of pixels; matplotlib sets it everywhere else.
+    """One line of text, rendered by Pillow in raster images and by matplotlib otherwise.
 
-    It takes a tenth of the time: matplotlib (3.11) lays out and draws glyph by glyph in Python, and a
-    picture of a trial is mostly text.
+    Pillow takes a tenth of the time: matplotlib (3.11) lays out and draws glyph by glyph in Python.
     """
 
     @classmethod
     def like(cls, x: float, y: float, text: str, figure: Figure, transform: Transform, **style: Any) -> QuickText:
-        """The same as the constructor, which takes ten times as long: a copy of another text of that style.
+        """Ten times as fast as the constructor: copies another text of that style.
 
-        Set without Text's own methods, which tell listeners of it that are not there yet.
+        Sets attributes directly, since Text's setters notify listeners, and there are none yet.
         """
         new = cls.__new__(cls)
         place = {"_parent_figure": figure, "_transform": transform, "_transformSet": True}
@@ -83,7 +82,7 @@ class QuickText(Text):
 
     @property
     def is_quick(self) -> bool:
-        """Whether Pillow can set it: a line that lies or stands."""
+        """Whether Pillow can render it: a single horizontal or vertical line."""
         return self.get_rotation() in (0, 90) and "\n" not in self.get_text()
 
     def draw(self, renderer: Any) -> None:
@@ -94,7 +93,7 @@ class QuickText(Text):
 
 
 def draw_texts(renderer: RendererAgg, texts: Sequence[QuickText]) -> None:
-    """Draws quick texts, which share what their places and colours are worked out to."""
+    """Draws quick texts, sharing their computed positions and colours."""
     matrices: dict[int, list[list[float]]] = {}
     contexts: dict[str, Any] = {}
     for text in texts:
@@ -111,9 +110,9 @@ def draw_texts(renderer: RendererAgg, texts: Sequence[QuickText]) -> None:
                 matrices[id(place)] = place.get_affine().get_matrix().tolist()
             (a, c, e), (b, d, f), _ = matrices[id(place)]
             x, y = a * x + c * y + e, b * x + d * y + f
-        else:  # of a logarithmic axes
+        else:  # logarithmic axes
             x, y = place.transform((x, y))
-        colour = str(text.get_color())  # a name, or numbers
+        colour = str(text.get_color())  # a name or a tuple
         if colour not in contexts:
             contexts[colour] = renderer.new_gc()
             contexts[colour].set_foreground(text.get_color())
@@ -125,20 +124,20 @@ def draw_texts(renderer: RendererAgg, texts: Sequence[QuickText]) -> None:
 
 @functools.lru_cache(256)
 def _model(kind: type[QuickText], **style: Any) -> QuickText:
-    """A text of a style, of which others are copies."""
+    """A template text of a style, which others copy."""
     return kind(0, 0, "", **style)
 
 
-@functools.lru_cache(4096)  # numbers, above all, of which there are few
+@functools.lru_cache(4096)  # mostly numbers, of which there are few
 def _drawn(
     text: str, family: str, bold: bool, pixels: float, across: str, up: str, rotation: float
 ) -> tuple[np.ndarray, float, float]:
-    """How much ink a text leaves in each pixel, uint8 (H, W), and where those begin, right of and below its place."""
+    """Coverage of each pixel by a text, uint8 (H, W), and its offset to the right of and below the anchor."""
     font = _font(family, bold, pixels)
     if not rotation:
         mask, (right, down) = font.getmask2(text, mode="L", anchor=_ACROSS[across] + _UP[up])
         return _array(mask), right, down
-    # Turned to the left, a line's top is on the left and its end at the top: matplotlib aligns the box around that.
+    # Rotated by 90 degrees, a line's top is on the left and its end at the top; matplotlib aligns the rotated box.
     mask, (right, down) = font.getmask2(text, mode="L", anchor="la")
     ascent, descent = font.getmetrics()
     length, height = font.getlength(text), ascent + descent
@@ -159,6 +158,6 @@ _UP = {"top": "a", "center": "m", "center_baseline": "m", "baseline": "s", "bott
 
 @functools.cache
 def _font(family: str, bold: bool, pixels: float) -> ImageFont.FreeTypeFont:
-    """matplotlib's own font, as Pillow's. Its simple layout does: names are in one direction and without ligatures."""
+    """matplotlib's own font, loaded by Pillow. Basic layout suffices: names are left-to-right and without ligatures."""
     path = find_font(FontProperties(family=family, weight="bold" if bold else "normal"))
     return ImageFont.truetype(path, pixels, layout_engine=ImageFont.Layout.BASIC)

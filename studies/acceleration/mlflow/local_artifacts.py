@@ -1,8 +1,8 @@
-"""Where a run's artifacts lie in a folder of this machine, and how a trial's files come there. Standard library only.
+"""Puts a trial's files into a run's local artifact folder. Standard library only.
 
-MLflow's client looks the run up in its database for each call, and copies. Here the folder is known, and a checkpoint,
-which may be large and is never written again under its name (checkpointing.py), gets a second name instead of
-a copy: no time, and no room on the disk.
+MLflow's client queries its database for each call, and copies. Here the folder is known, and checkpoints, which may be
+large and are never modified in place (checkpointing.py), are hard-linked instead of copied, which takes neither time
+nor disk space.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ NEVER_REWRITTEN = {".ckpt"}
 
 
 def place(source: Path, folder: Path) -> None:
-    """Puts a file, or all that a folder holds, into a folder of artifacts; each file appears whole.
+    """Puts a file, or the contents of a folder, into an artifact folder; each file appears atomically.
 
-    A folder that is not there yet is made. Of an absent source nothing comes, nor of what is being written just now or
-    goes away meanwhile: a trial may be at work in the folder.
+    Missing folders are created. A missing source, temporary files and files that disappear meanwhile are ignored, since
+    a trial may be writing to the folder.
     """
     if source.is_dir():
         for item in source.iterdir():
@@ -29,7 +29,7 @@ def place(source: Path, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / source.name
         if source.suffix in NEVER_REWRITTEN:
-            with contextlib.suppress(OSError):  # another disk, or one without second names: a copy then
+            with contextlib.suppress(OSError):  # another disk, or no hard links: copy instead
                 replace_by_link(source, target)
                 return
         if _is_there(source, target):
@@ -46,7 +46,7 @@ def place(source: Path, folder: Path) -> None:
 
 
 def _is_there(source: Path, target: Path) -> bool:
-    """Whether a file was copied after it was last changed."""
+    """Whether the copy is newer than the file."""
     try:
         there, here = target.stat(), source.stat()
     except OSError:

@@ -1,10 +1,10 @@
-"""Several calls of MLflow's as one transaction of its database.
+"""Runs several MLflow calls in one database transaction.
 
-MLflow opens a session for each part of each call and commits it: the end of a trial is eight of them. Here all calls
-of one thread get the same session, which is committed once, so that they are stored together or not at all.
+MLflow opens and commits a session for each part of each call: eight at the end of a trial. Here all calls of a thread
+share a session, which is committed once, so they are stored together or not at all.
 
-`ManagedSessionMaker` is what MLflow (3.17) opens its sessions with. Where a version has no such thing, or calls do not
-go together, whoever uses this makes them one by one.
+MLflow (3.17) opens its sessions by `ManagedSessionMaker`. If a version lacks it, or the calls cannot share a
+transaction, the caller makes them one by one.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 class NotTogether(Exception):
-    """A call wanted to take back its part alone: a row is there already, for one."""
+    """A call tried to roll back only its own part, e.g. because a row exists already."""
 
 
 @contextmanager
 def one_transaction(uri: str) -> Iterator[None]:
-    """What this thread asks of MLflow's database of that URI inside of it is one transaction; others have theirs.
+    """Makes this thread's calls to MLflow's database of that URI within the block one transaction.
 
     Raises:
-        Exception: whatever a call raises, NotTogether among them and often inside of MLflow's own; then nothing of it
-            all is stored, and the calls can be made one by one.
+        Exception: whatever a call raises, including NotTogether, often wrapped in MLflow's exceptions; then nothing was
+            stored, and the calls can be made one by one.
     """
     store: Any = _get_store(uri)
     with _ONE_AT_A_TIME:
@@ -54,4 +54,4 @@ def one_transaction(uri: str) -> Iterator[None]:
 
 
 def _refuse() -> None:
-    raise NotTogether("a call of several in one transaction wanted to be taken back")
+    raise NotTogether("a call inside the shared transaction rolled back")

@@ -1,8 +1,8 @@
-"""TPE that remembers: Optuna's TPESampler, which draws what it would draw, without going through all trials each time.
+"""A caching TPE: draws the same values as Optuna's TPESampler, without processing all trials each time.
 
-Optuna's parts the ended trials into good and others, and translates the parameters of all of them, anew for each draw:
-of the driver's work for the 10,000th trial of a study that was two thirds. An ended trial does not change, so here each
-is translated once, and sorted as an array.
+For each draw, Optuna's sampler splits the ended trials into good and other ones and transforms the parameters of all of
+them: two thirds of the driver's work for the 10,000th trial of a study. Ended trials do not change, so here each is
+transformed once and kept in sorted arrays.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from studies.acceleration.optuna.parzen_density import log_density
 
 
 class Memory:
-    """The ended trials of one study, as TPE sees them: those that are complete or pruned, in the order of ending."""
+    """The complete and pruned trials of one study, in TPE's representation, in the order in which they ended."""
 
     def __init__(self) -> None:
         self.numbers = array("q")
-        self.ranks = array("d"), array("d"), array("d")  # see _rank; sorted, they part the good from the others
-        self.params: dict[str, array[float]] = {}  # parameter -> what TPE calculates with, NaN where a trial has none
-        self.infeasible = False  # whether one of them broke a constraint
+        self.ranks = array("d"), array("d"), array("d")  # see _rank; their order splits good trials from others
+        self.params: dict[str, array[float]] = {}  # parameter -> transformed values, NaN if a trial lacks it
+        self.infeasible = False  # whether a trial violated a constraint
         self._noted: set[int] = set()
         self._first_open = 0
 
     def note(self, trials: list[FrozenTrial], sign: float) -> list[FrozenTrial]:
-        """Takes in what has ended since the last call; returns the trials that run.
+        """Adds trials that ended since the last call; returns the running ones.
 
         Args:
-            trials: all of the study, by number.
-            sign: 1 where the metric is to be small, -1 where it is to be large.
+            trials: all trials of the study, by number.
+            sign: 1 to minimize the metric, -1 to maximize it.
         """
         ended_so_far, running = True, []
         for trial in trials[self._first_open :]:
@@ -67,7 +67,7 @@ class Memory:
 
 
 def _rank(trial: FrozenTrial, sign: float) -> tuple[float, float, float]:
-    """Complete trials by value, then pruned ones by how far they came and by what they had then (_split_trials)."""
+    """Sort key: complete trials by value, then pruned ones by last step and its value (as in _split_trials)."""
     if trial.state == TrialState.COMPLETE:
         assert trial.value is not None
         return 0, sign * trial.value, 0
@@ -77,14 +77,14 @@ def _rank(trial: FrozenTrial, sign: float) -> tuple[float, float, float]:
     return 1, -step, np.inf if np.isnan(value) else sign * value
 
 
-class RememberingTPE(optuna.samplers.TPESampler):
-    """TPE as Optuna's defaults have it, for studies of one objective.
+class CachedTPE(optuna.samplers.TPESampler):
+    """TPE with Optuna's defaults, for single-objective studies.
 
-    What it has not been made for goes to Optuna's own: studies with constraints, and the brackets of Hyperband, each
-    of which sees some of the trials only.
+    Unsupported cases use Optuna's implementation: studies with constraints, and Hyperband, whose brackets each see only
+    some of the trials.
 
     Attributes:
-        memory: may be given on from one sampler of a study to its next; it depends on the trials alone.
+        memory: depends only on the trials, so it can be passed on to the study's next sampler.
     """
 
     def __init__(self, seed: int) -> None:
@@ -94,7 +94,7 @@ class RememberingTPE(optuna.samplers.TPESampler):
     def _sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        # Optuna's goes through all trials to see whether enough have ended; who has ended stays so.
+        # Optuna scans all trials to see whether enough have ended; that cannot change back.
         if search_space and type(study) is optuna.Study and len(self.memory.numbers) >= self._n_startup_trials:
             return self._sample(study, trial, search_space)
         return super()._sample_relative(study, trial, search_space)
@@ -110,7 +110,7 @@ class RememberingTPE(optuna.samplers.TPESampler):
         if memory.infeasible:
             return super()._sample(study, trial, search_space)
 
-        # Of equally good ones the older comes first.
+        # Ties go to the older trial.
         by_rank = np.lexsort([np.array(column) for column in (memory.numbers, *reversed(memory.ranks))])
         good = by_rank[: default_gamma(len(by_rank))]
         liars = {other.number: self._get_params(other, study) for other in running if other.number != trial.number}
@@ -136,13 +136,13 @@ class RememberingTPE(optuna.samplers.TPESampler):
         return {name: distribution.to_external_repr(drawn[name]) for name, distribution in search_space.items()}
 
 
-# What a sampler works out of all ended trials, bit by bit: the parameters they have in common, and TPE's memory. It
-# does not depend on the sampler's seed; worked out anew for each trial it would be most of the work of the 10,000th.
+# What a sampler computes incrementally from all ended trials: the search space they have in common, and TPE's memory.
+# Independent of the seed; recomputing it would be most of the work for the 10,000th trial.
 KNOWLEDGE = ("_search_space", "_intersection_search_space", "memory")
 
 
-class Knowledge:
-    """Hands on, from one sampler of a study to its next, what the first has worked out."""
+class SamplerCache:
+    """Passes cached computations from each sampler of a study to the next."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Any] = {}

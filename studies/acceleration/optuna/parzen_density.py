@@ -1,8 +1,8 @@
-"""The density of TPE's kernels, of which there is one for each ended trial, at the few points among which it chooses.
+"""The density of TPE's kernel mixture, with one kernel per ended trial, at the few candidate points.
 
-As Optuna's `_ParzenEstimator.log_pdf` says it, to rounding, in an eighth of the time where there are 10,000 kernels
-(the piece `density` of benchmarks/pieces.py): what is a kernel's alone is worked out once and not for each point, the
-rest is worked out in place, and no exponential is taken that would be a denormal number.
+Equals Optuna's `_ParzenEstimator.log_pdf` up to rounding, in an eighth of the time for 10,000 kernels (`density` in
+benchmarks/pieces.py): per-kernel terms are computed once rather than per point, the rest is computed in place, and
+exponentials that would be denormal are skipped.
 """
 
 from __future__ import annotations
@@ -18,32 +18,34 @@ from optuna.samplers._tpe.probability_distributions import (
     _unique_inverse_2d,
 )
 
-# Logarithm of the share of the largest kernel below which one adds nothing that a float64 could hold, be they millions.
-# The exponential of much less is a denormal number or 0, and takes ten times as long.
+# Log-ratio to the largest kernel below which even millions of kernels do not change a float64 sum. Exponentials of much
+# smaller values are denormal or 0 and take ten times as long.
 LEAST = -60.0
-AT_ONCE = 8  # points, so that what is worked on stays in the cache
+AT_ONCE = 8  # points, so that the working set fits in the cache
 
 
 def log_density(estimator: _ParzenEstimator, samples: dict[str, np.ndarray]) -> np.ndarray:
     """The logarithm of a mixture's density, float64 (S,), -inf outside the space; Bergstra et al. 2011, section 4.
 
     Args:
-        estimator: of K kernels.
-        samples: parameter -> S values, as `estimator.sample` gives them.
+        estimator: with K kernels.
+        samples: parameter -> S values, as returned by `estimator.sample`.
     """
     mixture = estimator._mixture_distribution
     points = estimator._transform(samples)  # (S, parameters)
-    of_kernel = np.log(mixture.weights)  # (K,): what is the same at all points
+    of_kernel = np.log(mixture.weights)  # (K,): terms that are the same at all points
     outside = np.zeros(len(points), dtype=bool)
-    tables: list[tuple[np.ndarray, np.ndarray]] = []  # logarithms (V, K) of each value, and which is a point's, (S,)
-    places: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # of points, (S,), and kernels' means and 1 / scale
+    tables: list[
+        tuple[np.ndarray, np.ndarray]
+    ] = []  # log-probabilities (V, K) per value, and each point's value index (S,)
+    places: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # points (S,), kernels' means and 1 / scale
     for values, kernels in zip(points.T, mixture.distributions, strict=True):
         if isinstance(kernels, _BatchedCategoricalDistributions):
             tables.append((np.log(kernels.weights.T), values.astype(int)))
             continue
         low, high, step = kernels.adapted_low, kernels.adapted_high, kernels.step
         of_kernel -= _log_gauss_mass((low - kernels.mu) / kernels.sigma, (high - kernels.mu) / kernels.sigma)
-        if step:  # the mass around each value
+        if step:  # discrete: the mass around each value
             value, of_point = np.unique(values, return_inverse=True)
             mu, sigma, of_pair = _unique_inverse_2d(kernels.mu, kernels.sigma)
             edges = [np.log(edge) if kernels.is_log else edge for edge in (value - step / 2, value + step / 2)]

@@ -1,7 +1,7 @@
-"""A trial as rows of Optuna's tables, and the difference between two states of one as statements.
+"""A trial as rows of Optuna's tables, and SQL statements for the difference between two states.
 
-Optuna's own storage looks a trial up before each value that it writes. Here one statement for each table writes all
-that is new, in the models of Optuna 5.0, to which pyproject.toml holds it.
+Optuna's own storage queries the trial before writing each value. Here one statement per table writes everything new, by
+the models of Optuna 5.0, the version pinned in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from sqlalchemy import insert, update
 
 @dataclass
 class Rows:
-    """A trial as the database has it; Optuna's own objects of a trial change under one's hands.
+    """A snapshot of a trial's rows in the database; Optuna's own trial objects are mutable.
 
     Attributes:
         of_trial: columns of its row in the table of trials.
-        of_tables: what the other tables have of it, in the order of _TABLES.
+        of_tables: its rows in the other tables, in the order of _TABLES.
     """
 
     of_trial: dict[str, Any]
@@ -32,7 +32,7 @@ class Rows:
 
 
 def rows_of(trial: FrozenTrial) -> Rows:
-    """A copy: what is said of the trial later is not in it. Times are UTC, as Optuna stores them."""
+    """Makes a snapshot, which later changes do not affect. Times are UTC, as Optuna stores them."""
     begin, end = (
         moment and moment.astimezone(UTC).replace(tzinfo=None)
         for moment in (trial.datetime_start, trial.datetime_complete)
@@ -47,14 +47,14 @@ def rows_of(trial: FrozenTrial) -> Rows:
 
 
 def write_difference(session: Any, its: int, before: Rows | None, after: Rows) -> None:
-    """Writes what a trial has that it had not before: one statement for each table; Optuna has two for each value.
+    """Writes what is new in a trial with one statement per table; Optuna uses two per value.
 
     Args:
         its: the database's id of the trial.
-        before: what the database has of it; None if its row was made just now.
+        before: the state in the database; None if its row was just created.
 
     Raises:
-        LookupError: it is gone, or its state has changed.
+        LookupError: the trial is gone, or its state has changed.
     """
     if before is not None and before.of_trial != after.of_trial:
         trials = models.TrialModel.__table__

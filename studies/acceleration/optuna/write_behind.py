@@ -1,14 +1,13 @@
-"""A study that is answered from memory, and written to its database by this process alone.
+"""A write-behind storage: reads come from memory, and only this process writes to the study's database.
 
-Optuna's storage asks the database at each question, and a trial is some thirty of them: half of what the driver did for
-a trial of a second. The driver is the only writer (its lease sees to that), so what it has read and written is what
-there is. Reads are answered by Optuna's own in-memory storage; trials are written as what they have more than the
-database (trial_rows.py), all else through Optuna's own storage of databases. A trial is two transactions. The first
-holds all that was drawn for it: it is in the database with its parameters, or not at all. What is said of it while it
-runs waits for its end, or for `write`: a driver that dies finds it again in the trial's own log, and its run by the
-run's tags.
+Optuna's storage queries the database at each access, about thirty times per trial: half of the driver's work for a
+trial of one second. The driver is the only writer (ensured by its lease), so its memory is always up to date. Reads
+use Optuna's own in-memory storage; trials are written as differences from the database (trial_rows.py), everything
+else through Optuna's own database storage. A trial takes two transactions. The first contains everything drawn for it:
+the trial is in the database with its parameters, or not at all. Updates while it runs are buffered until its end or
+`write`: after a crash, the next driver recovers them from the trial's own log, and the run by its tags.
 
-Written against the inside of Optuna 5.0, to which pyproject.toml holds it.
+Relies on internals of Optuna 5.0, the version pinned in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from studies.acceleration.optuna.trial_rows import Rows, rows_of, write_differen
 from studies.common.errors import StorageFailed
 
 
-class OneWriter(InMemoryStorage):
-    """One study of a database, read once.
+class WriteBehindStorage(InMemoryStorage):
+    """One study of a database, which is read once.
 
     Args:
-        database: nobody else writes to that study while this object is in use.
-        name: of the study, which is there.
+        database: no other process may write to the study while this object is in use.
+        name: name of an existing study.
 
     Raises:
         KeyError: there is no such study.
@@ -45,9 +44,9 @@ class OneWriter(InMemoryStorage):
         super().__init__()
         self._database, self._name = database, name
         self._its_study = database.get_study_id_from_name(name)
-        self._its_trials: dict[int, int] = {}  # our id of a trial -> the database's, of those it has
-        self._written: dict[int, Rows] = {}  # our id of a trial that has not ended -> what the database has of it
-        self._waiting: set[int] = set()  # our ids of trials of which more has been said since
+        self._its_trials: dict[int, int] = {}  # our trial id -> the database's, for trials it has
+        self._written: dict[int, Rows] = {}  # our id of an unfinished trial -> its state in the database
+        self._waiting: set[int] = set()  # our ids of trials with buffered updates
         study = super().create_new_study(database.get_study_directions(self._its_study), name)
         for key, value in database.get_study_user_attrs(self._its_study).items():
             super().set_study_user_attr(study, key, value)
@@ -61,17 +60,17 @@ class OneWriter(InMemoryStorage):
             self._studies[study].param_distribution.update(trial.distributions)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """Opens a trial, which is written at once if it is given, else by `keep` or by what is said of it first."""
+        """Opens a trial. It is written at once if it has a template, else by `persist` or with its first update."""
         trial_id = super().create_new_trial(study_id, template_trial)
         if template_trial is not None:
-            self.keep(trial_id)
+            self.persist(trial_id)
         return trial_id
 
-    def keep(self, trial_id: int) -> None:
-        """Writes a trial with all that is known of it, if it has not been.
+    def persist(self, trial_id: int) -> None:
+        """Inserts the trial if it is not yet in the database.
 
         Raises:
-            StorageFailed: the database has another trial of that number: somebody else writes to the study.
+            StorageFailed: the database has another trial of that number, so another process writes to the study.
         """
         if trial_id not in self._its_trials:
             self._write({trial_id: self._get_trial(trial_id)})
@@ -80,7 +79,7 @@ class OneWriter(InMemoryStorage):
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
-        if trial_id in self._its_trials:  # of one that goes on, a parameter that it had not got yet
+        if trial_id in self._its_trials:  # a missing parameter of a resumed trial
             self._write({trial_id: self._get_trial(trial_id)})
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
@@ -89,12 +88,12 @@ class OneWriter(InMemoryStorage):
             self._waiting.add(trial_id)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self.keep(trial_id)
+        self.persist(trial_id)
         super().set_trial_user_attr(trial_id, key, value)
         self._waiting.add(trial_id)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        self.keep(trial_id)
+        self.persist(trial_id)
         super().set_trial_intermediate_value(trial_id, step, intermediate_value)
         self._waiting.add(trial_id)
 
@@ -103,7 +102,7 @@ class OneWriter(InMemoryStorage):
         self.check_trial_is_updatable(trial_id, trial.state)
         if state == TrialState.RUNNING and trial.state != TrialState.WAITING:
             return False
-        then = copy.copy(trial)  # the database first: where it cannot be written, nothing has changed
+        then = copy.copy(trial)  # the database first: if that fails, nothing has changed
         then.state = state
         if values is not None:
             then.values = list(values)
@@ -113,19 +112,19 @@ class OneWriter(InMemoryStorage):
             then.datetime_complete = datetime.now()
         self._write({trial_id: then})
         super().set_trial_state_values(trial_id, state, values)
-        self._set_trial(trial_id, then)  # with the times that the database has
+        self._set_trial(trial_id, then)  # with the database's timestamps
         return True
 
     def write(self) -> None:
-        """Writes what waits, of all trials, in one transaction."""
+        """Writes all buffered updates in one transaction."""
         if self._waiting:
             self._write({trial_id: self._get_trial(trial_id) for trial_id in sorted(self._waiting)})
 
     def _write(self, trials: dict[int, FrozenTrial]) -> None:
-        """Brings the database to how trials are, all of them or none.
+        """Brings the database up to date with these trials, atomically.
 
         Raises:
-            StorageFailed: there is something that we have not written.
+            StorageFailed: the database contains data that this process has not written.
         """
         written = {trial_id: rows_of(trial) for trial_id, trial in trials.items()}
         theirs: dict[int, int] = {}
@@ -148,12 +147,12 @@ class OneWriter(InMemoryStorage):
         self._waiting -= set(trials)
 
     def _open(self, session: Any, number: int, rows: Rows) -> int:
-        """Makes a trial's row; its id."""
+        """Inserts a trial's row; returns its id."""
         trials = models.TrialModel.__table__
         its = trials.c.study_id == self._its_study
         last = session.execute(select(trials.c.number).where(its).order_by(trials.c.trial_id.desc()).limit(1)).scalar()
         if number != (0 if last is None else last + 1):
-            raise StorageFailed(f"study {self._name} has got a trial {number} from another process")
+            raise StorageFailed(f"study {self._name} has a trial {number} from another process")
         row = {"study_id": self._its_study, "number": number, **rows.of_trial}
         return int(session.execute(insert(trials).values(row)).inserted_primary_key[0])
 

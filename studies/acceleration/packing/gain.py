@@ -1,4 +1,4 @@
-"""Whether trials of an experiment may train as one model, and how much faster: timed before a packed study begins.
+"""Measures, before a packed study starts, whether its trials can train as one model and how much faster.
 
 Runs in a warm trial process, as the preflight check does (studies/trial/preflight.py).
 """
@@ -27,15 +27,15 @@ from studies.trial.instantiate import build, with_sizes
 from studies.trial.preflight import first_batches, sections_of
 from studies.trial.trainer import seed_and_threads, without_loggers
 
-STEPS = 8  # in a row, of each of the models that packing is tried on
-FEWEST, MOST, ENOUGH = 3, 12, 2.0  # turns that they take, and seconds after which the fewest are enough
+STEPS = 8  # consecutive steps of each model in the measurement
+FEWEST, MOST, ENOUGH = 3, 12, 2.0  # rounds, and seconds after which FEWEST rounds are enough
 
 
 def measure(payload: dict[str, Any]) -> dict[str, Any]:
     """Tries packing on an experiment that has passed its preflight check.
 
     Args:
-        payload: the preflight's, and `pack`: how many trials shall train as one model, from 2.
+        payload: as for the preflight check, and `pack`: number of trials to train as one model, at least 2.
 
     Returns:
         See `gain_of`.
@@ -60,17 +60,17 @@ def gain_of(
     like: torch.optim.Optimizer,
     count: int,
 ) -> dict[str, Any]:
-    """Whether so many trials of an experiment may train as one model, and what that gains.
+    """Whether this many trials of an experiment can train as one model, and the speed-up.
 
     Args:
-        like: an optimizer such as the trials have.
+        like: an example of the trials' optimizer.
 
     Returns:
-        `over`, parameters of the model in which they may differ, and `gain`, how many times as fast they take
-        their steps as one after the other; or `why_not`.
+        `over`, model parameters in which the trials may differ, and `gain`, the speed-up of packed over sequential
+        steps; or `why_not`.
     """
     if str(experiment["trainer"].get("devices", 1)) not in ("1", "auto"):
-        return {"why_not": "a trial of several devices has them for itself"}
+        return {"why_not": "a trial on several devices cannot share them"}
     loader = datamodule.train_dataloader()
     if not getattr(loader, "owns_randomness", False):
         return {"why_not": f"{type(loader).__name__} may draw from random states that the trials would share"}
@@ -80,7 +80,7 @@ def gain_of(
     if why is not None:
         return {"why_not": why}
     batch = tuple(tensor.to(device) for tensor in next(iter(loader)))
-    # As trials have them: what is in the caches after one model's step is not what the next one needs.
+    # As in real trials, one model's step evicts the next one's data from the caches.
     options = {name: value for name, value in like.defaults.items() if name in parameters_of(type(like))}
     optimizers = [type(like)(module.parameters(), **options) for module in modules]  # type: ignore[call-arg]
     steppers = [stepper(optimizer) for optimizer in optimizers]
@@ -107,20 +107,20 @@ def gain_of(
                 step()
 
     try:
-        alone()  # an optimizer's first step is not like its others
+        alone()  # an optimizer's first step differs from later ones
         stack = Stack(modules)
         try:
             joint: StackedSteps | None = StackedSteps(stack, optimizers)
-        except ValueError:  # then each takes its own step
+        except ValueError:  # then each model takes its own optimizer step
             joint = None
         one_by_one, at_once = _quickest(alone, together)
-        return {"over": list(modules[0].packs_over), "gain": one_by_one / at_once}
-    except RuntimeError as error:  # memory, or an operation that cannot be mapped
+        return {"over": list(modules[0].packable_hyperparameters), "gain": one_by_one / at_once}
+    except RuntimeError as error:  # out of memory, or an operation that cannot be mapped
         return {"why_not": " ".join(str(error).split())[:200]}
 
 
 def _quickest(*works: Callable[[], Any]) -> list[float]:
-    """Seconds that each of some works takes at its quickest; in turns, so that a busy neighbour is one of all."""
+    """Minimum seconds of each function, measured in turns so that other load affects all of them."""
     quickest = [math.inf] * len(works)
     first, turns = time.perf_counter(), 0
     while turns < FEWEST or (turns < MOST and time.perf_counter() - first < ENOUGH):

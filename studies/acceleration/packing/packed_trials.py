@@ -1,12 +1,12 @@
-"""Trials that train together: each its own `trial.run` in a greenlet of its own, their plain steps taken as one.
+"""Packed trials: each runs its own `trial.run` in a greenlet, and their plain steps are taken together.
 
-A greenlet is a call that can be left and taken up again: a trial runs, as if it were alone, until it comes to steps
-that do nothing but train (epoch_loop.py), and there it waits. When all wait there, this file takes the next
-block of those steps for all of them on stacked weights (stacked_module.py), and each goes on by itself: it logs,
-validates, saves, is pruned or stopped, and fails, alone. With its turn a trial gets its own random states and log.txt.
+A greenlet is a call that can be suspended and resumed: a trial runs as if it were alone until it reaches steps that do
+nothing but train (epoch_loop.py), and waits there. When all trials wait, this file takes the next block of those steps
+for all of them on stacked weights (stacked_module.py), and each continues by itself: it logs, validates, saves, is
+pruned or stopped, and fails, independently. A trial's random states and log.txt are switched in with its turn.
 
-All run on one thread: with a thread each, each has its own OpenMP threads, and since those are more than there are
-cores they sleep between operations and have to be woken for each, which makes small operations several times slower.
+All trials run on one thread: with one thread each, each would have its own OpenMP threads, which, outnumbering the
+cores, sleep between operations and have to be woken for each, making small operations several times slower.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ from studies.acceleration.packing.stacked_optimizer import OptionsChanged
 from studies.acceleration.packing.stacked_steps import StackedSteps
 from studies.acceleration.training.epoch_loop import PlainStep, batches_of, speed_up
 from studies.acceleration.training.malloc import keep_freed_memory
-from studies.protocol.channel import Link
+from studies.protocol.channel import Channel
 from studies.protocol.trial_spec import TrialSpec
 from studies.trial import run as trial
 
-BLOCK = 64  # steps at most before a trial looks at the clock and hears whether to stop
-AT_ONCE = {"cuda": 2**29, "cpu": 2**25}  # bytes of batches that lie ready; on a CPU those in the caches are near
+BLOCK = 64  # maximum steps before a trial checks the clock and stop requests
+AT_ONCE = {"cuda": 2**29, "cpu": 2**25}  # prefetch budget in bytes; small on CPU so that batches stay in cache
 
 
-def run_packed(specs: list[TrialSpec], links: list[Link]) -> None:
-    """Runs several trials in this process to their ends."""
+def run_packed(specs: list[TrialSpec], channels: list[Channel]) -> None:
+    """Runs several trials to completion in this process."""
     keep_freed_memory()
-    Pack(specs, links).run()
+    Pack(specs, channels).run()
 
 
 class Pack:
     """Trials of one shape (studies/executors/pack_groups.py); see the file's docstring.
 
     Args:
-        specs: of the trials.
-        links: to the driver, one per trial.
+        specs: the trials'.
+        channels: to the driver, one per trial.
     """
 
-    def __init__(self, specs: list[TrialSpec], links: list[Link]) -> None:
-        self.members = [Member(spec, link) for spec, link in zip(specs, links, strict=True)]
+    def __init__(self, specs: list[TrialSpec], channels: list[Channel]) -> None:
+        self.members = [Member(spec, channel) for spec, channel in zip(specs, channels, strict=True)]
         self._stack: Stack | None = None
-        self._steps: StackedSteps | None = None  # of that stack; None: each takes the steps of its optimizer itself
-        self._epoch: list[PlainStep] = []  # the members' steps, which are other objects in another epoch
-        self._apart = False  # the steps cannot be taken together
-        self._whole = True  # whole steps of theirs may be taken, and not their gradients alone
-        self._told = False  # of what makes them slower than they could be
+        self._steps: StackedSteps | None = None  # of that stack; None: each trial steps its own optimizer
+        self._epoch: list[PlainStep] = []  # the members' PlainSteps, which are new in each epoch
+        self._apart = False  # whether steps cannot be taken together
+        self._whole = True  # whether whole steps are taken together, not only gradients
+        self._told = False  # whether a slow path was reported
 
     def run(self) -> None:
-        """Runs all trials to their ends, which their links are told one by one."""
+        """Runs all trials to completion; each ending is reported on its own channel."""
         live = self.members
         while live:
             for member in live:
@@ -77,7 +77,7 @@ class Pack:
                 self._take_steps(live)
 
     def _take_steps(self, members: list[Member]) -> None:
-        """A block of steps for all of them."""
+        """Takes a block of steps for all members."""
         modules = [member.step.module for member in members]
         stack = self._stack
         try:
@@ -102,13 +102,15 @@ class Pack:
             member.waits = False
 
     def _take_one_by_one(self, stack: Stack, members: list[Member], count: int) -> None:
-        """Computes the gradients of each step together, and has each take it."""
+        """Computes gradients together; each member then takes its own step."""
         for left in reversed(range(count)):
             for member in members:
                 member.begin()
             try:
                 losses, outputs = stack.learn([member.batch for member in members])
-            except Exception as error:  # memory, or an operation that cannot be mapped: nobody has stepped yet
+            except (
+                Exception
+            ) as error:  # out of memory, or an operation that cannot be mapped: no member has stepped yet
                 self._give_up(members, error)
                 break
             for member, loss, said in zip(members, losses, outputs, strict=True):
@@ -119,7 +121,7 @@ class Pack:
                 break
 
     def _steps_of(self, stack: Stack, members: list[Member]) -> StackedSteps | None:
-        """What takes whole steps for all, if that can be."""
+        """The StackedSteps that take whole steps for all members, if possible."""
         if not (self._whole and all(member.can_skip for member in members)):
             return None
         if len({member.step.module.global_step for member in members}) > 1:
@@ -133,7 +135,7 @@ class Pack:
         epoch = [member.step for member in members]
         if epoch != self._epoch:
             self._epoch = epoch
-            self._steps.doubt()
+            self._steps.invalidate()
         return self._steps
 
     def _take_at_once(self, steps: StackedSteps, members: list[Member], count: int) -> None:
@@ -150,7 +152,9 @@ class Pack:
                         member.step.go_on_with_schedules(member.step.next_index + done - 1)
         except OptionsChanged:
             self._whole = False
-        except Exception as error:  # memory, shapes, or an operation that cannot be mapped: this step is nobody's
+        except (
+            Exception
+        ) as error:  # out of memory, shapes, or an operation that cannot be mapped: the step was not taken
             self._give_up(members, error)
         if steps.trouble is not None and not self._told:
             self._told = True
@@ -164,14 +168,14 @@ class Pack:
     def _give_up(self, members: list[Member], error: Exception) -> None:
         self._apart, self._stack = True, None
         for member in members:
-            member.complain(f"not packed, so it trains by itself: {type(error).__name__}: {error}")
+            member.complain(f"not packed, so it trains alone: {type(error).__name__}: {error}")
             member.waits = False
 
 
 def _ahead(passes: list[Any], count: int, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
-    """So many batches that come next, each of all trials: tensors (K, B, ...) on the device of their models.
+    """Yields the next `count` batches of all trials: tensors (K, B, ...) on the models' device.
 
-    Those of many steps are gathered at once, where the data lies.
+    Batches of many steps are gathered at once, on the data's device.
     """
     gather = passes[0].upcoming
     first = gather(passes, 1)
@@ -186,26 +190,26 @@ class Member:
     """One trial of a pack.
 
     Attributes:
-        waits: it is at plain steps and waits for the others, so that they are taken together.
-        wanted: how many of them come next.
-        batch: of the step that is being taken.
+        waits: it has reached plain steps and waits for the others to take them together.
+        wanted: number of plain steps that come next.
+        batch: batch of the current step.
     """
 
-    def __init__(self, spec: TrialSpec, link: Link) -> None:
-        self.spec, self._link = spec, link
+    def __init__(self, spec: TrialSpec, channel: Channel) -> None:
+        self.spec, self._channel = spec, channel
         self._greenlet = greenlet(self._run)
         self._states = _RandomStates()
         self.waits, self.wanted = False, 0
         self.batch: Any = None
-        self._index: int | None = None  # of that batch; None: no step is under way
-        self._taken = 0  # steps since it came to wait
-        self._together = 0  # steps in all
-        self._whole = False  # some of those were another's work as a whole
-        self._alone: float = 0  # steps to take by itself before it waits again
+        self._index: int | None = None  # index of that batch; None: no step is in progress
+        self._taken = 0  # steps since it started waiting
+        self._together = 0  # total steps taken together
+        self._whole = False  # whether some were taken as whole steps
+        self._alone: float = 0  # steps to take alone before waiting again
         self._error: Exception | None = None
 
     def go_on(self) -> None:
-        """Gives it the turn, until it waits for the others or has ended."""
+        """Resumes the trial until it waits for the others or has ended."""
         self._states.restore()
         with open(Path(self.spec.folder) / "log.txt", "ab", buffering=0) as log:
             for output in (1, 2):
@@ -218,19 +222,19 @@ class Member:
 
     def _run(self) -> None:
         try:
-            status = trial.run(self.spec, self._link, partial(speed_up, together=self._wait))
+            status = trial.run(self.spec, self._channel, partial(speed_up, together=self._wait))
             how = " as a whole" if self._whole else ""
             print(f"{self._together} steps were taken together with other trials{how}", flush=True)
-            self._link.leave(status)
-        except Exception:  # the others' trials go on; the driver hears of this one when their process ends
+            self._channel.leave(status)
+        except Exception:  # the other trials continue; the driver learns of it when the process exits
             traceback.print_exc()
 
     def go_alone(self, steps: float) -> None:
-        """Lets it take so many steps by itself."""
+        """Lets it take this many steps alone."""
         self._alone, self.waits = steps, False
 
     def _wait(self, step: PlainStep, fetcher: Any, wanted: int) -> int:
-        """Waits until plain steps have been taken together; returns how many. Called by the trial, as its loop does."""
+        """Waits until plain steps were taken together; returns how many. Called by the trial's loop."""
         if self._alone > 0:
             self._alone -= 1
             return 0
@@ -240,7 +244,7 @@ class Member:
         if self._error is not None:
             raise self._error
         self._together += self._taken
-        if self._index is not None:  # begun, and then it could not be taken together
+        if self._index is not None:  # it was begun, but could not be taken together
             outputs = self.step.learn(self.batch, self._index)
             self.step.step()
             self._finish(outputs)
@@ -250,13 +254,13 @@ class Member:
         self.batch, self._index = self.step.begin(self._fetcher)
 
     def finish(self, loss: Tensor, outputs: tuple[Tensor, ...]) -> None:
-        """Takes the step along gradients that were computed together."""
+        """Takes the step with gradients that were computed together."""
         try:
             self.step.adopt()
             self.step.step()
             self.step.module.add_training(*outputs)
             self._finish({"loss": loss})
-        except Exception as error:  # this trial's own, to be raised in its own greenlet
+        except Exception as error:  # to be raised in this trial's own greenlet
             self._error = error
 
     def _finish(self, outputs: Any) -> None:
@@ -267,23 +271,23 @@ class Member:
 
     @property
     def batches(self) -> Any:
-        """What its batches come from, where several can be had at once; else None."""
+        """The source of its batches if several can be fetched at once; else None."""
         return batches_of(self._fetcher)
 
     @property
     def can_skip(self) -> bool:
-        """Whether its steps can be another's work as a whole."""
+        """Whether whole steps can be taken for it."""
         step = self.step
         return step.is_silent and not step.clips and sums_suffice(step.module) and self.batches is not None
 
     def skip(self, count: int, loss: Tensor, sums: Tensor, batch: tuple[Tensor, ...]) -> None:
-        """Counts so many steps as its own, with the last one's loss and batch and all their sums."""
+        """Accounts for `count` steps taken for it, with the last one's loss and batch, and the sums of all."""
         self.step.module.add_sums(sums)
         self.step.skip(self._fetcher, count, loss, batch)
         self._taken, self._whole = count, True
 
     def end_step(self) -> None:
-        """Ends a step that is not the last of a block, whose end is left to the trial itself."""
+        """Ends a step other than the last of a block, whose end is left to the trial itself."""
         if self._error is None:
             try:
                 self.step.end_quietly()
@@ -295,23 +299,23 @@ class Member:
         return self._error is not None or bool(self.step.module.trainer.should_stop)
 
     def lend_random_state(self, generator: torch.Generator) -> None:
-        """Lets a generator go on where this trial's own stands."""
+        """Sets a generator to the state of this trial's own."""
         generator.set_state(self._states.of_device[generator.device.type][generator.device.index or 0])
 
     def take_random_state(self, generator: torch.Generator) -> None:
-        """The other way round."""
+        """Sets this trial's own generator to the state of a generator."""
         self._states.of_device[generator.device.type][generator.device.index or 0] = generator.get_state()
 
     def complain(self, text: str) -> None:
-        """Writes into its log what makes it slower than it could be."""
+        """Writes to its log why it uses a slower path."""
         with open(Path(self.spec.folder) / "log.txt", "a") as log:
             log.write(f"Warning: {text}\n")
 
 
 class _RandomStates:
-    """Of all generators that a trial may draw from, as they are now.
+    """The current states of all generators that a trial may draw from.
 
-    As the generators give them: `checkpoints.random_states` makes them fit for a file, too long a work for each turn.
+    In the generators' own formats: converting them for a file, like `random_states`, is too slow for each turn.
     """
 
     def __init__(self) -> None:

@@ -1,10 +1,9 @@
-"""One optimizer's step for all models of a stack, each with its own learning rate and weight decay.
+"""One optimizer step for all models of a stack, each with its own learning rate and weight decay.
 
-K small models' optimizers take longer to be called than to compute. What they compute is linear in the learning
-rate: so PyTorch's own optimizer, at a learning rate of 1, takes its step on a stack of zeros, which becomes the
-direction, and each model goes its own way along it. There is no second implementation of an optimizer. Each model
-keeps its own, whose moments become views of the stacked ones: a step of its own, or a checkpoint, finds in them
-what it would have found.
+For K small models, calling the optimizers takes longer than their arithmetic. An update is linear in the learning rate:
+so PyTorch's own optimizer takes a step with learning rate 1 on a stack of zeros, which yields the direction, and each
+model moves along it by its own learning rate. There is no second implementation of an optimizer. Each model keeps its
+own optimizer, whose moments become views of the stacked ones, so its own steps and checkpoints see the usual values.
 """
 
 from __future__ import annotations
@@ -20,52 +19,60 @@ from torch.optim import optimizer as torch_optimizer
 from studies.acceleration.packing.stacked_module import Stack
 from studies.acceleration.training.optimizer_step import stepper
 
-LINEAR = (SGD, Adam, AdamW, RMSprop)  # in the learning rate
-OWN = {"params", "param_names", "lr", "initial_lr", "weight_decay"}  # of a parameter group; all else is in common
+LINEAR = (SGD, Adam, AdamW, RMSprop)  # optimizers whose update is linear in the learning rate
+OWN = {
+    "params",
+    "param_names",
+    "lr",
+    "initial_lr",
+    "weight_decay",
+}  # options of a parameter group that may differ; all others must be equal
 
 Group = dict[str, Any]
 
 
 class OptionsChanged(Exception):
-    """A schedule changes more of the optimizers than learning rates and weight decays."""
+    """Something other than learning rates and weight decays has changed."""
 
 
 class StackedOptimizer:
     """The optimizers of a stack's models as one.
 
     Args:
-        stack: of the models.
-        optimizers: theirs, each of which has taken a step, and as many as the others.
+        stack: the models' stack.
+        optimizers: the models', each after the same number of steps, at least one.
 
     Raises:
-        ValueError: they cannot be taken as one; says why.
+        ValueError: they cannot be stacked; the message says why.
     """
 
     def __init__(self, stack: Stack, optimizers: list[Optimizer]) -> None:
         self.stack, self.optimizers = stack, optimizers
         first = optimizers[0]
         if any(type(optimizer) is not type(first) for optimizer in optimizers) or type(first) not in LINEAR:
-            raise ValueError("the optimizers are not of one class, or of one that is not known here")
+            raise ValueError("the optimizers are not of one supported class")
         if any(_is_heard(optimizer) for optimizer in optimizers):
-            raise ValueError("somebody listens to an optimizer's steps")
+            raise ValueError("an optimizer has step hooks")
         groups = {name: _groups_of(optimizers, owners) for name, owners in stack.owners.items()}
         options = self._options = _in_common([group for of_weight in groups.values() for group in of_weight])
         states = {name: _states_of(optimizers, owners) for name, owners in stack.owners.items()}
         self._steps = [state["step"] for of_weight in states.values() for state in of_weight if "step" in state]
         if self._steps and len(torch.stack(self._steps).unique()) > 1:
-            raise ValueError("the optimizers have not come equally far")
+            raise ValueError("the optimizers have taken different numbers of steps")
 
         self._decoupled = bool(options.get("decoupled_weight_decay"))
         self._directions = {name: torch.zeros_like(stack.parameters[name]).detach() for name in stack.owners}
         known = inspect.signature(type(first)).parameters
         options = {name: options[name] for name in known if name in options}
         if "capturable" in known:
-            options["capturable"] = next(iter(self._directions.values())).is_cuda  # into a CUDA graph
+            options["capturable"] = next(iter(self._directions.values())).is_cuda  # for CUDA graphs
         self._optimizer = type(first)(list(self._directions.values()), lr=1.0, weight_decay=0.0, **options)  # type: ignore[call-arg]
-        # Its first steps are taken outside of one, of which it would warn.
+        # Avoids its warning about first steps outside a graph.
         self._optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
         self._take_step = stepper(self._optimizer)
-        self._moments: list[tuple[Optimizer, Tensor, str, Tensor]] = []  # whose, of what, the moment's name, its slice
+        self._moments: list[
+            tuple[Optimizer, Tensor, str, Tensor]
+        ] = []  # optimizer, parameter, name of the moment, its slice
         for name, owners in stack.owners.items():
             self._optimizer.state[self._directions[name]] = self._stacked(states[name])
             for optimizer, owner, state in zip(optimizers, owners, states[name], strict=True):
@@ -73,8 +80,8 @@ class StackedOptimizer:
                 self._moments += [(optimizer, owner, key, value) for key, value in moments.items()]
 
         self._all_groups = _identities(optimizers)
-        self._groups: dict[tuple[int, ...], list[Group]] = {}  # those that belong together, one per model
-        self._place: dict[str, tuple[int, ...]] = {}  # weight -> which of those
+        self._groups: dict[tuple[int, ...], list[Group]] = {}  # corresponding groups, one per model
+        self._place: dict[str, tuple[int, ...]] = {}  # weight -> key of its groups
         for name, of_weight in groups.items():
             self._place[name] = tuple(map(id, of_weight))
             self._groups[self._place[name]] = of_weight
@@ -82,11 +89,11 @@ class StackedOptimizer:
         size = (len(self._groups), len(optimizers))
         self._rates = torch.zeros(size, dtype=like.dtype, device=like.device)
         self._decays = torch.zeros_like(self._rates)
-        self._written: list[list[tuple[float, float]]] = []  # learning rates and weight decays that are in there
+        self._written: list[list[tuple[float, float]]] = []  # current learning rates and weight decays
         self._decaying: set[tuple[int, ...]] = set()
 
     def _stacked(self, states: list[Group]) -> Group:
-        """One parameter's state of all models, whose own become views of it."""
+        """One parameter's stacked state; the models' states become views of it."""
         stacked: Group = {}
         for key, like in states[0].items():
             if key == "step":
@@ -104,7 +111,7 @@ class StackedOptimizer:
         return stacked
 
     def is_intact(self, stack: Stack, optimizers: list[Optimizer]) -> bool:
-        """Whether these are still the optimizers of that stack, and their moments lie here."""
+        """Whether these are still that stack's optimizers, and their moments still views of these."""
         if self.stack is not stack or self.optimizers != optimizers or any(map(_is_heard, optimizers)):
             return False
         if _identities(optimizers) != self._all_groups:
@@ -112,17 +119,17 @@ class StackedOptimizer:
         return all(optimizer.state[owner].get(key) is view for optimizer, owner, key, view in self._moments)
 
     def begin(self) -> None:
-        """Goes on where the models' optimizers stand, which must have come equally far."""
+        """Synchronizes with the models' optimizers, which must have taken equally many steps."""
         if self._steps:
             for state in self._optimizer.state.values():
                 state["step"].copy_(self._steps[0])
         self.read_rates()
 
     def read_rates(self) -> bool:
-        """Takes over the models' learning rates and weight decays; returns whether more, or fewer, of them decay.
+        """Reads the models' learning rates and weight decays; returns whether the set of decaying models changed.
 
         Raises:
-            OptionsChanged: something else of theirs has changed.
+            OptionsChanged: another option has changed.
         """
         if any(_others(group) != self._options for groups in self._groups.values() for group in groups):
             raise OptionsChanged
@@ -140,7 +147,7 @@ class StackedOptimizer:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Takes all models' steps along the stack's gradients."""
+        """Takes all models' steps with the stack's gradients."""
         ways = []
         rates_of, decays_of = (dict(zip(self._groups, values, strict=True)) for values in (self._rates, self._decays))
         for name, direction in self._directions.items():
@@ -162,13 +169,13 @@ class StackedOptimizer:
             direction.zero_()
 
     def end(self, steps: int) -> None:
-        """Tells the models' optimizers how many steps they have taken."""
+        """Updates the step counts of the models' optimizers."""
         if self._steps:
             torch._foreach_add_(self._steps, float(steps))
 
 
 def _groups_of(optimizers: list[Optimizer], owners: list[Any]) -> list[Group]:
-    """Each model's parameter group in which its parameter is."""
+    """The parameter group of each model's parameter."""
     found = [
         next((group for group in optimizer.param_groups if any(owner is one for one in group["params"])), None)
         for optimizer, owner in zip(optimizers, owners, strict=True)
@@ -187,7 +194,7 @@ def _in_common(groups: list[Group]) -> Group:
     if any(one != options[0] for one in options):
         raise ValueError("the optimizers differ in more than learning rate and weight decay")
     if options[0].get("maximize") or options[0].get("differentiable"):
-        raise ValueError("they maximize, or are to be differentiated")
+        raise ValueError("maximize and differentiable are not supported")
     if any(isinstance(group["lr"], Tensor) for group in groups):
         raise ValueError("a learning rate is a tensor")
     return options[0]
@@ -198,18 +205,18 @@ def _others(group: Group) -> Group:
 
 
 def _states_of(optimizers: list[Optimizer], owners: list[Any]) -> list[Group]:
-    """What each model's optimizer keeps of its parameter."""
+    """Each model's optimizer state of its parameter."""
     states = [optimizer.state.get(owner, {}) for optimizer, owner in zip(optimizers, owners, strict=True)]
     stateless = type(optimizers[0]) is SGD and not optimizers[0].param_groups[0]["momentum"]
     if not all(states) and not stateless:
-        raise ValueError("an optimizer has not begun, or a weight has no gradient")
+        raise ValueError("an optimizer has no state yet, or a weight has no gradient")
     kinds = [{key: value is None for key, value in state.items()} for state in states]
     if any(kind != kinds[0] for kind in kinds):
-        raise ValueError("the optimizers have not come equally far")
+        raise ValueError("the optimizers have taken different numbers of steps")
     return states
 
 
 def _is_heard(optimizer: Any) -> bool:
-    """Whether somebody listens to an optimizer's steps."""
+    """Whether an optimizer has step hooks."""
     own = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
     return bool(own or torch_optimizer._global_optimizer_pre_hooks or torch_optimizer._global_optimizer_post_hooks)

@@ -1,8 +1,8 @@
-"""Steps of a stack's models and of their optimizers, gradients, metrics and all, as one call; on a GPU as one launch.
+"""Whole steps of a stack's models, with gradients, metrics and optimizers, as one call; on a GPU as one launch.
 
-A GPU computes a step of 64 small models in less time than Python takes to launch the operations of one. So the first
-steps are taken as they are, then one is recorded as a CUDA graph, and the others are replays of it: the same
-operations on the same memory, launched at once. On a CPU gradients are replayed (replay.py) where they can be.
+A GPU computes a step of 64 small models faster than Python launches the operations of one. So after a few normal steps,
+one is recorded as a CUDA graph and then replayed: the same operations on the same memory, in one launch. On a CPU,
+gradients are replayed (replay.py) if possible.
 """
 
 from __future__ import annotations
@@ -16,56 +16,56 @@ from studies.acceleration.packing.stacked_optimizer import StackedOptimizer
 from studies.acceleration.training.recorded_step import Computed
 from studies.acceleration.training.replay import Replay, is_replayable
 
-ADDED_AT_ONCE = 16  # steps whose outputs are added up at once where each operation costs a call
-WARM = 3  # steps before one is recorded: libraries set themselves up in the first, which cannot be recorded
+ADDED_AT_ONCE = 16  # steps whose outputs are summed at once, to save calls
+WARM = 3  # steps before recording: libraries initialize in the first ones, which cannot be recorded
 
 Batch = tuple[Tensor, ...]
 
 
 class StackedSteps:
-    """See the file's docstring.
+    """See the module docstring.
 
     Args:
-        stack: of the models, whose class has `summed` and `add_sums` (lightning_modules/summed_metrics.py).
-        optimizers: theirs, each of which has taken a step.
+        stack: the models' stack; their class has `summed` and `add_sums` (lightning_modules/interval_metrics.py).
+        optimizers: the models', each after at least one step.
 
     Attributes:
         trouble: why no graph could be recorded, or None.
 
     Raises:
-        ValueError: they cannot be taken as one; says why.
+        ValueError: they cannot be stacked; the message says why.
     """
 
     def __init__(self, stack: Stack, optimizers: list[Optimizer]) -> None:
         self.stack = stack
         self._optimizer = StackedOptimizer(stack, optimizers)
-        self._replay: Replay | None = None  # of the gradients
+        self._replay: Replay | None = None  # for the gradients
         if is_replayable(stack.modules[0]):
             weights, generators = list(stack.parameters.values()), stack.generators if stack.draws else []
             self._replay = Replay(self._differentiated, weights, generators)
-        self._losses: Tensor | None = None  # of the last step, (K,)
+        self._losses: Tensor | None = None  # losses of the last step, (K,)
         self._sums: Tensor | None = None  # since `begin`, (K, N)
-        self._outputs: list[Batch] = []  # of steps that are not yet in the sums
+        self._outputs: list[Batch] = []  # of steps that are not summed yet
         self._taken = 0
-        self._warm = 0  # steps taken as they are recorded then
+        self._warm = 0  # warm-up steps taken
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._inputs: Batch = ()  # the graph's
-        self._gradients: dict[str, Tensor | None] = {}  # the graph's
+        self._inputs: Batch = ()  # the graph's input buffers
+        self._gradients: dict[str, Tensor | None] = {}  # the graph's gradients
         self.trouble: str | None = None
 
     def is_intact(self, stack: Stack, optimizers: list[Optimizer]) -> bool:
-        """Whether these are still the optimizers of that stack, and what they keep lies here."""
+        """Whether these are still that stack's optimizers, with their states stacked here."""
         return self._optimizer.is_intact(stack, optimizers)
 
-    def doubt(self) -> None:
-        """Looks whether what is replayed is still what the models do: an epoch has begun."""
+    def invalidate(self) -> None:
+        """Re-verifies the recorded step before replaying it in a new epoch."""
         if self._replay is not None:
-            self._replay.doubt()
-        if self.stack.draws:  # layers of dropout are the models' own, and their shares are in the graph
+            self._replay.invalidate()
+        if self.stack.draws:  # the graph contains the dropout rates, which may have changed
             self._forget()
 
     def begin(self) -> None:
-        """Goes on where the models and their optimizers stand, which must have come equally far."""
+        """Synchronizes with the models and their optimizers, which must have taken equally many steps."""
         self._optimizer.begin()
         self._taken = 0
         self._outputs.clear()
@@ -77,7 +77,7 @@ class StackedSteps:
 
         Args:
             batch: tensors (K, B, ...).
-            rates_change: the models' learning rates may be others than at the step before.
+            rates_change: whether learning rates may have changed since the last step.
         """
         if rates_change and self._optimizer.read_rates():
             self._forget()
@@ -98,10 +98,10 @@ class StackedSteps:
         self._taken += 1
 
     def end(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Tells the models' optimizers how far they have come.
+        """Updates the models' optimizers.
 
         Returns:
-            For each model the loss of its last step, (), and its sums since `begin`, (N,).
+            Each model's loss of the last step, (), and its sums since `begin`, (N,).
         """
         if self._outputs:
             self._add_up()
@@ -123,7 +123,7 @@ class StackedSteps:
         if self._outputs and any(now.shape != kept.shape for now, kept in zip(outputs, self._outputs[0], strict=True)):
             self._add_up()
         self._outputs.append(outputs)
-        if len(self._outputs) == ADDED_AT_ONCE or batch[0].is_cuda:  # a graph has to come to the sums itself
+        if len(self._outputs) == ADDED_AT_ONCE or batch[0].is_cuda:  # a graph must include the summation
             self._add_up()
 
     def _differentiated(self, batch: Batch) -> Computed:
@@ -137,7 +137,7 @@ class StackedSteps:
         self._outputs.clear()
 
     def _aside(self, batch: Batch) -> None:
-        """A step on a stream that is not the default one, as is one that is recorded."""
+        """Takes a step on a side stream, as required before recording."""
         stream = torch.cuda.Stream(batch[0].device)
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -150,11 +150,11 @@ class StackedSteps:
         try:
             for generator in self.stack.generators if self.stack.draws else []:
                 graph.register_generator_state(generator)
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another thread looks at the GPU's memory
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another thread queries the GPU's memory
                 self._step(inputs)
-        except RuntimeError as error:  # an operation that cannot be recorded: nothing has been computed
+        except RuntimeError as error:  # an operation that cannot be recorded: nothing was computed
             self.trouble = " ".join(str(error).split())[:200]
-            self._outputs.clear()  # those of the step that was not computed
+            self._outputs.clear()  # outputs of the step that was not computed
             return
         self._graph, self._inputs, self._gradients = graph, inputs, dict(self.stack.gradients)
 

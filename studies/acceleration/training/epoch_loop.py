@@ -108,7 +108,7 @@ class FastEpochLoop(_TrainingEpochLoop):
         """
         if self._replayed is None or not self._replayed.is_of(module):
             self._replayed = ReplayedModule(module)
-        self._replayed.replay.doubt()
+        self._replayed.replay.invalidate()
         return None if self._replayed.replay.is_over else self._replayed
 
     def advance(self, data_fetcher: Any) -> None:
@@ -774,32 +774,33 @@ class _StepClosure(AbstractClosure[Any]):
 class _Listeners:
     """Who listens to the parts of a step, and whether that has changed.
 
-    A callback with a method `polls`, which says whether it wants to hear of this step's end, need not hear of others
-    (of logged ones it hears); nor need a module whose on_train_batch_end has an attribute `polls`.
+    Every callback is called at the end of a logged step. A callback with a method `wants_unlogged_steps` is called at
+    the end of another step only if that returns True; a module whose on_train_batch_end has the attribute
+    `wants_unlogged_steps = False`, never.
 
     Attributes:
         of_callbacks: some callback listens.
         of_module: the module listens to more than a step's end, or does one of its parts by itself.
         are_none: nobody does, apart from the module that listens to its end.
-        poll: somebody need not hear of each.
-        polled: their methods.
+        poll: some callback or the module can skip unlogged steps.
+        polled: those callbacks' `wants_unlogged_steps`.
     """
 
     def __init__(self, trainer: Any, module: Any) -> None:
         self._trainer, self._module = trainer, module
         self._callbacks = list(trainer.callbacks)
-        polling = [callback for callback in self._callbacks if hasattr(callback, "polls")]
+        polling = [callback for callback in self._callbacks if hasattr(callback, "wants_unlogged_steps")]
         self.of_callbacks = any(_overrides(callback, Callback, START) for callback in self._callbacks)
         self.of_callbacks |= any(_overrides(item, Callback, hook) for item in self._callbacks for hook in PARTS)
         self.of_callbacks |= any(
-            _overrides(item, Callback, END) for item in self._callbacks if not hasattr(item, "polls")
+            _overrides(item, Callback, END) for item in self._callbacks if not hasattr(item, "wants_unlogged_steps")
         )
         self.of_module = any(_overrides(module, LightningModule, hook) for hook in (START, *PARTS, *DONE))
-        own_end_polls = getattr(getattr(module, END), "polls", False)
+        own_end_polls = not getattr(getattr(module, END), "wants_unlogged_steps", True)
         self.are_none = not (self.of_callbacks or self.of_module)
         if _overrides(module, LightningModule, END) and not own_end_polls:
             self.are_none = False
-        self.polled: list[Callable[[], bool]] = [callback.polls for callback in polling]
+        self.polled: list[Callable[[], bool]] = [callback.wants_unlogged_steps for callback in polling]
         self.poll = bool(polling) or own_end_polls
         self._fields = vars(module)
         self._fields_of_callbacks = [vars(callback) for callback in self._callbacks]
@@ -834,7 +835,7 @@ def _end_of_each(trainer: Any) -> Callable[..., None] | None:
     """Tells of a step's end the module that wants to hear of each; None if it does not."""
     module, hook = trainer.lightning_module, END
     own = getattr(module, hook) if _overrides(module, LightningModule, hook) else None
-    if own is None or getattr(own, "polls", False):
+    if own is None or not getattr(own, "wants_unlogged_steps", True):
         return None
     fields = vars(module)
 

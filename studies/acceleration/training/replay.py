@@ -55,7 +55,7 @@ class Replay:
         self._is_sure = False  # of the program
         self.is_over = False
 
-    def doubt(self) -> None:
+    def invalidate(self) -> None:
         """Has the next step compared with what is replayed, before others are: something may have changed."""
         self._is_sure = False
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from studies.acceleration.optuna.cached_tpe import RememberingTPE
+from studies.acceleration.optuna.cached_tpe import CachedTPE
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -56,8 +56,8 @@ def played(
             trial.report((number * 7 % 12) / 12, step=number % 3)
         study.tell(trial, None if pruned else (number * 7 % 12) / 12, state=TrialState.PRUNED if pruned else None)
     for number, (step, *arguments) in enumerate(steps):
-        sampler = RememberingTPE(number) if memory else optuna.samplers.TPESampler(seed=number)
-        if isinstance(sampler, RememberingTPE):
+        sampler = CachedTPE(number) if memory else optuna.samplers.TPESampler(seed=number)
+        if isinstance(sampler, CachedTPE):
             sampler.memory = remembered = remembered or sampler.memory
         sampler._search_space = search_space = search_space or sampler._search_space
         study.sampler = sampler
@@ -106,7 +106,7 @@ def test_constraints_are_optunas() -> None:
         trial.set_constraint("size", number - 7.0)
         study.tell(trial, number / 15)
     params = []
-    for sampler in (RememberingTPE(3), optuna.samplers.TPESampler(seed=3)):
+    for sampler in (CachedTPE(3), optuna.samplers.TPESampler(seed=3)):
         study.sampler = sampler
         trial = study.ask()
         params.append(drawn(trial, branches=False))
@@ -116,7 +116,7 @@ def test_constraints_are_optunas() -> None:
 
 def test_an_ended_trial_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     study = optuna.create_study()
-    memory = RememberingTPE(0).memory
+    memory = CachedTPE(0).memory
     taken = []
     monkeypatch.setattr(memory, "_take", lambda trial, sign: taken.append(trial.number))
     trials = [study.ask() for _ in range(5)]
@@ -135,8 +135,8 @@ def test_a_trial_that_is_taken_up_again_draws_what_it_drew() -> None:
         drawn(trial, branches=False)
         study.tell(trial, (number * 7 % 15) / 15)
     for number in range(10):
-        study.sampler = RememberingTPE(number)
+        study.sampler = CachedTPE(number)
         trial = study.ask()
         first = trial.relative_params
-        study.sampler = RememberingTPE(number)
+        study.sampler = CachedTPE(number)
         assert first and optuna.trial.Trial(study, trial._trial_id).relative_params == first

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from studies.acceleration.optuna.write_behind import OneWriter
+from studies.acceleration.optuna.write_behind import WriteBehindStorage
 from studies.common.errors import StorageFailed
 from studies.search.storage import database, open_study, study_names
 
@@ -20,9 +20,9 @@ SHOWN = ("number", "state", "values", "params", "distributions", "user_attrs", "
 SHOWN += ("datetime_start", "datetime_complete")
 
 
-def opened(folder: Path) -> tuple[optuna.Study, OneWriter]:
-    study = open_study(f"sqlite:///{folder}/optuna.db", "s", "maximize", optuna.pruners.NopPruner(), OneWriter)
-    assert isinstance(study._storage, OneWriter)
+def opened(folder: Path) -> tuple[optuna.Study, WriteBehindStorage]:
+    study = open_study(f"sqlite:///{folder}/optuna.db", "s", "maximize", optuna.pruners.NopPruner(), WriteBehindStorage)
+    assert isinstance(study._storage, WriteBehindStorage)
     return study, study._storage
 
 
@@ -35,12 +35,12 @@ def in_database(folder: Path) -> list[dict[str, Any]]:
     return shown(database(f"sqlite:///{folder}/optuna.db"))
 
 
-def drawn(study: optuna.Study, storage: OneWriter) -> optuna.Trial:
+def drawn(study: optuna.Study, storage: WriteBehindStorage) -> optuna.Trial:
     trial = study.ask()
     trial.suggest_float("rate", 1e-4, 1.0, log=True)
     trial.suggest_categorical("sizes", ["[1]", "[2, 3]"])
     trial.suggest_int("batch", 1, 512)
-    storage.keep(trial._trial_id)
+    storage.persist(trial._trial_id)
     return trial
 
 
@@ -99,7 +99,7 @@ def test_a_trial_is_in_the_database_with_all_its_parameters_or_not_at_all(tmp_pa
     trial.suggest_float("rate", 0, 1)
     assert in_database(tmp_path) == [], "a driver that dies here leaves nothing half drawn"
     trial.suggest_int("batch", 1, 512)
-    storage.keep(trial._trial_id)
+    storage.persist(trial._trial_id)
     (there,) = in_database(tmp_path)
     assert there["params"] == trial.params and len(there["params"]) == 2
     assert there["state"] == TrialState.RUNNING
@@ -172,7 +172,7 @@ def test_questions_do_not_reach_the_database(tmp_path: Path) -> None:
     trial = study.ask()
     trial.suggest_float("rate", 1e-4, 1.0, log=True)
     assert asked == []
-    storage.keep(trial._trial_id)
+    storage.persist(trial._trial_id)
     assert any("INSERT INTO trials" in statement for statement in asked)
 
 
@@ -180,7 +180,7 @@ def test_another_writer_is_noticed(tmp_path: Path) -> None:
     study, storage = opened(tmp_path)
     other, other_storage = opened(tmp_path)
     drawn(other, other_storage)
-    with pytest.raises(StorageFailed, match="study s has got a trial 0 from another process"):
+    with pytest.raises(StorageFailed, match="study s has a trial 0 from another process"):
         drawn(study, storage)
 
 

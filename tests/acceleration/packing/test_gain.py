@@ -25,7 +25,7 @@ def test_it_says_what_packing_would_gain() -> None:
 
 
 def test_it_says_why_trials_cannot_be_packed() -> None:
-    assert measure(images(trainer__devices=2))["why_not"].startswith("a trial of several devices")
+    assert measure(images(trainer__devices=2))["why_not"].startswith("a trial on several devices")
     assert measure(payload(pack=2))["why_not"].startswith("DataLoader may draw from random states")
     toy = payload(pack=2, data__class_path="toy.ToyImages", model__class_path="toy.Unstackable")
-    assert measure(toy)["why_not"].startswith("Unstackable does not say how")
+    assert measure(toy)["why_not"].startswith("Unstackable does not declare how")

@@ -52,7 +52,7 @@ def spec(folder: Path, k: int, epochs: int = 17, **fields: Any) -> TrialSpec:
 
 
 def go(executor: LocalExecutor, specs: list[TrialSpec], pack: int, on_message: Any = None) -> list[Message]:
-    executor.pack, executor.packs_over = pack, OVER
+    executor.pack, executor.packable_hyperparameters = pack, OVER
     messages = []
     for part in range(0, len(specs), pack):  # one worker: one after the other, or all at once
         for trial in specs[part : part + pack]:
@@ -182,7 +182,7 @@ def test_what_cannot_be_taken_together_is_taken_apart(executor: LocalExecutor, t
     """Trials of different shapes, packed by somebody who did not look."""
     packed, alone = tmp_path / "packed", tmp_path / "alone"
     arguments = [{"dropout": 0.0}, {"dropout": 0.3}]
-    executor.packs_over = OVER
+    executor.packable_hyperparameters = OVER
     executor._start_trials(0, [spec(packed, k, epochs=4, threads=1, model=arguments[k]) for k in range(2)])
     until_exit(executor)
     go(executor, [spec(alone, k, epochs=4, model=arguments[k]) for k in range(2)], 1)

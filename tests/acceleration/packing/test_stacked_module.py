@@ -167,7 +167,7 @@ def test_what_says_nothing_of_stacking_is_left_alone() -> None:
     assert not can_stack(OwnStep()), "its step is not what it inherits"
     assert not can_stack(Plain())
     assert why_not([Plain(), Plain()]) is not None
-    with pytest.raises(ValueError, match="OwnStep does not say how"):
+    with pytest.raises(ValueError, match="OwnStep does not declare how"):
         Stack([OwnStep(), OwnStep()])
 
 
@@ -182,7 +182,7 @@ def test_models_of_different_shapes_are_not_stacked() -> None:
             Stack([one, other])
     with pytest.raises(ValueError, match=r"a stack of nn\.LSTM is not known"):
         Stack([gru(0, cell="lstm"), gru(1, cell="lstm")])
-    with pytest.raises(ValueError, match="dropout between layers"):
+    with pytest.raises(ValueError, match="dropout between a GRU's layers"):
         Stack([gru(0, num_layers=2, dropout=0.1), gru(1, num_layers=2, dropout=0.2)])
 
 

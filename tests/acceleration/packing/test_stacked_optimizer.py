@@ -124,7 +124,7 @@ def test_who_has_gone_further_is_noticed() -> None:
     models = [mlp(k).train() for k in range(K)]
     optimizers = begun(models)
     own_step(models[1], optimizers[1], 1, 1)
-    with pytest.raises(ValueError, match="not come equally far"):
+    with pytest.raises(ValueError, match="taken different numbers of steps"):
         StackedOptimizer(Stack(models), optimizers)
 
 

@@ -163,7 +163,7 @@ def test_replayed_steps_are_the_others_to_the_bit(make: Any, batches: Any, is_re
                 for layer in (layer for model in models for layer in model.modules()):
                     if isinstance(layer, torch.nn.Dropout):
                         layer.p = 0.5
-                steps.doubt()
+                steps.invalidate()
             steps.begin()
             for step in range(first, first + 6):
                 given = [batches(k, step) for k in range(K)]

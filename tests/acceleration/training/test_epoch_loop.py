@@ -12,7 +12,7 @@ from pytorch_lightning.loggers.logger import Logger
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-from datamodules.resident import ResidentLoader
+from datamodules.in_memory_loader import InMemoryLoader
 from lightning_modules import MLP
 from studies.acceleration.training import epoch_loop as fast_loop
 from studies.acceleration.training.epoch_loop import PlainStep, speed_up
@@ -90,10 +90,10 @@ class StopsAt(Callback):
         trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
 
 
-def loaders() -> tuple[ResidentLoader, ResidentLoader]:
+def loaders() -> tuple[InMemoryLoader, InMemoryLoader]:
     generator = torch.Generator().manual_seed(0)
     tensors = torch.randn(90, 1, 2, 2, generator=generator), torch.randint(0, 3, (90,), generator=generator)
-    return ResidentLoader(tensors, 4, shuffle=True, drop_last=True), ResidentLoader(tensors, 45)
+    return InMemoryLoader(tensors, 4, shuffle=True, drop_last=True), InMemoryLoader(tensors, 45)
 
 
 def fit(

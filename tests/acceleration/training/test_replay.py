@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from datamodules.resident import ResidentLoader
+from datamodules.in_memory_loader import InMemoryLoader
 from lightning_modules import CNN, MLP
 from studies.acceleration.training import epoch_loop as fast_loop
 from studies.acceleration.training.epoch_loop import speed_up
@@ -225,7 +225,7 @@ def test_a_fit_comes_to_the_same_bits(monkeypatch: pytest.MonkeyPatch, listens: 
         monkeypatch.setattr(Replay, "__call__", lambda self, each: taken.append(1) or program(self, each))
         data = torch.Generator().manual_seed(0)
         tensors = torch.randn(60, FEATURES, generator=data), torch.randint(CLASSES, (60,), generator=data)
-        loader = ResidentLoader(tensors, BATCH, shuffle=True, drop_last=False)  # the last batch of an epoch is smaller
+        loader = InMemoryLoader(tensors, BATCH, shuffle=True, drop_last=False)  # the last batch of an epoch is smaller
         module, listener = model(dropout=0.2), Listens()
         trainer = pl.Trainer(
             max_epochs=3,
@@ -267,18 +267,18 @@ def test_a_later_epoch_goes_on_with_what_was_recorded_if_it_still_is_what_the_mo
 
     assert_same_steps(range(5))
     first = replay.replay._program
-    replay.replay.doubt()
+    replay.replay.invalidate()
     assert_same_steps(range(5, 10))
     assert replay.replay._program is first is not None and replay.is_of(ours) and not replay.is_of(theirs)
     for module in (ours, theirs):  # as a callback may do between epochs
         next(layer for layer in module.modules() if isinstance(layer, torch.nn.Dropout)).p = 0.6
-    replay.replay.doubt()
+    replay.replay.invalidate()
     assert_same_steps(range(10, 16))
     assert replay.replay._program not in (None, first), "recorded anew"
     for module in (ours, theirs):
         module.network[1].weight.requires_grad_(False)
         module.network[1].weight.grad = None
-    replay.replay.doubt()
+    replay.replay.invalidate()
     for seed in range(16, 20):
         torch.manual_seed(seed)
         loss = replay(batch(seed))

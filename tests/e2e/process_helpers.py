@@ -25,7 +25,7 @@ TOY = str(Path(__file__).parents[1] / "toy" / "toy.yaml")
 DDP = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"]
 
 
-class Household:
+class Workspace:
     """A state folder and the commands run on it.
 
     Args:

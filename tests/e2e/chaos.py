@@ -1,14 +1,13 @@
-"""A storm: a study whose workers, warm server and driver are killed (kill -9) at random moments, again and again.
+"""Chaos test: a study whose workers, warm server and driver are repeatedly killed (kill -9) at random moments.
 
-make storm                                     ten storms, two at once
-.venv/bin/python tests/e2e/storm.py --seeds 7      one, as seed 7 has it
+make chaos                                     ten runs, two at a time
+.venv/bin/python tests/e2e/chaos.py --seeds 7      one run, with seed 7
 
-Each storm runs --trials short trials (30) on 2 workers, kills --kills times (15), restarts the driver where it
-was hit, and compares what came of it with the same study undisturbed: same trials, same parameters, same values
-to the bit, same metric series, nothing running, nothing twice, nothing left. The storms are over three studies in turn:
-of classes that nothing is known of, whose trials have a process each (seeds 0, 3, 6 ...); of our own classes, whose
-trials follow one another in a process (process_reuse.py; 1, 4, 7 ...); and of the first with DataLoaders of
-two worker processes each (2, 5, 8 ...).
+Each run has --trials short trials (30) on 2 workers, makes --kills kills (15), restarts the driver whenever it was
+killed, and compares the result with an undisturbed run of the same study: same trials and parameters, bit-identical
+values and metric series, no duplicates, no process or temporary file left. Three studies take turns: one of unknown
+classes, whose trials have one process each (seeds 0, 3, 6 ...); one of the harness's own classes, whose trials reuse a
+process (process_reuse.py; 1, 4, 7 ...); and the first with two DataLoader worker processes per trial (2, 5, 8 ...).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ import psutil
 
 TOY = Path(__file__).parents[1] / "toy"
 HARNESS = str(Path(sys.executable).parent / "harness")
-# The experiment and how its trials are made to take a second or so.
+# Arguments of each study; its trials take about a second.
 STUDIES = {
     "toy": [str(TOY / "toy.yaml"), "--model.seconds", "0.1", "--trainer.max_epochs", "6"],
     "tabular_classification": [
@@ -42,7 +41,7 @@ STUDIES = {
 
 
 def name_of(seed: int) -> str:
-    """The study that a storm of this seed is over."""
+    """The study that is run with this seed."""
     return list(STUDIES)[seed % len(STUDIES)]
 
 
@@ -71,15 +70,15 @@ def family(driver: int) -> dict[str, list[psutil.Process]]:
     return found
 
 
-def storm(seed: int, home: Path, trials: int, kills: int) -> tuple[dict[str, Any], list[str]]:
-    """Runs the study through a storm; returns its JSON answer and what was killed."""
-    weather = random.Random(seed)
+def chaos(seed: int, home: Path, trials: int, kills: int) -> tuple[dict[str, Any], list[str]]:
+    """Runs the study while killing its processes; returns its JSON answer and what was killed."""
+    rng = random.Random(seed)
     killed: list[str] = []
     driver = start(home, name_of(seed), trials)
     while True:
         if len(killed) < kills:
-            victim = weather.choices(["driver", "worker", "server"], [5, 9, 1])[0]
-            until = time.monotonic() + weather.uniform(0.5, 4.0)
+            victim = rng.choices(["driver", "worker", "server"], [5, 9, 1])[0]
+            until = time.monotonic() + rng.uniform(0.5, 4.0)
             while time.monotonic() < until or (victim != "driver" and not family(driver.pid)[victim]):
                 if driver.poll() is not None:
                     break
@@ -88,7 +87,7 @@ def storm(seed: int, home: Path, trials: int, kills: int) -> tuple[dict[str, Any
                 choices = [psutil.Process(driver.pid)] if victim == "driver" else family(driver.pid)[victim]
                 if choices:
                     try:
-                        weather.choice(choices).send_signal(signal.SIGKILL)
+                        rng.choice(choices).send_signal(signal.SIGKILL)
                         killed.append(victim)
                     except psutil.NoSuchProcess:
                         pass
@@ -123,13 +122,13 @@ def leaderboard(answer: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def complaints(name: str, home: Path, answer: dict[str, Any], calm_home: Path, calm: dict[str, Any]) -> list[str]:
-    """What is not as it would have been without the storm."""
+    """Differences from the undisturbed run."""
     from mlflow import MlflowClient
 
     found = []
     trials = len(calm["trials"])
     if [trial["number"] for trial in answer["trials"]] != list(range(trials)):
-        found.append("the trials are not those of the study undisturbed, each once")
+        found.append("the trials are not exactly those of the undisturbed study")
     if leaderboard(answer) != leaderboard(calm):
         found.append("the leaderboard differs")
     if answer["test"] != calm["test"]:
@@ -178,9 +177,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--kills", type=int, default=15)
-    parser.add_argument("--jobs", type=int, default=1, help="storms at once")
+    parser.add_argument("--jobs", type=int, default=1, help="concurrent runs")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="harness-storm-"))
+    folder = Path(tempfile.mkdtemp(prefix="harness-chaos-"))
     calm: dict[str, tuple[Path, dict[str, Any]]] = {}
     for name in sorted({name_of(seed) for seed in options.seeds}):
         print(f"{name} undisturbed ...", flush=True)
@@ -193,16 +192,16 @@ def main() -> None:
         print(f"  {options.trials} trials in {time.monotonic() - began:.0f} s", flush=True)
 
     def judged(seed: int) -> bool:
-        home = folder / f"storm{seed}" / "mlruns"
+        home = folder / f"chaos{seed}" / "mlruns"
         home.parent.mkdir()
         began = time.monotonic()
-        answer, killed = storm(seed, home, options.trials, options.kills)
+        answer, killed = chaos(seed, home, options.trials, options.kills)
         found = complaints(name_of(seed), home, answer, *calm[name_of(seed)])
         counts = ", ".join(f"{killed.count(kind)} {kind}" for kind in ("driver", "worker", "server"))
         verdict = "clean" if not found else "; ".join(found)
         seconds = time.monotonic() - began
         print(
-            f"storm {seed} over {name_of(seed)}: {len(killed)} kills ({counts}) in {seconds:.0f} s: {verdict}",
+            f"seed {seed}, {name_of(seed)}: {len(killed)} kills ({counts}) in {seconds:.0f} s: {verdict}",
             flush=True,
         )
         if not found:
@@ -211,9 +210,9 @@ def main() -> None:
 
     with ThreadPoolExecutor(options.jobs) as pool:
         clean = sum(pool.map(judged, options.seeds))
-    print(f"{clean} of {len(options.seeds)} storms clean")
+    print(f"{clean} of {len(options.seeds)} runs clean")
     if clean < len(options.seeds):
-        raise SystemExit(f"what they left is in {folder}")
+        raise SystemExit(f"their state is in {folder}")
     shutil.rmtree(folder)
 
 

@@ -10,13 +10,13 @@ from torch import Tensor
 KEPT, KEPT_NUMBERS = 64, 2**21  # batches whose outputs are added up at once; fewer where those are so many numbers
 
 
-def polls(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Marks an `on_train_batch_end` that does nothing at a step that is not logged, and need not be called there."""
-    hook.polls = True  # type: ignore[attr-defined]
+def only_at_logged_steps(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks an `on_train_batch_end` that does nothing at steps that are not logged, so it need not be called there."""
+    hook.wants_unlogged_steps = False  # type: ignore[attr-defined]
     return hook
 
 
-class SummedMetrics(pl.LightningModule):
+class IntervalMetrics(pl.LightningModule):
     """Logs metrics that are quotients of sums: over each logging interval in training, over the whole set else.
 
     A `self.log` per step costs several times a small model's step, and even adding up a few numbers costs a
@@ -26,8 +26,8 @@ class SummedMetrics(pl.LightningModule):
     `means` what the sums come to.
 
     Attributes:
-        packs_over: parameters of the constructor in which models may differ whose steps are taken as one, on
-            stacked weights (studies/acceleration/packing/stacked_module.py); none: this class cannot be stacked.
+        packable_hyperparameters: constructor parameters in which models trained together on stacked weights may differ
+            (studies/acceleration/packing/stacked_module.py); empty if this class cannot be stacked.
         pure_loss: nothing but batch, weights and PyTorch's random numbers changes `loss_and_outputs` from one step of
             an epoch to the next, so that a step may be replayed (replay.py). Is not inherited: each class
             promises it for itself.
@@ -35,7 +35,7 @@ class SummedMetrics(pl.LightningModule):
             shrink to such numbers (studies/trial/run.py). Is not inherited either.
     """
 
-    packs_over: ClassVar[tuple[str, ...]] = ()
+    packable_hyperparameters: ClassVar[tuple[str, ...]] = ()
     pure_loss: ClassVar[bool] = False
     flush_denormals: ClassVar[bool] = False
 
@@ -111,7 +111,7 @@ class SummedMetrics(pl.LightningModule):
         self._train_sums = None
         self._train_outputs.clear()
 
-    @polls
+    @only_at_logged_steps
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         step, interval = self.trainer.global_step, self.trainer.log_every_n_steps
         # With gradient accumulation several batches end at one step; it is logged at the first of them.

@@ -45,7 +45,7 @@ class SeededOrder:
         return self.length
 
 
-class ResidentLoader:
+class InMemoryLoader:
     """An iterable of mini-batches out of tensors that share their first dimension.
 
     Under torch.distributed every rank makes the same global batches of world size * batch_size samples and
@@ -123,7 +123,7 @@ class ResidentLoader:
 class Pass:
     """The batches of one epoch, one after the other; several that come next can be had at once (`upcoming`)."""
 
-    def __init__(self, loader: ResidentLoader) -> None:
+    def __init__(self, loader: InMemoryLoader) -> None:
         # Nothing is decided before the first batch is wanted: Lightning calls iter() before it has told the
         # sampler the epoch.
         self._loader = loader

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributed as dist
 
-from datamodules.resident import ResidentLoader, SeededOrder, seeded_generator
+from datamodules.in_memory_loader import InMemoryLoader, SeededOrder, seeded_generator
 
 SEEDS = st.integers(0, 2**32)
 
@@ -14,7 +14,7 @@ def numbers(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.arange(count), torch.arange(count) * 10
 
 
-def one_epoch(loader: ResidentLoader, epoch: int = 0) -> list[list[int]]:
+def one_epoch(loader: InMemoryLoader, epoch: int = 0) -> list[list[int]]:
     loader.sampler.set_epoch(epoch)
     return [batch[0].tolist() for batch in loader]
 
@@ -58,9 +58,9 @@ def test_an_epoch_yields_each_sample_once_in_rows_that_belong_together(
 ) -> None:
     if drop_last and batch_size > count:
         with pytest.raises(ValueError, match=f"between 1 and {count}"):
-            ResidentLoader(numbers(count), batch_size, shuffle, seed, drop_last)
+            InMemoryLoader(numbers(count), batch_size, shuffle, seed, drop_last)
         return
-    loader = ResidentLoader(numbers(count), batch_size, shuffle, seed, drop_last)
+    loader = InMemoryLoader(numbers(count), batch_size, shuffle, seed, drop_last)
     batches = list(loader)
 
     assert len(batches) == len(loader)
@@ -74,7 +74,7 @@ def test_an_epoch_yields_each_sample_once_in_rows_that_belong_together(
 
 def test_batch_size_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="batch_size must be at least 1, but got batch_size=0"):
-        ResidentLoader(numbers(3), 0)
+        InMemoryLoader(numbers(3), 0)
 
 
 def test_transform_draws_numbers_that_depend_on_seed_epoch_and_batch() -> None:
@@ -82,7 +82,7 @@ def test_transform_draws_numbers_that_depend_on_seed_epoch_and_batch() -> None:
         return (torch.rand(len(first), generator=generator),)
 
     def drawn(seed: int, epoch: int) -> list[list[float]]:
-        return one_epoch(ResidentLoader(numbers(8), 4, seed=seed, transform=noise), epoch)
+        return one_epoch(InMemoryLoader(numbers(8), 4, seed=seed, transform=noise), epoch)
 
     assert drawn(1, 2) == drawn(1, 2)
     assert drawn(1, 2) != drawn(2, 2)
@@ -93,7 +93,7 @@ def test_transform_draws_numbers_that_depend_on_seed_epoch_and_batch() -> None:
 
 def test_iteration_that_was_asked_for_before_set_epoch_uses_the_epoch_set() -> None:
     # Lightning's order of calls at the start of fit.
-    loader = ResidentLoader(numbers(20), 5, shuffle=True)
+    loader = InMemoryLoader(numbers(20), 5, shuffle=True)
     iterator = iter(loader)
     loader.sampler.set_epoch(7)
 
@@ -101,13 +101,13 @@ def test_iteration_that_was_asked_for_before_set_epoch_uses_the_epoch_set() -> N
 
 
 def test_a_restored_loader_goes_on_where_the_epoch_was_left_and_then_starts_anew() -> None:
-    loader = ResidentLoader(numbers(20), 5, shuffle=True, seed=3)
+    loader = InMemoryLoader(numbers(20), 5, shuffle=True, seed=3)
     whole, following = one_epoch(loader, 1), one_epoch(loader, 2)
     loader.sampler.set_epoch(1)
     iterator = iter(loader)
     next(iterator), next(iterator)
 
-    resumed = ResidentLoader(numbers(20), 5, shuffle=True, seed=3)
+    resumed = InMemoryLoader(numbers(20), 5, shuffle=True, seed=3)
     resumed.load_state_dict(loader.state_dict())
 
     assert one_epoch(resumed, 1) == whole[2:]
@@ -115,12 +115,12 @@ def test_a_restored_loader_goes_on_where_the_epoch_was_left_and_then_starts_anew
 
 
 def test_a_position_at_the_end_of_an_epoch_means_the_start_of_the_next() -> None:
-    loader = ResidentLoader(numbers(20), 5)
+    loader = InMemoryLoader(numbers(20), 5)
     iterator = iter(loader)
     for _ in range(4):  # as Lightning does: it counts batches and never asks for the one after the last
         next(iterator)
 
-    resumed = ResidentLoader(numbers(20), 5)
+    resumed = InMemoryLoader(numbers(20), 5)
     resumed.load_state_dict(loader.state_dict())
 
     assert len(one_epoch(resumed)) == 4
@@ -128,14 +128,14 @@ def test_a_position_at_the_end_of_an_epoch_means_the_start_of_the_next() -> None
 
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_two_ranks_see_together_the_batches_of_one_process(monkeypatch: pytest.MonkeyPatch, drop_last: bool) -> None:
-    alone = one_epoch(ResidentLoader(numbers(27), 8, True, 5, drop_last), epoch=2)
+    alone = one_epoch(InMemoryLoader(numbers(27), 8, True, 5, drop_last), epoch=2)
 
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
     of_rank = []
     for rank in range(2):
         monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
-        of_rank.append(one_epoch(ResidentLoader(numbers(27), 4, True, 5, drop_last), epoch=2))
+        of_rank.append(one_epoch(InMemoryLoader(numbers(27), 4, True, 5, drop_last), epoch=2))
 
     assert [first + second for first, second in zip(*of_rank, strict=True)] == alone
 
@@ -163,10 +163,10 @@ def test_what_comes_next_can_be_had_at_once_and_skipped(
     def noise(first: torch.Tensor, second: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         return first + (torch.rand(len(first), generator=generator) if kind == "drawn" else 0.5), second
 
-    def loader(place: int) -> ResidentLoader:
+    def loader(place: int) -> InMemoryLoader:
         tensors = shared if kind != "other tensors" else numbers(100 + place)
         transform = None if kind in ("rows", "other tensors") else noise
-        return ResidentLoader(
+        return InMemoryLoader(
             tensors, batch_size, True, seeds[place], True, transform=transform, samplewise=kind == "samplewise"
         )
 
@@ -199,5 +199,5 @@ def test_ranks_draw_different_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     for rank in range(2):
         monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
-        drawn += [tuple(batch) for batch in one_epoch(ResidentLoader(numbers(16), 4, transform=noise))]
+        drawn += [tuple(batch) for batch in one_epoch(InMemoryLoader(numbers(16), 4, transform=noise))]
     assert len(set(drawn)) == 4, "two batches of each of two ranks"
