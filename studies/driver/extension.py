@@ -17,6 +17,7 @@ from studies.common.state_folder import StateFolder
 from studies.config.experiment import Experiment
 from studies.config.search_plan import SearchPlan
 from studies.config.search_space import parse_space
+from studies.driver.loop import TrialSource
 from studies.driver.study import Study
 from studies.protocol.checkpoint_files import newest_checkpoint
 from studies.protocol.trial_spec import TrialSpec
@@ -49,7 +50,7 @@ def _search_path(state_folder: StateFolder, search: Search) -> list[str]:
     return []
 
 
-class ExtensionSource:
+class ExtensionSource(TrialSource):
     """Trials to extend: those left unfinished by an interrupted `extend`, or else the best `top` of the study.
 
     Args:
@@ -107,14 +108,6 @@ class ExtensionSource:
         tracking.soon.delete_tag(spec.run_id, "harness.outcome")
         tracking.soon.set_tags(spec.run_id, {"harness.epochs": str(_max_epochs(spec))})
         return spec
-
-    def report(self, spec: TrialSpec, count: int, value: float) -> bool:
-        return False
-
-    def unrecorded(self) -> list[tuple[TrialSpec, str]]:
-        return []
-
-    def write(self) -> None: ...
 
     def ended(self, spec: TrialSpec, ending: Ending) -> None:
         epochs = _max_epochs(spec)

@@ -28,23 +28,29 @@ LOOK_SECONDS = 1.0  # between checks of timeouts and display updates
 FLUSH_SECONDS, FLUSH_SECONDS_EACH, FLUSH_SECONDS_AT_MOST = 3.0, 0.2, 10.0
 
 
-class Source(Protocol):
-    """Supplies trials and receives their results: a single run, or a search."""
+class TrialSource(Protocol):
+    """Supplies trials and receives their results: a single run, or a search.
+
+    By default it prunes nothing and buffers nothing.
+    """
 
     def next(self) -> TrialSpec | None:
         """The next trial to run, or None if none is left."""
 
-    def report(self, spec: TrialSpec, count: int, value: float) -> bool:
-        """A trial's count-th value of the metric, from 1; returns whether to prune it."""
-
     def ended(self, spec: TrialSpec, ending: Ending) -> None:
         """A trial has ended."""
 
+    def report(self, spec: TrialSpec, count: int, value: float) -> bool:
+        """A trial's count-th value of the metric, from 1; returns whether to prune it."""
+        return False
+
     def write(self) -> None:
         """Writes buffered results, if any; called every second and once no trial is running."""
+        return None
 
     def unrecorded(self) -> list[tuple[TrialSpec, str]]:
         """Trials that a previous driver closed but did not log, with their final states."""
+        return []
 
 
 @dataclass
@@ -99,7 +105,7 @@ class TrialLoop:
         if hasattr(executor, "handler"):
             executor.handler = self._on_message  # the inline executor has no process to wait for
 
-    def run(self, source: Source) -> None:
+    def run(self, source: TrialSource) -> None:
         self._source = source
         handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         self._looked = self._flushed = time.monotonic()

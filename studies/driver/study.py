@@ -11,6 +11,7 @@ from typing import Any
 
 from studies.common.sources import origin_of
 from studies.config.search_plan import SearchPlan
+from studies.driver.loop import TrialSource
 from studies.driver.session import Session
 from studies.protocol.trial_spec import TrialSpec
 from studies.search import Search, TrialRow, best_of, derive_seed
@@ -109,7 +110,7 @@ class Study:
         soon.tag_experiment(self.experiment_id, "harness.view", view.path)
 
 
-class StudySource:
+class StudySource(TrialSource):
     """Trials of a study: first those left unfinished by a previous driver, then new ones up to the requested total."""
 
     def __init__(self, study: Study) -> None:

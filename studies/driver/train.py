@@ -6,12 +6,13 @@ import time
 
 from studies.config.experiment import Experiment
 from studies.console.progress import Display
+from studies.driver.loop import TrialSource
 from studies.driver.session import Options, Result, is_live, opened
 from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.trial_log import Ending
 
 
-class SingleRun:
+class SingleRun(TrialSource):
     """A source of one trial: `harness train`."""
 
     def __init__(self, spec: TrialSpec) -> None:
@@ -21,14 +22,6 @@ class SingleRun:
     def next(self) -> TrialSpec | None:
         spec, self._spec = self._spec, None
         return spec
-
-    def report(self, spec: TrialSpec, count: int, value: float) -> bool:
-        return False
-
-    def unrecorded(self) -> list[tuple[TrialSpec, str]]:
-        return []
-
-    def write(self) -> None: ...
 
     def ended(self, spec: TrialSpec, ending: Ending) -> None:
         self.ending = ending
