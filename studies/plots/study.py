@@ -385,7 +385,7 @@ def _best(values: np.ndarray, direction: str) -> int:
 
 
 def _limits(values: np.ndarray, direction: str | None) -> tuple[float, float]:
-    """The range to draw: from the best value to the worst non-outlier, since one diverged trial would flatten all others.
+    """The range to draw: best value to worst non-outlier, since one diverged trial would flatten all others.
 
     Outliers are worse than the median by over 8 median absolute deviations (about 5 standard deviations).
     """
