@@ -1,4 +1,4 @@
-"""What a person can do in MLflow's UI between two commands, and what user code can call its metrics."""
+"""Manual changes in MLflow's UI between commands, and arbitrary metric names from user code."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ STUDY = {"harness.kind": "study", "harness.study": "s"}
 
 
 class Shown:
-    """A tracking, and what it said."""
+    """A Tracking with its notices."""
 
     def __init__(self, home: Path) -> None:
         self.said: list[str] = []

@@ -1,4 +1,4 @@
-"""The thread that owns the tracking: what waits, in which order, and what may go first."""
+"""The tracking thread: which calls are queued, in which order, and which go first."""
 
 import sqlite3
 import threading
@@ -12,7 +12,7 @@ from studies.tracking.queue import TrackingQueue
 
 
 class Slow:
-    """A tracking whose first call takes until it is let go."""
+    """A tracker whose first call blocks until released."""
 
     def __init__(self) -> None:
         self.made: list[Any] = []
