@@ -1,4 +1,4 @@
-"""What models are trained on: plain LightningDataModules, usable alone in a notebook."""
+"""Data: plain LightningDataModules, also usable alone in a notebook."""
 
 from datamodules.canvas import MNISTCanvas
 from datamodules.in_memory_loader import InMemoryLoader

@@ -1,4 +1,4 @@
-"""Canvases with several handwritten digits each, to be segmented or detected."""
+"""Canvases with several handwritten digits each, for segmentation or detection."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -15,25 +15,25 @@ from datamodules.mnist import MNIST, normalized
 Target = Literal["masks", "boxes"]
 
 INK = 64  # of 255: a pixel at least as bright belongs to its digit
-SHARED = 0.1  # share of a box that another one may cover
-TRIES = 50  # places that are tried for a digit before it is left out
-NO_DIGIT = -1  # label of a row of boxes that holds none
+SHARED = 0.1  # maximum share of a box that another one may cover
+TRIES = 50  # positions tried for a digit before it is omitted
+NO_DIGIT = -1  # label of an empty row of boxes
 
 
 class MNISTCanvas(pl.LightningDataModule):
-    """Square black canvases on which MNIST digits lie scattered, with a mask of each and boxes around them.
+    """Square black canvases with scattered MNIST digits, with masks or bounding boxes.
 
-    Canvases for training, validation and test are made of the digits of MNIST's own split, so no digit that is
-    asked about was trained on. Where no free place is found for a digit, a canvas has one less. Batches, on
+    Training, validation and test canvases use the digits of MNIST's own splits, so no evaluated digit was trained on.
+    If no free position is found for a digit, it is omitted. Batches, on
     the trainer's device, are (images, masks), or (images, boxes, labels) with M = max_digits:
 
     - images float32 (B, 1, canvas_size, canvas_size), normalized as MNIST's are;
     - masks int64 (B, canvas_size, canvas_size): 0 is background, 1 + d a pixel of digit d;
     - boxes float32 (B, M, 4): left, top, right and bottom edge of the digit's ink in pixels;
-    - labels int64 (B, M): 0 to 9, or -1 where a canvas has fewer digits, all of whose boxes' numbers are 0.
+    - labels int64 (B, M): 0 to 9, or -1 with an all-zero box if a canvas has fewer digits.
 
     Args:
-        target: what is to be said about a canvas: which digit each pixel belongs to, or where which digits are.
+        target: the task: the digit of each pixel, or the boxes and classes of the digits.
         batch_size: canvases per training batch, from 1 to their number; validation and test use at least 100.
         min_digits: fewest digits on a canvas, >= 0.
         max_digits: most digits on a canvas, >= min_digits and >= 1.
@@ -41,15 +41,15 @@ class MNISTCanvas(pl.LightningDataModule):
         train_canvases: number of training canvases, >= 1.
         eval_canvases: number of validation canvases, and of test canvases, >= 1.
         seed: decides the order of the training canvases, >= 0.
-        split_seed: decides which training digits are held out, and what all canvases look like, >= 0.
+        split_seed: decides which training digits are held out, and the content of all canvases, >= 0.
         data_dir: as for MNIST.
 
     Raises:
         ValueError: an argument is outside its range.
     """
 
-    harness_links = ("seed", "sizes")  # what studies/trial/instantiate.py fills in
-    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+    harness_links = ("seed", "sizes")  # filled in by studies/trial/instantiate.py
+    keeps_no_state = True  # so trials may share a process: all state is in instances
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class MNISTCanvas(pl.LightningDataModule):
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """What a model has to know about the data."""
+        """Data-derived arguments of a model."""
         names = self.digits.sizes["class_names"]
         return {"image_shape": [1, self.canvas_size, self.canvas_size], "num_classes": 10, "class_names": names}
 
@@ -98,7 +98,7 @@ class MNISTCanvas(pl.LightningDataModule):
         self.digits.prepare_data()
 
     def setup(self, stage: str) -> None:
-        """Makes the canvases that a stage needs, once."""
+        """Creates the canvases for a stage, once."""
         if stage in ("fit", "validate") and "train" not in self.parts:
             self.digits.setup("fit")
             assert self.digits.training_set is not None
@@ -134,13 +134,13 @@ class MNISTCanvas(pl.LightningDataModule):
         return self._evaluation_loader("test")
 
     def inputs(self, items: Sequence[str]) -> tuple[Tensor, list[str], list[list[str]]]:
-        """A batch out of image files, for a trained model.
+        """A batch from image files, for a trained model.
 
         Returns:
-            float (N, 1, canvas_size, canvas_size), the files' names, and notes on what was done to each.
+            float (N, 1, canvas_size, canvas_size), the files' names, and notes on the preprocessing of each.
 
         Raises:
-            ValueError: in one line, if one of them is no image.
+            ValueError: in one line: a file is not an image.
         """
         images, notes = zip(*(read_canvas(item, self.canvas_size) for item in items), strict=True)
         return normalized(torch.stack(images), torch.zeros(0), torch.Generator())[0], list(items), list(notes)
@@ -188,7 +188,7 @@ def _batch(pixels: Tensor, *targets_and_generator: Any) -> tuple[Tensor, ...]:
 
 
 def _cut(digit: np.ndarray) -> np.ndarray:
-    """uint8 (28, 28) -> the part of it that bounds its ink."""
+    """uint8 (28, 28) -> the bounding box of its ink."""
     rows, columns = (np.flatnonzero((digit >= INK).any(axis=axis)) for axis in (1, 0))
     return digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
@@ -196,7 +196,7 @@ def _cut(digit: np.ndarray) -> np.ndarray:
 def _free_place(
     boxes: np.ndarray, shape: tuple[int, ...], canvas_size: int, random: np.random.Generator
 ) -> tuple[int, int] | None:
-    """Top and left of a box of that height and width of which, and from the others, little is covered; or None."""
+    """Top and left of a box of this size that overlaps little with the others; or None."""
     height, width = shape
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     for _ in range(TRIES):

@@ -1,4 +1,4 @@
-"""Images from files, made like MNIST's: grey, light on dark; one figure in the middle of 28x28, or a whole canvas."""
+"""Reads image files in MNIST's style: grey, light on dark; one figure centred in 28x28, or a whole canvas."""
 
 from pathlib import Path
 
@@ -15,17 +15,17 @@ LARGEST = 100_000_000  # pixels
 def read_figure(path: str | Path) -> tuple[Tensor, list[str]]:
     """Reads one figure, such as a handwritten digit.
 
-    An image of 28x28 grey pixels, light on dark, is taken as it is. Others are made so, as MNIST was
-    (LeCun et al. 1998, section III.A): cut to the figure, scaled to 20 pixels, centred by its mass.
+    A 28x28 grey image, light on dark, is used unchanged. Others are converted as MNIST was
+    (LeCun et al. 1998, section III.A): cropped to the figure, scaled to 20 pixels, centred by mass.
 
     Args:
         path: PNG, JPEG or another format that Pillow reads.
 
     Returns:
-        uint8 (28, 28), 0 is background; and a note on each thing that was done.
+        uint8 (28, 28), 0 is background; and notes on the conversions.
 
     Raises:
-        ValueError: in one line: there is no such file, it is no image, or the image is blank.
+        ValueError: in one line: no such file, not an image, or a blank image.
     """
     pixels, notes = _light_on_dark(Path(path))
     if pixels.shape != (SIDE, SIDE):
@@ -38,21 +38,21 @@ def read_figure(path: str | Path) -> tuple[Tensor, list[str]]:
 def read_canvas(path: str | Path, side: int) -> tuple[Tensor, list[str]]:
     """Reads a canvas with any number of figures.
 
-    It is scaled down if it is larger than side x side, and laid in the middle of black if it is smaller.
+    Scaled down if larger than side x side, centred on black if smaller.
 
     Args:
         path: PNG, JPEG or another format that Pillow reads.
         side: pixels.
 
     Returns:
-        uint8 (side, side), 0 is background; and a note on each thing that was done.
+        uint8 (side, side), 0 is background; and notes on the conversions.
 
     Raises:
-        ValueError: in one line: there is no such file, it is no image, or the image is blank.
+        ValueError: in one line: no such file, not an image, or a blank image.
     """
     pixels, notes = _light_on_dark(Path(path))
     height, width = pixels.shape
-    if notes:  # of another make than MNIST: paper has a shade
+    if notes:  # not in MNIST's style: paper may be shaded
         pixels = _without_shade(pixels) * 255
     if max(height, width) > side:
         scale = side / max(height, width)
@@ -67,7 +67,7 @@ def read_canvas(path: str | Path, side: int) -> tuple[Tensor, list[str]]:
 
 
 def _light_on_dark(path: Path) -> tuple[Tensor, list[str]]:
-    """Float (H, W) of 0 to 255 of an image file, its background dark, and what was done."""
+    """An image file as float (H, W), 0 to 255, with dark background, and notes on the conversions."""
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     try:
@@ -89,7 +89,7 @@ def _light_on_dark(path: Path) -> tuple[Tensor, list[str]]:
 
 
 def _grey(image: Image.Image) -> tuple[Tensor, list[str]]:
-    """Float (H, W) of 0 to 255, and what was done."""
+    """Float (H, W), 0 to 255, and notes on the conversions."""
     notes = []
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -98,7 +98,7 @@ def _grey(image: Image.Image) -> tuple[Tensor, list[str]]:
             image = image.convert("RGB")
     if image.mode == "RGBA":
         ink = np.asarray(image.convert("RGB").convert("L"))[alpha > 127]
-        # What is drawn decides which background shows it.
+        # The drawing's brightness decides the background.
         back = "white" if ink.size == 0 or ink.mean() < 128 else "black"
         image = Image.alpha_composite(Image.new("RGBA", image.size, back), image).convert("RGB")
         notes.append(f"laid on {back}: it was transparent")
@@ -114,7 +114,7 @@ def _grey(image: Image.Image) -> tuple[Tensor, list[str]]:
 
 
 def _centred(pixels: Tensor) -> Tensor:
-    """(H, W) -> (28, 28), as MNIST was made."""
+    """(H, W) -> (28, 28), as in MNIST."""
     pixels = _without_shade(pixels)
     rows, columns = pixels.amax(dim=1).nonzero().squeeze(1), pixels.amax(dim=0).nonzero().squeeze(1)
     figure = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -131,7 +131,7 @@ def _centred(pixels: Tensor) -> Tensor:
 
 
 def _without_shade(pixels: Tensor) -> Tensor:
-    """(H, W) from 0, what is nearly background included, to 1."""
+    """(H, W) scaled to 0..1, with near-background values set to 0."""
     low, high = pixels.amin(), pixels.amax()
     return ((pixels - low) / (high - low) - 0.15).clamp(min=0) / 0.85
 

@@ -1,7 +1,7 @@
-"""Mini-batches sliced from tensors that stay in memory or on the GPU.
+"""Mini-batches sliced from tensors in memory or on the GPU.
 
-A DataLoader fetches, converts and collates item by item, which for small data costs many times the training
-itself. Here a batch is one indexing operation.
+A DataLoader fetches, converts and collates item by item, which for small data costs many times the training itself.
+Here a batch is one indexing operation.
 """
 
 import functools
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-GATHERED = 512  # samples that are fetched, and transformed, at once where that changes nothing
+GATHERED = 512  # samples fetched and transformed at once if that does not change results
 
-# Turns the rows of a raw batch into the batch to be yielded: (*rows, generator) -> tuple of tensors.
+# Turns the rows of a raw batch into the batch to yield: (*rows, generator) -> tuple of tensors.
 Transform = Callable[..., tuple[Tensor, ...]]
 
 
 class SeededOrder:
-    """The order of samples: a function of (seed, epoch) alone, whatever was drawn or iterated before.
+    """The order of samples, which depends only on (seed, epoch).
 
     Args:
         length: number of samples, >= 1.
@@ -46,24 +46,24 @@ class SeededOrder:
 
 
 class InMemoryLoader:
-    """An iterable of mini-batches out of tensors that share their first dimension.
+    """An iterable of mini-batches from tensors with equal first dimension.
 
-    Under torch.distributed every rank makes the same global batches of world size * batch_size samples and
-    yields its own slice, so two ranks of 64 see together exactly what one process sees with 128.
+    Under torch.distributed, all ranks form the same global batches of world size * batch_size samples and each yields
+    its slice, so two ranks with 64 together see exactly what one process sees with 128.
 
-    A checkpoint taken within an epoch keeps the position (`state_dict`), so a resumed epoch goes on with the
-    batch after the last one that was trained on.
+    A checkpoint taken within an epoch keeps the position (`state_dict`), so a resumed epoch continues with the
+    batch after the last trained one.
 
     Args:
-        tensors: e.g. images (N, ...) and labels (N,); on any one device, where the batches will be too.
+        tensors: e.g. images (N, ...) and labels (N,); all on one device, which the batches will be on, too.
         batch_size: samples per rank in one batch, >= 1.
         shuffle: a new order in each epoch; see `SeededOrder`. Outside a Trainer call
             `loader.sampler.set_epoch(epoch)` yourself, as with torch's DistributedSampler.
         seed: decides the order and the transform's randomness, >= 0.
-        drop_last: leave out the last batch of an epoch if it is smaller than the others.
+        drop_last: omit the last batch of an epoch if it is smaller than the others.
         transform: called as transform(*rows, generator) with the rows of a batch and a torch.Generator on
             their device, seeded by (seed, epoch, batch index); returns the batch. None yields the rows.
-        samplewise: the transform treats every sample by itself and draws nothing, so it may be given the rows
+        samplewise: the transform treats samples independently and draws nothing, so it may be called with the rows
             of several batches at once, which is faster.
         subset: indices of the samples to use, int64 (M,); None uses all.
 
@@ -71,7 +71,7 @@ class InMemoryLoader:
         ValueError: batch_size is below 1, or drop_last would leave no batch at all.
     """
 
-    owns_randomness = True  # it draws from no generator but its own
+    owns_randomness = True  # it only uses its own generator
 
     def __init__(
         self,
@@ -98,10 +98,10 @@ class InMemoryLoader:
         self.drop_last, self.transform = drop_last, transform
         self.subset = subset
         self.samplewise = samplewise or transform is None
-        self.sampler = SeededOrder(samples, shuffle, seed)  # where Lightning looks for set_epoch
-        self.batch_sampler = None  # Lightning asks for it wherever there is a sampler
-        self._next_batch = 0  # how far the newest iteration has come
-        self._first_batch = 0  # where the next one begins
+        self.sampler = SeededOrder(samples, shuffle, seed)  # for Lightning's call of set_epoch
+        self.batch_sampler = None  # Lightning expects it with a sampler
+        self._next_batch = 0  # position of the newest iteration
+        self._first_batch = 0  # start position of the next iteration
 
     def __len__(self) -> int:
         _, world_size = _rank_and_world_size()
@@ -112,24 +112,23 @@ class InMemoryLoader:
         return Pass(self)
 
     def state_dict(self) -> dict[str, int]:
-        """The position within the epoch; Lightning keeps it in checkpoints."""
+        """The position within the epoch, which Lightning saves in checkpoints."""
         return {"next_batch": self._next_batch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Makes the next iteration, and only that one, begin at the position of `state`."""
+        """Makes only the next iteration begin at the position in `state`."""
         self._next_batch = self._first_batch = state["next_batch"]
 
 
 class Pass:
-    """The batches of one epoch, one after the other; several that come next can be had at once (`upcoming`)."""
+    """An iterator over one epoch's batches; several upcoming ones can be fetched at once (`upcoming`)."""
 
     def __init__(self, loader: InMemoryLoader) -> None:
-        # Nothing is decided before the first batch is wanted: Lightning calls iter() before it has told the
-        # sampler the epoch.
+        # Everything is deferred until the first batch, since Lightning calls iter() before set_epoch.
         self._loader = loader
         self._order: Tensor | None = None
         self._next = 0  # batch
-        self._parts: list[tuple[Tensor, ...]] = []  # batches that were gathered at once, the next one last
+        self._parts: list[tuple[Tensor, ...]] = []  # prefetched batches, the next one last
 
     def __iter__(self) -> "Pass":
         return self
@@ -153,7 +152,7 @@ class Pass:
         self._order = order.to(loader.tensors[0].device)
         self._size = loader.batch_size * self._world_size
         self._generator = torch.Generator(self._order.device)
-        # What batches cost beyond their samples is paid once for several.
+        # Gathering several batches at once saves per-batch overhead.
         self._by_sample = loader.samplewise and self._world_size == 1
         self._at_once = max(1, GATHERED // loader.batch_size) if self._by_sample else 1
 
@@ -173,30 +172,30 @@ class Pass:
         return indices.tensor_split(self._world_size)[self._rank] if self._world_size > 1 else indices
 
     def _rows(self, batch: int, count: int) -> tuple[Tensor, ...]:
-        """So many batches from one on, as one; of several ranks, or with a transform that draws, one."""
+        """`count` batches from `batch` on, as one; only one with several ranks or a random transform."""
         loader = self._loader
         rows = _selected(loader.tensors, self._indices(batch, count))
         if loader.transform is None:
             return rows
         if not loader.samplewise:
-            # Ranks hold different samples, so they must not draw the same numbers.
+            # Ranks have different samples, so they must not draw the same numbers.
             seed = mixed(loader.sampler.seed, self._epoch, batch * self._world_size + self._rank)
             self._generator.manual_seed(seed)
         return loader.transform(*rows, self._generator)
 
     @staticmethod
     def upcoming(passes: "Sequence[Pass]", count: int, after: int = 0) -> tuple[Tensor, ...]:
-        """Batches that come next in several passes that have begun; the passes stay where they are, see `skip`.
+        """The upcoming batches of several passes that have begun, without advancing them; see `skip`.
 
         Args:
-            count: how many of each, of `batch_size` samples each.
-            after: so many that are left out.
+            count: number of batches per pass, of `batch_size` samples each.
+            after: number of batches to skip first.
 
         Returns:
             Tensors (count, len(passes), B, ...).
 
         Raises:
-            RuntimeError: they differ in shape.
+            RuntimeError: the batches differ in shape.
         """
         first = passes[0]
         starts = [each._next + after for each in passes]
@@ -205,7 +204,7 @@ class Pass:
             each._by_sample and loader.transform == loaders[0].transform and _are(loader.tensors, loaders[0].tensors)
             for each, loader in zip(passes, loaders, strict=True)
         )
-        if alike:  # in one go
+        if alike:  # one gather for all
             indices = [each._indices(start, count) for each, start in zip(passes, starts, strict=True)]
             together = torch.stack(indices).view(len(passes), count, -1).transpose(0, 1)
             rows = _selected(loaders[0].tensors, together.flatten())
@@ -221,7 +220,7 @@ class Pass:
         )
 
     def skip(self, count: int) -> None:
-        """Leaves out so many batches."""
+        """Skips `count` batches."""
         self._next += count
         self._loader._next_batch = self._next
         del self._parts[len(self._parts) - min(count, len(self._parts)) :]
@@ -241,17 +240,17 @@ def _copied(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def on_device(tensors: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
-    """Tensors on a device: on a GPU the same copies for all of this process that ask for those of the same tensors."""
+    """Tensors on a device; on a GPU, all callers in this process share one copy of the same tensors."""
     return tuple(tensor if tensor.device == device else _copied(tensor, device) for tensor in tensors)
 
 
 def seeded_generator(*entropy: int) -> torch.Generator:
-    """A generator on the CPU whose stream depends on all the given numbers, each >= 0, and on nothing else."""
+    """A CPU generator whose stream depends only on the given numbers, each >= 0."""
     return torch.Generator().manual_seed(mixed(*entropy))
 
 
 def mixed(*entropy: int) -> int:
-    """One seed out of numbers, each >= 0, such that (seed 0, epoch 1) and (seed 1, epoch 0) have nothing in common."""
+    """Hashes numbers, each >= 0, to a seed, so that e.g. (seed 0, epoch 1) and (seed 1, epoch 0) are unrelated."""
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) % 2**63
 
 

@@ -29,20 +29,20 @@ class MNIST(pl.LightningDataModule):
 
     Args:
         batch_size: images per training batch, from 1 to their number (60000 - validation_size); validation and
-            test use at least 500, on a GPU 2500, which changes their speed only.
+            test use at least 500, on a GPU 2500, which only affects speed.
         seed: decides the order of the training images and their augmentation, >= 0.
         split_seed: decides which training images are held out for validation, >= 0.
         validation_size: number of held-out images, 1 to 59999.
-        augment: shift (by up to 2 pixels), turn (up to 10 degrees) and scale (up to 10 percent) each training
-            image at random.
-        data_dir: folder that holds, or will hold, MNIST/raw/; None is $HARNESS_DATA or else ~/.cache/harness.
+        augment: randomly shift (up to 2 pixels), rotate (up to 10 degrees) and scale (up to 10 percent) each training
+            image.
+        data_dir: folder for MNIST/raw/; None is $HARNESS_DATA or else ~/.cache/harness.
 
     Raises:
         ValueError: an argument is outside its range.
     """
 
-    harness_links = ("seed", "sizes")  # what studies/trial/instantiate.py fills in
-    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+    harness_links = ("seed", "sizes")  # filled in by studies/trial/instantiate.py
+    keeps_no_state = True  # so trials may share a process: all state is in instances
 
     def __init__(
         self,
@@ -69,8 +69,8 @@ class MNIST(pl.LightningDataModule):
         self.validation_size, self.augment = validation_size, augment
         self.root = Path(data_dir or os.environ.get("HARNESS_DATA") or Path.home() / ".cache" / "harness")
         self.root = self.root.expanduser()
-        # Filled by setup. Raw pixels uint8 (N, 28, 28) and labels int64 (N,) of the two official sets, and which
-        # of the training images are for training and which for validation, int64.
+        # Set by setup: raw pixels uint8 (N, 28, 28) and labels int64 (N,) of the two official sets, and the int64
+        # indices of training and validation images.
         self.training_set: tuple[Tensor, Tensor] | None = None
         self.test_set: tuple[Tensor, Tensor] | None = None
         self.train: Tensor | None = None
@@ -78,7 +78,7 @@ class MNIST(pl.LightningDataModule):
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """What a model has to know about the data."""
+        """Data-derived arguments of a model."""
         return {
             "image_shape": [1, 28, 28],
             "input_shape": [1, 28, 28],
@@ -87,15 +87,15 @@ class MNIST(pl.LightningDataModule):
         }
 
     def prepare_data(self) -> None:
-        """Sees to it that the four files are there and genuine.
+        """Downloads the four files if they are missing or corrupt.
 
         Raises:
-            DataUnavailable: they are not, and cannot be fetched.
+            DataUnavailable: they cannot be fetched.
         """
         fetch(self.root)
 
     def setup(self, stage: str) -> None:
-        """Reads what a stage ("fit", "validate", "test" or "predict") needs into memory, once."""
+        """Loads the data for a stage ("fit", "validate", "test" or "predict") into memory, once."""
         if stage in ("fit", "validate") and self.training_set is None:
             self.training_set = self._read("train")
             assert len(self.training_set[0]) == TRAINING_IMAGES
@@ -126,13 +126,13 @@ class MNIST(pl.LightningDataModule):
         return self._evaluation_loader(self.test_set)
 
     def inputs(self, items: Sequence[str]) -> tuple[Tensor, list[str], list[list[str]]]:
-        """A batch out of image files, for a trained model.
+        """A batch from image files, for a trained model.
 
         Returns:
-            float (N, 1, 28, 28), the files' names, and notes on what was done to each.
+            float (N, 1, 28, 28), the files' names, and notes on the preprocessing of each.
 
         Raises:
-            ValueError: in one line, if one of them is no image.
+            ValueError: in one line: a file is not an image.
         """
         images, notes = zip(*(read_figure(item) for item in items), strict=True)
         batch, _ = normalized(torch.stack(images), torch.zeros(len(images)), torch.Generator())
@@ -143,7 +143,7 @@ class MNIST(pl.LightningDataModule):
         try:
             return _of_file(raw / f"{name}-images-idx3-ubyte"), _of_file(raw / f"{name}-labels-idx1-ubyte")
         except (OSError, IndexError, ValueError, struct.error) as error:
-            raise DataUnavailable(f"there is no whole MNIST in {self.root}: call prepare_data first") from error
+            raise DataUnavailable(f"MNIST in {self.root} is missing or incomplete: call prepare_data first") from error
 
     def _resident(self, tensors: tuple[Tensor, Tensor] | None) -> tuple[Tensor, ...]:
         assert tensors is not None, "call setup first"
@@ -151,7 +151,7 @@ class MNIST(pl.LightningDataModule):
         return on_device(tensors, device)
 
     def _evaluation_loader(self, tensors: tuple[Tensor, Tensor] | None, subset: Tensor | None = None) -> InMemoryLoader:
-        # Nothing is kept for a backward pass, so larger batches fit, and they go faster, on a GPU above all.
+        # Without a backward pass larger batches fit, which are faster, especially on a GPU.
         resident = self._resident(tensors)
         size = max(self.batch_size, 2500 if resident[0].is_cuda else 500)
         return InMemoryLoader(resident, size, transform=normalized, samplewise=True, subset=subset)
@@ -164,19 +164,19 @@ def _of_file(path: Path) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, *identity: int) -> Tensor:
-    """One tensor for all of a process that read the same file: on a GPU they share one copy."""
+    """One tensor per file and process, so that on a GPU all users share one copy."""
     values = read(path)
     return values if values.dim() > 1 else values.long()
 
 
 def normalized(pixels: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """uint8 pixels (B, 28, 28) -> float32 images (B, 1, 28, 28); labels as they are."""
+    """uint8 pixels (B, 28, 28) -> float32 images (B, 1, 28, 28); labels unchanged."""
     images = pixels.unsqueeze(1).float()
-    return torch.add(BLACK, images, alpha=1 / (255 * STD), out=images), labels  # once through memory, not twice
+    return torch.add(BLACK, images, alpha=1 / (255 * STD), out=images), labels  # one pass through memory instead of two
 
 
 def augmented(pixels: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Like `normalized`, with every image shifted, turned and scaled a little at random."""
+    """Like `normalized`, with every image randomly shifted, rotated and scaled a little."""
     batch, height, width = pixels.shape
     turn, zoom, right, down = 2 * torch.rand(4, batch, generator=generator, device=pixels.device) - 1
     angle, scale = turn * torch.pi / 18, 1 + 0.1 * zoom

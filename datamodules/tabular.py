@@ -1,4 +1,4 @@
-"""Tables: rows of features with a number or a class to predict, from the sets that scikit-learn brings along."""
+"""Tabular data with a number or class to predict, from scikit-learn's bundled datasets."""
 
 import csv
 import math
@@ -15,32 +15,32 @@ from datamodules.in_memory_loader import InMemoryLoader
 
 Dataset = Literal["diabetes", "breast_cancer", "digits", "moons", "circles", "blobs"]
 
-MADE = 1000  # samples of the sets that are made up: moons, circles, blobs
+MADE = 1000  # samples of the generated datasets: moons, circles, blobs
 
 
 class Tabular(pl.LightningDataModule):
-    """One of scikit-learn's bundled sets, split into 60% training, 20% validation and 20% test rows.
+    """One of scikit-learn's bundled datasets, split into 60% training, 20% validation and 20% test rows.
 
     Batches are (features, targets) on the trainer's device: float32 (B, features), in their own units, and
-    float32 (B,) for numbers or int64 (B,) for classes. Means and scales of the training rows, which a model
-    needs to bring features to a common range, are among the `sizes`.
+    float32 (B,) for numbers or int64 (B,) for classes. Means and scales of the training rows, with which a model
+    standardizes features, are among the `sizes`.
 
     Args:
         dataset: `diabetes` (442 patients, 10 features; a number, the progression of the disease after a year),
             `breast_cancer` (569 tumours, 30 features; malignant or benign), `digits` (1797 images of 8x8 pixels,
-            64 features; 10 classes), or two features and two classes made from a seed: `moons` (two interleaved
-            half circles), `circles` (one within the other), `blobs` (two that a straight line parts).
+            64 features; 10 classes), or two features and two classes generated from a seed: `moons` (two interleaved
+            half circles), `circles` (concentric), `blobs` (linearly separable).
         batch_size: rows per training batch, >= 1; at most the number of training rows is used.
-        noise: standard deviation of what is added to moons and circles, >= 0.
+        noise: standard deviation of noise added to moons and circles, >= 0.
         seed: decides the order of the training rows, >= 0.
-        split_seed: decides which rows are held out, and what moons, circles and blobs look like, >= 0.
+        split_seed: decides which rows are held out, and generates moons, circles and blobs, >= 0.
 
     Raises:
         ValueError: an argument is outside its range.
     """
 
-    harness_links = ("seed", "sizes")  # what studies/trial/instantiate.py fills in
-    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+    harness_links = ("seed", "sizes")  # filled in by studies/trial/instantiate.py
+    keeps_no_state = True  # so trials may share a process: all state is in instances
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Tabular(pl.LightningDataModule):
         self.parts: dict[str, tuple[Tensor, Tensor]] = {}
 
     def setup(self, stage: str) -> None:
-        """Loads and splits the set, once; by class where there are classes, so that all parts have their share."""
+        """Loads and splits the dataset, once; stratified if there are classes."""
         if self.parts:
             return
         from sklearn.model_selection import train_test_split
@@ -88,13 +88,13 @@ class Tabular(pl.LightningDataModule):
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """What a model has to know about the data; valid after `setup`."""
+        """Data-derived arguments of a model; valid after `setup`."""
         features, targets = self.parts["train"]
         scale = features.std(dim=0, correction=0)
         sizes: dict[str, Any] = {
             "input_shape": [features.shape[1]],
             "input_mean": features.mean(dim=0).tolist(),
-            "input_scale": torch.where(scale > 0, scale, 1.0).tolist(),  # a feature that never changes
+            "input_scale": torch.where(scale > 0, scale, 1.0).tolist(),  # 1 for constant features
             "num_classes": None if self.class_names is None else len(self.class_names),
             "class_names": self.class_names,
         }
@@ -117,15 +117,15 @@ class Tabular(pl.LightningDataModule):
         return self.test_dataloader()
 
     def inputs(self, items: Sequence[str]) -> tuple[Tensor, list[str], list[list[str]]]:
-        """A batch out of the rows of CSV files whose first line names the columns, for a trained model.
+        """A batch from the rows of CSV files with a header line, for a trained model.
 
-        Columns may be in any order; those that are no features are passed over. Valid after setup.
+        Columns may be in any order; columns that are not features are ignored. Valid after setup.
 
         Returns:
             features float (N, features), FILE:LINE of each row, and no notes.
 
         Raises:
-            ValueError: in one line: no such file, no rows, a feature without a column, or a value that is no number.
+            ValueError: in one line: no such file, no rows, a missing feature column, or a non-numeric value.
         """
         rows, names = [], []
         for item in items:
@@ -166,7 +166,7 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[fl
             raise ValueError(f"{path} has no rows")
 
 
-Table = tuple[np.ndarray, np.ndarray, list[str], list[str] | None]  # features, targets, their names, the classes'
+Table = tuple[np.ndarray, np.ndarray, list[str], list[str] | None]  # features, targets, feature names, class names
 
 
 def _bundled(name: str) -> Callable[[int, float], Table]:

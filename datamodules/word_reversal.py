@@ -13,18 +13,18 @@ from torch.utils.data import Dataset
 
 from datamodules.in_memory_loader import InMemoryLoader
 
-EVALUATION_BATCH_SIZE = 1000  # nothing is learnt in evaluation, so its batches may be large
+EVALUATION_BATCH_SIZE = 1000  # without a backward pass, batches may be large
 
 
 class Vocabulary:
-    """Characters as ids, with three ids beside them: pad, start of word, end of word.
+    """Characters as ids, plus three special ids: pad, start of word, end of word.
 
-    Worked by hand, for the characters "abc": pad is 0, start 1, end 2, a is 3, b 4, c 5. "cab" is encoded as
+    Example for the characters "abc": pad is 0, start 1, end 2, a is 3, b 4, c 5. "cab" is encoded as
     [5, 3, 4], with its end as [5, 3, 4, 2]; padded to length 6 that is [5, 3, 4, 2, 0, 0], and decoding reads
     up to the first end: "cab".
 
     Args:
-        characters: all that may occur, each once, in the order of their ids.
+        characters: all possible characters, each once, in the order of their ids.
 
     Raises:
         ValueError: a character is given twice, or is more than one character.
@@ -41,15 +41,15 @@ class Vocabulary:
 
     @classmethod
     def of(cls, words: Iterable[str]) -> "Vocabulary":
-        """The vocabulary of all characters that occur in some words, in alphabetical order."""
+        """The vocabulary of all characters in the words, in alphabetical order."""
         return cls(sorted(set().union(*words)))
 
     def __len__(self) -> int:
-        """Number of ids, the three special ones among them."""
+        """Number of ids, including the three special ones."""
         return self.SPECIAL + len(self.characters)
 
     def encode(self, word: str, *, end: bool = False) -> list[int]:
-        """Ids of a word's characters, followed by the end's if asked.
+        """Ids of a word's characters, followed by the end id if requested.
 
         Raises:
             ValueError: the word has a character that the vocabulary lacks.
@@ -62,7 +62,7 @@ class Vocabulary:
         return [*ids, self.END] if end else ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The word that ids spell, up to the first end; pad and start are passed over."""
+        """The word that ids spell, up to the first end; pad and start are ignored."""
         word = []
         for index in ids:
             if index == self.END:
@@ -75,7 +75,7 @@ class Vocabulary:
         """Sequences of ids, padded at their ends: int64 (number of sequences, length)."""
         padded = torch.full((len(sequences), length), self.PAD, dtype=torch.int64)
         lengths = torch.tensor([len(ids) for ids in sequences], dtype=torch.int64)
-        # All rows at once: a tensor for each of 200,000 words takes seconds.
+        # All rows at once: creating 200,000 tensors takes seconds.
         padded[torch.arange(length) < lengths[:, None]] = torch.tensor(
             [index for ids in sequences for index in ids], dtype=torch.int64
         )
@@ -85,7 +85,7 @@ class Vocabulary:
 class ReverseWordDataset(Dataset[tuple[Tensor, Tensor]]):
     """Pairs of a reversed word and the word.
 
-    By hand, with a to z as ids 3 to 28 and max_length 7: "turkey" is t22 u23 r20 k13 e7 y27. Its source is
+    Example with a to z as ids 3 to 28 and max_length 7: "turkey" is t22 u23 r20 k13 e7 y27. Its source is
     "yekrut" padded to 7, its target "turkey" with its end (2) padded to 8:
 
         source  27 7 13 20 23 22 0
@@ -93,7 +93,7 @@ class ReverseWordDataset(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         words: each at most max_length characters of the vocabulary.
-        vocabulary: makes characters ids.
+        vocabulary: maps characters to ids.
         max_length: characters of the longest word.
 
     Raises:
@@ -117,11 +117,10 @@ class ReverseWordDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 class WordReversal(pl.LightningDataModule):
-    """English words to be un-reversed, split by word so that no word is both learnt and asked.
+    """English words to un-reverse, split by word, so that no word is in both training and evaluation.
 
-    A palindrome reads the same both ways, and of a pair like "stop" and "pots" one shows the other: both are
-    trained on and never held out. Batches are (source, target), int64 (B, max_length) and
-    (B, max_length + 1), see `ReverseWordDataset`.
+    Palindromes, and pairs like "stop" and "pots", which reveal each other, are only in the training set.
+    Batches are (source, target), int64 (B, max_length) and (B, max_length + 1), see `ReverseWordDataset`.
 
     Args:
         batch_size: words per training batch, from 1 to their number.
@@ -137,8 +136,8 @@ class WordReversal(pl.LightningDataModule):
         ValueError: an argument is outside its range, or there are too few words for the split.
     """
 
-    harness_links = ("seed", "sizes")  # what studies/trial/instantiate.py fills in
-    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+    harness_links = ("seed", "sizes")  # filled in by studies/trial/instantiate.py
+    keeps_no_state = True  # so trials may share a process: all state is in instances
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What is trained: plain LightningModules, usable alone in a notebook."""
+"""Models: plain LightningModules, also usable alone in a notebook."""
 
 from lightning_modules.cnn import CNN
 from lightning_modules.detector import Detector

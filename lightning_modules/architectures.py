@@ -1,7 +1,7 @@
-"""Layers of named convolutional networks, for images of any size that is large enough for them.
+"""Layers of named convolutional networks, for images of any sufficient size.
 
 Each function takes the image's shape, width, depth, dropout and the number of outputs, and returns the layers
-from pixels to logits. The published networks are scaled to small images: they keep their idea, not their size.
+from pixels to logits. The published networks are scaled down to small images.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ def small(
             height, image_width = (height + 1) // 2, (image_width + 1) // 2
         else:
             layers.append(nn.Conv2d(channels, width << block, kernel_size=3, padding=1, bias=False))
-            layers.append(nn.MaxPool2d(2))  # before the normalization, which then has a quarter of the pixels to handle
+            layers.append(nn.MaxPool2d(2))  # before the normalization, which then processes a quarter of the pixels
             height, image_width = height // 2, image_width // 2
         channels = width << block
         layers += [nn.BatchNorm2d(channels), nn.ReLU()]
@@ -33,14 +33,14 @@ def small(
 
 
 def quick(image_shape: Sequence[int], width: int, depth: int, dropout: float, outputs: int) -> list[nn.Module]:
-    """`small` whose first block is a 5x5 convolution that takes every other pixel in place of pooling."""
+    """`small` with a 5x5 convolution of stride 2 instead of pooling in the first block."""
     return small(image_shape, width, depth, dropout, outputs, quick=True)
 
 
 def lenet5(image_shape: Sequence[int], width: int, depth: int, dropout: float, outputs: int) -> list[nn.Module]:
-    """LeNet-5 (LeCun et al. 1998, Proc. IEEE 86(11), fig. 2), of its own width and depth.
+    """LeNet-5 (LeCun et al. 1998, Proc. IEEE 86(11), fig. 2), with its own width and depth.
 
-    Its feature maps are fully connected with each other, and softmax stands in place of its RBF units.
+    All feature maps are connected with each other, and softmax replaces the RBF units.
     """
     channels, height, image_width = image_shape
     _check_side("lenet5", image_shape, 12)
@@ -54,7 +54,7 @@ def lenet5(image_shape: Sequence[int], width: int, depth: int, dropout: float, o
         nn.Tanh(),
         nn.AvgPool2d(2),  # S4
         nn.Flatten(),
-        nn.Linear(16 * rows * columns, 120),  # C5, a 5x5 convolution over all that is left of a digit
+        nn.Linear(16 * rows * columns, 120),  # C5, a 5x5 convolution over the whole remaining map
         nn.Tanh(),
         nn.Linear(120, 84),  # F6
         nn.Tanh(),
@@ -64,7 +64,7 @@ def lenet5(image_shape: Sequence[int], width: int, depth: int, dropout: float, o
 
 
 def alexnet(image_shape: Sequence[int], width: int, depth: int, dropout: float, outputs: int) -> list[nn.Module]:
-    """Five convolutions, of which the first two and the last are pooled, then three fully connected layers.
+    """Five convolutions, with pooling after the first two and the last, then three fully connected layers.
 
     After AlexNet (Krizhevsky et al. 2012, fig. 2): overlapping max-pooling, ReLU, dropout before the fully
     connected layers. It has its own depth; the paper's width of 96 is 16 here by default.
@@ -126,9 +126,9 @@ def vgg(image_shape: Sequence[int], width: int, depth: int, dropout: float, outp
 
 
 def resnet(image_shape: Sequence[int], width: int, depth: int, dropout: float, outputs: int) -> list[nn.Module]:
-    """A 3x3 convolution, `depth` stages of two residual blocks, each twice as wide, and the mean over all places.
+    """A 3x3 convolution, `depth` stages of two residual blocks, each twice as wide, and global average pooling.
 
-    After ResNet as it was built for small images (He et al. 2016, arXiv:1512.03385, section 4.2).
+    After ResNet for small images (He et al. 2016, arXiv:1512.03385, section 4.2).
     """
     channels = image_shape[0]
     layers: list[nn.Module] = [
@@ -147,7 +147,7 @@ def resnet(image_shape: Sequence[int], width: int, depth: int, dropout: float, o
 class Residual(nn.Module):
     """Two 3x3 convolutions whose output is added to their input: ReLU(x + F(x)).
 
-    Where width or size changes, the input goes through a 1x1 convolution.
+    If width or size changes, the input passes through a 1x1 convolution.
     """
 
     def __init__(self, channels: int, width: int, stride: int) -> None:

@@ -19,7 +19,7 @@ class CNN(Supervised):
 
     Args:
         architecture: `small` is `depth` blocks of 3x3 convolution, max-pooling, batch normalization and ReLU,
-            then one fully connected layer; `quick` starts with a convolution of stride 2. `lenet5`, `alexnet`, `vgg`
+            then one fully connected layer; `quick` begins with a convolution of stride 2. `lenet5`, `alexnet`, `vgg`
             and `resnet` are the published networks, scaled to small images: see
             `lightning_modules.architectures`.
         width: channels of the first block, >= 1; further blocks have multiples of it. lenet5 has its own.
@@ -38,7 +38,7 @@ class CNN(Supervised):
         ValueError: an argument is outside its range, or the images are too small for the depth.
     """
 
-    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+    keeps_no_state = True  # so trials may share a process: all state is in instances
     packable_hyperparameters = (*ARGUMENTS, "dropout")
     pure_loss = True
     flush_denormals = True
@@ -76,11 +76,11 @@ class CNN(Supervised):
         self.save_hyperparameters(logger=False)
 
         layers = ARCHITECTURES[architecture](image_shape, width, depth, dropout, num_classes)
-        # The layout that convolution and pooling kernels work in: about 1.5 times as fast on CPUs.
+        # The memory layout of convolution and pooling kernels: about 1.5 times as fast on CPUs.
         self.network = nn.Sequential(*layers).to(memory_format=torch.channels_last)
 
     def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:
-        """Those of `Supervised`, the filters of the first convolution, and what they and the last make of an image."""
+        """Pictures of `Supervised`, the first convolution's filters, and feature maps of an image."""
         pictures = super().pictures(dataloader)
         first = next(layer for layer in self.network if isinstance(layer, nn.Conv2d))
         pictures["filters"] = {"kernels": first.weight.detach().mean(dim=1).float().cpu().numpy()}
@@ -90,7 +90,7 @@ class CNN(Supervised):
 
     @torch.no_grad()
     def _feature_maps(self, image: Tensor) -> dict[str, Any]:
-        """Layer -> float (channels, h, w): an image (1, channels, h, w) after each layer that gives an image."""
+        """Layer -> float (channels, h, w): feature maps of an image (1, channels, h, w) after each spatial layer."""
         training, maps = self.training, {}
         self.eval()
         for number, layer in enumerate(self.network):

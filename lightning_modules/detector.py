@@ -1,7 +1,7 @@
-"""Object detection: where which objects are, by one look at each place of an image.
+"""Object detection, one-stage: classes and boxes for each place of an image.
 
 After one-stage, anchor-free detectors (Tian et al. 2019, FCOS, arXiv:1904.01355; Zhou et al. 2019, CenterNet,
-arXiv:1904.07850). Shapes: B batch, M most objects of an image, P places, C classes.
+arXiv:1904.07850). Shapes: B batch, M maximum objects per image, P places, C classes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,19 +18,19 @@ from lightning_modules.optimizers import Optimizer, Schedule, checked, configure
 from lightning_modules.unet import UNet, check_image
 
 STRIDE = 4
-BOX = 4  # numbers: how far a box's left, top, right and bottom edge are from the middle of its place
-SAME = 0.5  # intersection over union from which two boxes are taken to be of one object
-LEAST = 0.05  # probability from which a box counts in the average precision
-SURE = 0.5  # and from which it is an answer
+BOX = 4  # numbers per box: distances of the left, top, right and bottom edge from the place's centre
+SAME = 0.5  # intersection over union from which two boxes count as the same object
+LEAST = 0.05  # minimum probability of boxes in the average precision
+SURE = 0.5  # minimum probability of boxes in answers
 PICTURED_CANVASES = 8
 
 
 class Detector(IntervalMetrics):
-    """A fully convolutional network that says of each place, 4x4 pixels, whether an object's middle lies there.
+    """A fully convolutional network that predicts for each place (4x4 pixels) whether it contains an object's centre.
 
-    If so, it says also which class it is of and how far its box's edges are. In training the place with an
-    object's middle learns all three, by cross-entropy and generalized IoU (Rezatofighi et al. 2019); all others
-    learn that there is none. Of several boxes around one object the most probable stays.
+    It also predicts the object's class and the distances of its box's edges. In training, the place with an object's
+    centre is trained on all three, by cross-entropy and generalized IoU (Rezatofighi et al. 2019); all other places are
+    trained on the absence of an object. Non-maximum suppression keeps the most probable box of each object.
 
     Logs loss and, in validation and test, map_50: average precision over recall at an intersection over union
     of at least 0.5, the mean over classes (COCO's, by torchmetrics and pycocotools).
@@ -50,7 +50,7 @@ class Detector(IntervalMetrics):
         ValueError: an argument is outside its range.
     """
 
-    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+    keeps_no_state = True  # so trials may share a process: all state is in instances
     flush_denormals = True
 
     def __init__(
@@ -80,16 +80,16 @@ class Detector(IntervalMetrics):
         return configure(self, **self.optimization)
 
     def forward(self, images: Tensor) -> Tensor:
-        """What is at each place: (B, P, 4 + C) of images (B, channels, H, W), float.
+        """Predictions (B, P, 4 + C) for images (B, channels, H, W), float.
 
         The first four numbers are the left, top, right and bottom edge of a box in pixels, the others the
-        probability of each class to be there.
+        probability of each class.
         """
         boxes, presence, classes = self._places(images)
         return torch.cat([boxes, presence.sigmoid()[..., None] * classes.softmax(dim=2)], dim=2)
 
     def _places(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (B, P, 4), logits of an object being there (B, P), and of its class (B, P, C)."""
+        """Boxes (B, P, 4), objectness logits (B, P), and class logits (B, P, C)."""
         outputs = self.network(images)  # (B, 4 + 1 + C, h, w)
         rows, columns = outputs.shape[2:]
         outputs = outputs.flatten(2).transpose(1, 2)  # (B, P, 4 + 1 + C), places row by row
@@ -100,7 +100,7 @@ class Detector(IntervalMetrics):
         return boxes, outputs[..., BOX], outputs[..., BOX + 1 :]
 
     def _loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Summed over objects, over their number."""
+        """The loss, summed over objects and divided by their number."""
         images, boxes, labels = batch
         said, presence, classes = self._places(images)
         image, row = (labels >= 0).nonzero(as_tuple=True)  # the objects, (N,) each
@@ -146,7 +146,7 @@ class Detector(IntervalMetrics):
         self._log_average_precision("test")
 
     def _log_average_precision(self, split: str) -> None:
-        self.log(f"{split}/map_50", self._average_precision.compute()["map_50"])  # of all ranks
+        self.log(f"{split}/map_50", self._average_precision.compute()["map_50"])  # over all ranks
 
     def summed(self, *outputs: Tensor) -> Tensor:
         (sums,) = outputs
@@ -160,10 +160,10 @@ class Detector(IntervalMetrics):
         """The objects of each image (B, channels, H, W), the most probable first.
 
         Args:
-            least: probability from which a box counts, 0 to 1.
+            least: minimum probability, 0 to 1.
 
         Returns:
-            For each image `boxes` float (N, 4), `scores` float (N,), probabilities, and `labels` int64 (N,).
+            For each image `boxes` float (N, 4), `scores` float (N,) (probabilities), and `labels` int64 (N,).
         """
         found = []
         for places in self(images).float():
@@ -197,7 +197,7 @@ class Detector(IntervalMetrics):
 
     @torch.no_grad()
     def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor, Tensor]]) -> dict[str, dict[str, Any]]:
-        """boxed_canvases: some images of a dataloader, with the true boxes and those that are said."""
+        """boxed_canvases: some images of a dataloader with true and predicted boxes."""
         images, boxes, labels = (part[:PICTURED_CANVASES] for part in next(iter(dataloader)))
         truth = [
             [(self.class_names[label], box) for label, box in zip(of_image, where, strict=True) if label >= 0]

@@ -1,4 +1,4 @@
-"""Dropout whose masks are drawn several numbers at a time."""
+"""Dropout that draws masks several units at a time."""
 
 from collections.abc import Sequence
 from math import prod
@@ -12,15 +12,15 @@ LEVELS = 2**16  # the share of units set to 0 is rounded to a multiple of 1 / LE
 class Dropout(nn.Dropout):
     """nn.Dropout (Srivastava et al. 2014, JMLR 15), at least twice as fast on a CPU.
 
-    There nn.Dropout draws one Bernoulli variable after the other, 7 ns each, as long as the matrix product before it
-    takes for 400 inputs. Here one draw of 64 bits decides over four units: each is kept where its 16 bits, as a number,
-    are below keep * 2^16. On other devices, and where `inplace` is asked for, it is nn.Dropout itself.
+    On a CPU, nn.Dropout draws one Bernoulli variable at a time, 7 ns each, as long as the preceding matrix product with
+    400 inputs. Here one 64-bit draw decides four units: each is kept if its 16 bits, as a number, are below
+    keep * 2^16. On other devices, and with `inplace`, this is nn.Dropout itself.
 
     Args:
         p: share of units set to 0 in training, at least 0 and at most 1, rounded to 1/65536.
     """
 
-    # Room for what is drawn, and the same in 16 bits of the mask's shape: to ask for it anew takes as long as to draw.
+    # Buffer for draws, and its 16-bit view of the mask's shape: allocating them takes as long as drawing.
     _drawn: tuple[Tensor, Tensor] | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -31,10 +31,10 @@ class Dropout(nn.Dropout):
     def mask(
         self, shape: Sequence[int], dtype: torch.dtype = torch.float32, generator: torch.Generator | None = None
     ) -> Tensor:
-        """What inputs of a shape are multiplied by, on the CPU: 0 or 1 / keep, so that their expectation stays.
+        """The mask for inputs of this shape, on the CPU: 0 or 1 / keep, which preserves the expectation.
 
         Args:
-            generator: to draw from; None is PyTorch's global one.
+            generator: the generator; None: PyTorch's global one.
         """
         mask = torch.empty(shape, dtype=dtype)
         kept = LEVELS - round(self.p * LEVELS)
@@ -45,9 +45,9 @@ class Dropout(nn.Dropout):
             count = prod(shape)
             draws = torch.empty((count + 3) // 4, dtype=torch.int64)
             room = draws, draws.view(torch.int16)[:count].view(mask.shape)
-            if not draws.is_inference():  # that may not be written to where gradients are computed
+            if not draws.is_inference():  # inference tensors cannot be written to outside inference mode
                 self._drawn = room
         draws, bits = room
         draws.random_(-(2**63), None, generator=generator)  # so the bits are uniform from -LEVELS / 2
-        # Written as numbers at once: to compare and then to convert takes eight times as long.
+        # Written directly as floats: comparing and then converting takes eight times as long.
         return torch.le(bits, kept - LEVELS // 2 - 1, out=mask).mul_(LEVELS / kept)

@@ -1,4 +1,4 @@
-"""How a model errs: what its pictures show, computed from a dataloader's first samples."""
+"""Error analysis: the data for pictures, computed from a dataloader's first samples."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,25 +10,25 @@ from torch import Tensor
 
 from lightning_modules.tasks import Classification, Task
 
-PICTURED_SAMPLES = 10_000  # at most so many samples, or just over, are looked at
+PICTURED_SAMPLES = 10_000  # number of samples, rounded up to whole batches
 WORST_MISTAKES = 25
-GRID = 120  # points across a picture of a decision boundary
+GRID = 120  # resolution of a decision boundary picture
 
 
 @torch.no_grad()
 def pictures_of_errors(
     module: LightningModule, task: Task, dataloader: Iterable[tuple[Tensor, Tensor]]
 ) -> dict[str, dict[str, Any]]:
-    """Arguments of pictures that show how a model errs, from the first 10,000 samples or so of a dataloader.
+    """Arguments of pictures of a model's errors, from about the first 10,000 samples of a dataloader.
 
-        Args:
-        task: what its outputs mean.
+    Args:
+        task: the meaning of its outputs.
         dataloader: yields inputs (B, ...) and targets (B,).
 
     Returns:
-        For classes, confusion_matrix and, where the inputs are images and some were taken for another
-        class, worst_mistakes; where the inputs are two features, decision_boundary. For numbers,
-        predicted_against_true. The arguments of each are those of the picture of that name in studies/.
+        For classes, confusion_matrix and, for images with mistakes, worst_mistakes; for two features,
+        decision_boundary. For numbers, predicted_against_true. The arguments are those of the picture of that name in
+        studies/.
     """
     training = module.training
     module.eval()
@@ -79,13 +79,13 @@ def _pictures_of_classes(module: LightningModule, task: Classification, seen: "_
 
 @dataclass
 class _Seen:
-    """What a model said to some samples: of the inputs no more is kept than is shown.
+    """A model's outputs for some samples; only inputs to be shown are kept.
 
     Attributes:
         targets: (N,).
         outputs: float (N, outputs).
-        points: the inputs, batch by batch, where they are two features.
-        mistakes: input, target and outputs of the wrongly classified images, the least probable truth first.
+        points: the inputs, batch by batch, if they are two features.
+        mistakes: input, target and outputs of wrongly classified images, lowest probability of the truth first.
     """
 
     targets: Tensor
@@ -95,7 +95,7 @@ class _Seen:
 
 
 def _look(module: LightningModule, task: Task, dataloader: Iterable[tuple[Tensor, Tensor]]) -> _Seen:
-    """Asks a model about PICTURED_SAMPLES samples of a dataloader or just over; all that it returns is on the CPU."""
+    """Runs a model on about PICTURED_SAMPLES samples of a dataloader; the results are on the CPU."""
     said: list[tuple[Tensor, Tensor]] = []
     points: list[Tensor] = []
     mistakes: list[tuple[float, Tensor, Tensor, Tensor]] = []

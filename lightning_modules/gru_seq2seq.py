@@ -21,20 +21,19 @@ PICTURED_WORDS = 24
 
 
 class GRUSeq2Seq(IntervalMetrics):
-    """Reads a sequence into a context vector, the encoder's last state, and writes another from it.
+    """Reads a sequence into a context vector, the encoder's last state, and decodes another from it.
 
-    Characters go in as one-hot vectors. In training the decoder is fed the true characters (teacher forcing);
-    every reported accuracy comes from greedy decoding, in which it is fed its own, up to the end it writes
-    itself. Logs train/loss and, in validation and test, loss (nats per character, teacher-forced),
-    token_accuracy (share of right characters, ends included) and exact_match (share of words that are right
-    as a whole). Padding counts in none of them.
+    Characters are one-hot vectors. In training the decoder is fed the true characters (teacher forcing); all reported
+    accuracies are from greedy decoding, in which it is fed its own output until it emits the end.
+    Logs train/loss and, in validation and test, loss (nats per character, teacher-forced), token_accuracy (share of
+    correct characters, including ends) and exact_match (share of entirely correct words). Padding is ignored.
 
     Args:
         hidden_size: units of each layer of encoder and decoder, >= 1.
         num_layers: stacked layers of each, >= 1.
-        cell: gru, lstm, rnn (tanh), or gru_cho, the gated unit as it was first published; see
+        cell: gru, lstm, rnn (tanh), or gru_cho, the originally published gated unit; see
             `lightning_modules.recurrent.ChoGRU`.
-        num_parameters: at most so many in all, in place of hidden_size, so that cells can be compared; or None.
+        num_parameters: maximum number of parameters, instead of hidden_size, to compare cells; or None.
         dropout: share of units set to 0 between stacked layers in training, at least 0 and less than 1.
         optimizer: sgd, momentum (SGD with Nesterov momentum 0.9), adam, adamw or rmsprop.
         learning_rate: > 0, the highest value the schedule reaches.
@@ -51,7 +50,7 @@ class GRUSeq2Seq(IntervalMetrics):
         ValueError: an argument is outside its range.
     """
 
-    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+    keeps_no_state = True  # so trials may share a process: all state is in instances
     packable_hyperparameters = (*ARGUMENTS, "dropout")
     pure_loss = True
     flush_denormals = True
@@ -87,7 +86,7 @@ class GRUSeq2Seq(IntervalMetrics):
         self.vocab_size, self.pad_id, self.start_id, self.end_id = vocab_size, pad_id, start_id, end_id
         self.max_length = max_length
         if num_parameters is not None:
-            hidden_size = hidden_size_for(  # of encoder, decoder and output layer
+            hidden_size = hidden_size_for(  # counts encoder, decoder and output layer
                 num_parameters,
                 lambda size: 2 * parameters_of(cell, vocab_size, size, num_layers) + vocab_size * (size + 1),
             )
@@ -116,10 +115,10 @@ class GRUSeq2Seq(IntervalMetrics):
     def encode(self, source: Tensor) -> State:
         """The context: the encoder's state (L, B, H) after the last character of each source (B, S).
 
-        Sources are padded at their ends, and padding reaches no state.
+        Sources are padded at the end; padding does not affect the state.
         """
         lengths = (source != self.pad_id).sum(dim=1).clamp(min=1)  # (B,)
-        # Packing sorts by length, which cannot be exported; and it is for PyTorch's own cells.
+        # Packing sorts by length, which cannot be exported, and only works for PyTorch's own cells.
         if torch.compiler.is_exporting() or not isinstance(self.encoder, nn.RNNBase):
             return self._encode_step_by_step(source, lengths)
         packed = nn.utils.rnn.pack_padded_sequence(
@@ -128,8 +127,8 @@ class GRUSeq2Seq(IntervalMetrics):
         return self.encoder(packed)[1]
 
     def _encode_step_by_step(self, source: Tensor, lengths: Tensor) -> State:
-        """The same state, at more cost: a row that has ended keeps the state it had."""
-        if torch.compiler.is_exporting():  # the steps are written out one by one: as many for sources of any length
+        """The same state, at higher cost: a row that has ended keeps its state."""
+        if torch.compiler.is_exporting():  # steps are unrolled in the export: a fixed number for any source length
             torch._check(source.shape[1] <= self.max_length)
             padding = torch.full_like(source[:, :1], self.pad_id).expand(-1, self.max_length)
             source = torch.cat([source, padding], dim=1)[:, : self.max_length]
@@ -145,7 +144,7 @@ class GRUSeq2Seq(IntervalMetrics):
         return state
 
     def decode(self, state: State, target: Tensor) -> Tensor:
-        """Teacher-forced logits (B, T, V): at t the decoder has been fed the start and target[:, :t]."""
+        """Teacher-forced logits (B, T, V): at t, the decoder has been fed the start and target[:, :t]."""
         start = torch.full_like(target[:, :1], self.start_id)
         outputs, _ = self.decoder(self._one_hot(torch.cat([start, target[:, :-1]], dim=1)), state)
         return self.output(outputs)
@@ -154,7 +153,7 @@ class GRUSeq2Seq(IntervalMetrics):
         return F.one_hot(ids, self.vocab_size).to(self.output.weight.dtype)
 
     def _loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Summed cross-entropy of the target's characters, and their number; padding is neither."""
+        """Summed cross-entropy of the target's characters, and their number, both without padding."""
         source, target = batch
         logits = self.decode(self.encode(source), target)
         loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=self.pad_id, reduction="sum")
@@ -175,7 +174,7 @@ class GRUSeq2Seq(IntervalMetrics):
         self.validation_step(batch, batch_idx)
 
     def summed(self, *outputs: Tensor) -> Tensor:
-        (sums,) = outputs  # a row per batch: words are of different lengths, so it has been added up already
+        (sums,) = outputs  # a row per batch, already summed, since words differ in length
         return sums.sum(dim=0)
 
     def means(self, split: str, sums: Tensor) -> dict[str, Tensor]:
@@ -187,18 +186,18 @@ class GRUSeq2Seq(IntervalMetrics):
 
     @torch.no_grad()
     def answers(self, inputs: Tensor) -> list[dict[str, Any]]:
-        """What the model writes for each source (B, S).
+        """The model's output for each source (B, S).
 
         Returns:
-            For each: `answer`, a word; `probability`, which the model gives that very word; and `letters`, each
-            `letter` with its own `probability`, given those before it. The last is "", the word's end, if the
-            model wrote one; so the letters make the word, and their probabilities multiply to its own.
+            For each: `answer`, a word; `probability` of that word; and `letters`, each `letter` with its conditional
+            `probability`. The last is "", the end, if the model emitted one; so the letters form the word, and their
+            probabilities multiply to its probability.
         """
         training = self.training
         self.eval()
         inputs = inputs.to(self.device)
         written = self(inputs)  # (B, T)
-        # Fed its own characters, the decoder says how likely it held each of them.
+        # Feeding the decoder its own characters yields their probabilities.
         likely = self.decode(self.encode(inputs), written).log_softmax(dim=2)
         likely = likely.gather(2, written[..., None]).squeeze(2).masked_fill(written == self.pad_id, 0.0)
         self.train(training)
@@ -215,16 +214,16 @@ class GRUSeq2Seq(IntervalMetrics):
 
     @torch.no_grad()
     def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:
-        """What shows how the model spells.
+        """Pictures of the model's spelling.
 
         Args:
             dataloader: yields source (B, S) and target (B, T) ids.
 
         Returns:
-            decoded_words: up to 24 words of the dataloader as read, as meant and as written, half of them
-                wrong where there are so many. exact_match_by_length: words and right words per length.
-            gradient_by_distance: how the gradient passes back in time through the trained encoder, and through
-                untrained cells whose gates are open.
+            decoded_words: up to 24 words as source, target and prediction, half of them wrong if there are enough.
+            exact_match_by_length: words and correct words per length.
+            gradient_by_distance: the gradient's norm back in time through the trained encoder, and through
+                untrained cells with open gates.
         """
         training = self.training
         self.eval()
@@ -236,7 +235,7 @@ class GRUSeq2Seq(IntervalMetrics):
             _, exact = compare(written, target.cpu(), self.pad_id)
             lengths = (target != self.pad_id).sum(dim=1).tolist()
             for row, (length, is_right) in enumerate(zip(lengths, exact.tolist(), strict=True)):
-                total[length - 1] = total.get(length - 1, 0) + 1  # the end is no character
+                total[length - 1] = total.get(length - 1, 0) + 1  # the end is not a character
                 correct[length - 1] = correct.get(length - 1, 0) + int(is_right)
                 kind = right_words if is_right else wrong_words
                 if len(kind) < PICTURED_WORDS:
@@ -281,15 +280,15 @@ class GRUSeq2Seq(IntervalMetrics):
 
 
 def compare(written: Tensor, target: Tensor, pad_id: int) -> tuple[Tensor, Tensor]:
-    """Which characters, and which whole words, are right.
+    """Which characters and whole words are correct.
 
     Args:
         written: decoded ids (B, any length), padding after the end.
         target: true ids (B, T), the end and then padding.
-        pad_id: the padding's id; it counts as no character.
+        pad_id: the padding's id, which is ignored.
 
     Returns:
-        right, bool (B, T), False at padding; exact, bool (B,): every character right and the end where it belongs.
+        right, bool (B, T), False at padding; exact, bool (B,): all characters and the end are correct.
     """
     length = target.shape[1]
     written = F.pad(written[:, :length], (0, max(0, length - written.shape[1])), value=pad_id)

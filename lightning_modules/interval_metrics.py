@@ -1,4 +1,4 @@
-"""Metrics per logging interval, out of sums that stay on the device between."""
+"""Metrics per logging interval, from sums that stay on the device."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-KEPT, KEPT_NUMBERS = 64, 2**21  # batches whose outputs are added up at once; fewer where those are so many numbers
+KEPT, KEPT_NUMBERS = 64, 2**21  # batches, and numbers, after which buffered outputs are summed
 
 
 def only_at_logged_steps(hook: Callable[..., Any]) -> Callable[..., Any]:
@@ -17,22 +17,20 @@ def only_at_logged_steps(hook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class IntervalMetrics(pl.LightningModule):
-    """Logs metrics that are quotients of sums: over each logging interval in training, over the whole set else.
+    """Logs ratio metrics (sum / count): per logging interval in training, over the whole split in validation and test.
 
-    A `self.log` per step costs several times a small model's step, and even adding up a few numbers costs a
-    tenth of it. So a step only keeps its outputs, on the device; those of several steps are added up at once,
-    and read out once per interval, over all ranks. A subclass says by `loss_and_outputs` what a training step
-    computes, hands its outputs in validation to `add_evaluation`, and says by `summed` what they add up to and by
-    `means` what the sums come to.
+    A `self.log` per step costs several times a small model's step, and even summing a few numbers costs a tenth of it.
+    So a step only buffers its outputs on the device; those of several steps are summed at once, and logged once per
+    interval, over all ranks. A subclass implements `loss_and_outputs` (the training step's computation), `summed` (sums
+    of outputs) and `means` (metrics from sums), and passes validation and test outputs to `add_evaluation`.
 
     Attributes:
         packable_hyperparameters: constructor parameters in which models trained together on stacked weights may differ
             (studies/acceleration/packing/stacked_module.py); empty if this class cannot be stacked.
-        pure_loss: nothing but batch, weights and PyTorch's random numbers changes `loss_and_outputs` from one step of
-            an epoch to the next, so that a step may be replayed (replay.py). Is not inherited: each class
-            promises it for itself.
-        flush_denormals: numbers below 1e-38 may be 0 while it trains, which is faster where moments of dead weights
-            shrink to such numbers (studies/trial/run.py). Is not inherited either.
+        pure_loss: within an epoch, `loss_and_outputs` depends only on batch, weights and PyTorch's random numbers, so
+            that steps may be replayed (replay.py). Not inherited: each class has to declare it itself.
+        flush_denormals: numbers below 1e-38 may become 0 in training, which is faster if moments of dead weights shrink
+            to such numbers (studies/trial/trainer.py). Not inherited either.
     """
 
     packable_hyperparameters: ClassVar[tuple[str, ...]] = ()
@@ -41,14 +39,14 @@ class IntervalMetrics(pl.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        # No buffers: they are no part of the weights.
+        # Not buffers, since they are not part of the weights.
         self._train_sums: Tensor | None = None
-        self._train_outputs: list[tuple[Tensor, ...]] = []  # of batches that are not yet in the sums
+        self._train_outputs: list[tuple[Tensor, ...]] = []  # of batches that are not summed yet
         self._eval_sums: Tensor | None = None
         self._logged_step = 0
 
     def loss_and_outputs(self, batch: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Of a training batch the loss, (), and what `summed` takes: a function of it and the weights alone."""
+        """A training batch's loss, (), and the outputs for `summed`; depends only on batch and weights."""
         raise NotImplementedError
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -56,33 +54,33 @@ class IntervalMetrics(pl.LightningModule):
         self.add_training(*outputs)
         return loss
 
-    training_step.is_of_loss_and_outputs = True  # type: ignore[attr-defined]  # nothing else is done in a step
+    training_step.is_of_loss_and_outputs = True  # type: ignore[attr-defined]  # a step does nothing else
 
     def summed(self, *outputs: Tensor) -> Tensor:
         """Sums, float (N,), of the outputs of several batches, each concatenated along its first dimension."""
         raise NotImplementedError
 
     def means(self, split: str, sums: Tensor) -> dict[str, Tensor]:
-        """Name -> value of the metrics of a split ("train", "val" or "test"), without its name, from its sums."""
+        """Metrics of a split ("train", "val" or "test") from its sums: name without the split -> value."""
         raise NotImplementedError
 
     def of_interval(self) -> dict[str, Any]:
-        """Name -> value of what else is logged at the end of an interval, while the step's gradients are there."""
+        """Further values to log at the end of an interval, while the step's gradients exist: name -> value."""
         return {}
 
     def add_training(self, *outputs: Tensor) -> None:
-        """Takes a training batch's outputs into the interval; they need no gradient any more."""
+        """Adds a training batch's outputs, detached, to the interval."""
         self._train_outputs.append(tuple(output.detach() for output in outputs))
         kept = len(self._train_outputs)
         if kept == KEPT or kept * outputs[0].numel() >= KEPT_NUMBERS:
             self._sum_up()
 
     def add_sums(self, sums: Tensor) -> None:
-        """Takes what `summed` says of training batches, (N,), into the interval, in place of their outputs."""
+        """Adds the sums of training batches, (N,), to the interval, instead of their outputs."""
         self._train_sums = sums if self._train_sums is None else self._train_sums + sums
 
     def add_evaluation(self, *outputs: Tensor) -> None:
-        """Takes a validation or test batch's outputs."""
+        """Adds a validation or test batch's outputs."""
         sums = self.summed(*outputs)
         self._eval_sums = sums if self._eval_sums is None else self._eval_sums + sums
 
@@ -91,10 +89,10 @@ class IntervalMetrics(pl.LightningModule):
         self._train_outputs.clear()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # Of an interval that a resumed run will end. Outputs stay apart: added up in other groups they would
-        # differ from the uninterrupted run's in the last bit.
+        # For an interval that a resumed run will complete. Outputs are not summed here, since other summation groups
+        # would change the last bit.
         if self._trainer is not None and self._trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            return  # the next epoch begins an interval of its own
+            return  # the next epoch begins a new interval
         checkpoint["train_sums"] = self._train_sums
         checkpoint["train_outputs"] = [[output.clone() for output in outputs] for outputs in self._train_outputs]
 
@@ -150,6 +148,6 @@ class IntervalMetrics(pl.LightningModule):
         self._eval_sums = None
 
     def _named(self, split: str, sums: Tensor) -> dict[str, Any]:
-        # What Lightning does to each value it would do on the GPU, in some ten kernels: only ranks need it there.
+        # Lightning's handling of each value would take about ten kernels on the GPU, which is only needed with ranks.
         sums = sums.cpu() if self.trainer.world_size == 1 else sums
         return {f"{split}/{name}": value for name, value in self.means(split, sums).items()}

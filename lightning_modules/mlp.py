@@ -25,19 +25,19 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 class MLP(Supervised):
     """Fully connected layers from features or pixels to one number, or to one logit per class.
 
-    What it predicts follows from the data: numbers are fitted by squared error, classes by cross-entropy.
+    The task follows from the data: numbers are fitted by squared error, classes by cross-entropy.
 
     Args:
         hidden_sizes: units of each hidden layer, each >= 1; [] is a generalized linear model: linear regression,
             or (multinomial) logistic regression.
         activation: nonlinearity after each hidden layer.
-        output: what the last layer's numbers go through: `softmax` (one per class), `sigmoid` (a single one, for
+        output: function applied to the last layer: `softmax` (one per class), `sigmoid` (a single one, for
             two classes) or `identity` (numbers); `auto` is softmax for classes and identity for numbers.
         dropout: share of hidden units set to 0 in training, at least 0 and less than 1
             (Srivastava et al. 2014, JMLR 15).
         batch_norm: normalize each hidden layer before its activation
             (Ioffe & Szegedy 2015, arXiv:1502.03167).
-        log_gradients: log the norm of each layer's weight gradient too, as layer_1/gradient_norm and so on: in deep
+        log_gradients: also log the norm of each layer's weight gradient, as layer_1/gradient_norm etc.; in deep
             networks of saturating units it vanishes towards the first layer.
         optimizer: sgd, momentum (SGD with Nesterov momentum 0.9), adam, adamw or rmsprop.
         learning_rate: > 0, the highest value the schedule reaches.
@@ -46,7 +46,7 @@ class MLP(Supervised):
         input_shape: of one sample: (features,) or (channels, height, width), from the data.
         input_mean: of each feature, subtracted first; from the data, or None.
         input_scale: of each feature, each > 0, divided by then; from the data, or None.
-        num_classes: >= 2, or None where the targets are numbers, from the data.
+        num_classes: >= 2, or None if the targets are numbers, from the data.
         class_names: one per class, from the data.
         target_mean: of numbers, from the data.
         target_scale: of numbers, > 0, from the data.
@@ -55,7 +55,7 @@ class MLP(Supervised):
         ValueError: an argument is outside its range.
     """
 
-    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+    keeps_no_state = True  # so trials may share a process: all state is in instances
     packable_hyperparameters = (*ARGUMENTS, "dropout")
     pure_loss = True
     flush_denormals = True
@@ -102,7 +102,7 @@ class MLP(Supervised):
         if input_mean is not None and input_scale is not None:
             layers.append(Standardize(input_mean, input_scale))
         for size in hidden_sizes:
-            layers.append(nn.Linear(features, size, bias=not batch_norm))  # batch norm has a bias of its own
+            layers.append(nn.Linear(features, size, bias=not batch_norm))  # batch norm has its own bias
             if batch_norm:
                 layers.append(nn.BatchNorm1d(size))
             layers.append(ACTIVATIONS[activation]())
@@ -119,7 +119,7 @@ class MLP(Supervised):
         return self.network(inputs)
 
     def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:
-        """Those of `Supervised` and, where gradients are looked at, the activations with their derivatives."""
+        """Pictures of `Supervised` and, with log_gradients, the activations with their derivatives."""
         pictures = super().pictures(dataloader)
         if self.log_gradients:
             pictures["activation_functions"] = activation_curves()
@@ -147,7 +147,7 @@ def activation_curves() -> dict[str, Any]:
 
 
 class Standardize(nn.Module):
-    """(x - mean) / scale, by feature: what a model knows of the units of its inputs goes where it goes.
+    """(x - mean) / scale per feature, stored in the model, so that it can be used with raw inputs anywhere.
 
     Args:
         mean: of each feature.

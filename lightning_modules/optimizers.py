@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules by name, as `configure_optimizers` wants them."""
+"""Optimizers and learning-rate schedules by name, for `configure_optimizers`."""
 
 import math
 from typing import Any, Literal, get_args
@@ -17,7 +17,7 @@ WARMUP_FROM = 1 / 25  # where it starts, as a share of the peak; both are torch'
 
 
 def checked(optimizer: str, learning_rate: float, weight_decay: float, schedule: str) -> dict[str, Any]:
-    """The arguments of `configure`, which modules take in their constructors and use later.
+    """Checks the arguments of `configure`, which modules take in their constructors and use later.
 
     Args:
         optimizer: one of sgd, momentum, adam, adamw, rmsprop.
@@ -58,7 +58,7 @@ def configure(
     layers are small in number and shrinking them does not regularize.
 
     Args:
-        module: its trainable parameters are optimized; its trainer tells the total number of steps.
+        module: its trainable parameters are optimized; its trainer determines the total number of steps.
         optimizer: `momentum` is SGD with Nesterov momentum 0.9; `adam` adds the decay to the gradient (L2),
             `adamw` takes it from the weights (Loshchilov & Hutter 2019, arXiv:1711.05101).
         learning_rate: > 0, the highest value the schedule reaches.
@@ -72,7 +72,7 @@ def configure(
         ValueError: the schedule needs an end, but the trainer has none.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [{"params": parameters}]  # each group costs a call of the optimizer's kernel
+    groups: list[dict[str, Any]] = [{"params": parameters}]  # each group costs one kernel call
     if weight_decay:
         matrices = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay}
         vectors = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}

@@ -1,4 +1,4 @@
-"""Recurrent cells beside PyTorch's, and what they do to a gradient on its way back in time."""
+"""Recurrent cells in addition to PyTorch's, and gradients back in time."""
 
 import math
 from collections.abc import Callable
@@ -8,19 +8,19 @@ from torch import Tensor, nn
 
 from lightning_modules.dropout import Dropout
 
-DISTANCES = 40  # steps back in time that a gradient is followed
+DISTANCES = 40  # steps back in time for which gradients are computed
 
 
 class ChoGRU(nn.Module):
-    """The gated recurrent unit as it was first published (Cho et al. 2014, arXiv:1406.1078, eq. 5 to 8).
+    """The gated recurrent unit as originally published (Cho et al. 2014, arXiv:1406.1078, eq. 5 to 8).
 
     z = sigmoid(Wz x + Uz h + bz)            how much is new
     r = sigmoid(Wr x + Ur h + br)            how much of the state the candidate sees
     h~ = tanh(W x + U (r * h) + b)           the candidate
     h' = (1 - z) * h + z * h~
 
-    nn.GRU applies r after the matrix instead, r * (U h + c), which cuDNN computes faster, and its z counts the
-    other way round. The calls are those of nn.GRU with batch_first.
+    nn.GRU applies r after the matrix instead, r * (U h + c), which cuDNN computes faster, and its z has the
+    opposite meaning. The interface is that of nn.GRU with batch_first.
 
     Args:
         input_size: features of one step, >= 1.
@@ -45,7 +45,7 @@ class ChoGRU(nn.Module):
                 self.register_parameter(f"{name}_l{layer}", nn.Parameter(weight))
 
     def forward(self, inputs: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Outputs (B, T, H) and the last state (L, B, H) of inputs (B, T, features), from a state or from zeros."""
+        """Outputs (B, T, H) and the last state (L, B, H) of inputs (B, T, features), from the given state or zeros."""
         if state is None:
             state = inputs.new_zeros(self.num_layers, inputs.shape[0], self.hidden_size)
         states = []
@@ -71,13 +71,13 @@ GATES = {"gru": 3, "gru_cho": 3, "lstm": 4, "rnn": 1}
 
 
 def hidden_size_for(num_parameters: int, count: Callable[[int], int]) -> int:
-    """The largest hidden size at which a model has at most so many parameters.
+    """The largest hidden size with which a model has at most `num_parameters`.
 
     Args:
         count: hidden size -> the model's parameters.
 
     Raises:
-        ValueError: not even one unit fits.
+        ValueError: even one unit has more parameters.
     """
     size = 0
     while count(size + 1) <= num_parameters:
@@ -88,7 +88,7 @@ def hidden_size_for(num_parameters: int, count: Callable[[int], int]) -> int:
 
 
 def parameters_of(cell: str, input_size: int, size: int, num_layers: int) -> int:
-    """How many parameters stacked layers of a cell have."""
+    """Number of parameters of a cell's stacked layers."""
     biases = 1 if cell == "gru_cho" else 2
     layers = [input_size] + [size] * (num_layers - 1)
     return sum(GATES[cell] * size * (features + size + biases) for features in layers)
@@ -96,9 +96,9 @@ def parameters_of(cell: str, input_size: int, size: int, num_layers: int) -> int
 
 @torch.no_grad()
 def open_gates(cell: nn.RNNBase, bias: float = 3.0) -> nn.RNNBase:
-    """Lets an LSTM's forget gates, or a GRU's update gates, begin by keeping the state (Jozefowicz et al. 2015).
+    """Initializes an LSTM's forget gates or a GRU's update gates to keep the state (Jozefowicz et al. 2015).
 
-    As PyTorch initializes them they keep half of it a step, and then gates do no better than none.
+    With PyTorch's initialization they keep half of it per step, which is no better than having no gates.
     """
     if cell.mode in ("LSTM", "GRU"):  # gates in the order input, forget, cell, output; or reset, update, new
         for layer in range(cell.num_layers):
@@ -107,12 +107,12 @@ def open_gates(cell: nn.RNNBase, bias: float = 3.0) -> nn.RNNBase:
 
 
 def gradient_by_distance(cell: nn.Module, input_size: int, samples: int = 16) -> list[float]:
-    """How much the state after random one-hot steps depends on the step so far back: the gradient's norm.
+    """Norm of the gradient of the state, after random one-hot inputs, with respect to earlier steps.
 
-    The product of many Jacobians vanishes or explodes (Bengio et al. 1994); gates let it pass.
+    The product of many Jacobians vanishes or explodes (Bengio et al. 1994); gates preserve it.
 
     Returns:
-        DISTANCES norms, from 0 steps back.
+        DISTANCES norms, starting at 0 steps back.
     """
     device = next(cell.parameters()).device
     generator = torch.Generator().manual_seed(0)

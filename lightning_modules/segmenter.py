@@ -1,4 +1,4 @@
-"""Semantic segmentation: which class each pixel of an image belongs to (Long et al. 2015, arXiv:1411.4038)."""
+"""Semantic segmentation: a class for each pixel of an image (Long et al. 2015, arXiv:1411.4038)."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,15 +14,15 @@ from lightning_modules.unet import UNet, check_image
 
 STRIDE = 2
 PICTURED_CANVASES = 8
-LEAST = 12  # pixels of a class that are worth naming
+LEAST = 12  # minimum pixels of a class to be named in an answer
 
 
 class Segmenter(IntervalMetrics):
     """A fully convolutional network that gives every pixel a class: 0 is background, 1 + c class c.
 
-    Logs loss (nats, mean per pixel), accuracy (share of right pixels) and, in validation and test, mean_iou:
-    of each class, background included, the pixels that are and are said to be of it over those that are or are
-    said to be; the mean over the classes that occur (Everingham et al. 2010, section 4.3).
+    Logs loss (nats, mean per pixel), accuracy (share of correct pixels) and, in validation and test, mean_iou:
+    intersection over union of true and predicted pixels, averaged over the occurring classes, including background
+    (Everingham et al. 2010, section 4.3).
 
     Args:
         width: channels at the finest level, >= 1.
@@ -32,14 +32,14 @@ class Segmenter(IntervalMetrics):
         weight_decay: >= 0, on kernels only.
         schedule: course of the learning rate over all training steps.
         image_shape: (channels, height, width), from the data; each side a multiple of 2**depth.
-        num_classes: number of classes beside the background, from the data.
+        num_classes: number of classes besides the background, from the data.
         class_names: one per class, from the data.
 
     Raises:
         ValueError: an argument is outside its range.
     """
 
-    keeps_no_state = True  # a process may run several trials of it: it remembers nothing outside its instances
+    keeps_no_state = True  # so trials may share a process: all state is in instances
     flush_denormals = True
 
     def __init__(
@@ -86,7 +86,7 @@ class Segmenter(IntervalMetrics):
         self.validation_step(batch, batch_idx)
 
     def _counts(self, logits: Tensor, masks: Tensor, loss: Tensor) -> Tensor:
-        """Summed loss, then pixels by true and by said class, row by row."""
+        """Summed loss, then pixel counts by true and predicted class, row by row."""
         classes = 1 + self.num_classes
         pairs = masks * classes + logits.argmax(dim=1)
         counts = torch.bincount(pairs.flatten(), minlength=classes**2)
@@ -94,7 +94,7 @@ class Segmenter(IntervalMetrics):
         return torch.cat([loss.detach().to(kind)[None] * masks.numel(), counts.to(kind)])
 
     def summed(self, *outputs: Tensor) -> Tensor:
-        (sums,) = outputs  # a row per batch: all its pixels' outputs are too many to be kept
+        (sums,) = outputs  # a row per batch, already summed: outputs of all pixels would be too large
         return sums.sum(dim=0)
 
     def means(self, split: str, sums: Tensor) -> dict[str, Tensor]:
@@ -107,11 +107,11 @@ class Segmenter(IntervalMetrics):
 
     @torch.no_grad()
     def answers(self, inputs: Tensor) -> list[dict[str, Any]]:
-        """What the model sees in each image (B, channels, H, W).
+        """The model's answer for each image (B, channels, H, W).
 
         Returns:
-            `answer`, the classes seen, separated by spaces; `pixels`, how many of each; and `mask`, rows of
-            class numbers, 0 for background.
+            `answer`, the found classes, separated by spaces; `pixels`, the number of each; and `mask`, rows of class
+            numbers, 0 for background.
         """
         training = self.training
         self.eval()
@@ -126,7 +126,7 @@ class Segmenter(IntervalMetrics):
 
     @torch.no_grad()
     def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:
-        """masked_canvases: some images of a dataloader, with the true class of each pixel and the one said."""
+        """masked_canvases: some images of a dataloader, with true and predicted classes of each pixel."""
         training = self.training
         self.eval()
         images, masks = (part[:PICTURED_CANVASES] for part in next(iter(dataloader)))
@@ -138,7 +138,7 @@ class Segmenter(IntervalMetrics):
 
 
 def mean_iou(counts: Tensor) -> Tensor:
-    """Mean intersection over union, (), of pixels counted by true and by said class (C, C)."""
+    """Mean intersection over union, (), of pixel counts by true and predicted class (C, C)."""
     both = counts.diagonal()
     either = counts.sum(dim=0) + counts.sum(dim=1) - both
     occurs = either > 0

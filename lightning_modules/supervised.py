@@ -1,4 +1,4 @@
-"""The steps and metrics that models share which turn one input into one answer."""
+"""Steps and metrics shared by models with one answer per input."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,13 +13,13 @@ from lightning_modules.tasks import Classification, Task
 
 
 class Supervised(IntervalMetrics):
-    """Classification or regression, as its task says; a subclass builds the layers and `forward`.
+    """Classification or regression, depending on the task; a subclass builds the layers and `forward`.
 
-    Logs `<split>/loss` and the task's other metrics. Sums stay on the device and are read out once per logging
+    Logs `<split>/loss` and the task's other metrics. Sums stay on the device and are read once per logging
     interval in training, once per pass in validation and test.
 
     Args:
-        task: what the outputs mean; see `lightning_modules.tasks`.
+        task: the meaning of the outputs; see `lightning_modules.tasks`.
         optimizer: see `lightning_modules.optimizers.configure`.
         learning_rate: > 0.
         weight_decay: >= 0.
@@ -66,7 +66,7 @@ class Supervised(IntervalMetrics):
 
     @torch.no_grad()
     def answers(self, inputs: Tensor) -> list[dict[str, Any]]:
-        """What the model says to each of some inputs (B, ...): `answer`, and for classes their probabilities."""
+        """The model's answer to each input (B, ...): `answer`, and for classes their probabilities."""
         training = self.training
         self.eval()
         outputs = self(inputs.to(self.device)).float().cpu()
@@ -82,5 +82,5 @@ class Supervised(IntervalMetrics):
         return answers
 
     def pictures(self, dataloader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, Any]]:
-        """What shows how the model errs, from the first 10,000 samples or so of a dataloader."""
+        """Pictures of the model's errors, from about the first 10,000 samples of a dataloader."""
         return pictures_of_errors(self, self.task, dataloader)

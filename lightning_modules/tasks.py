@@ -1,7 +1,7 @@
-"""What a model's outputs mean: how they are compared with the targets, and what is reported of that.
+"""Tasks: the meaning of a model's outputs, with loss and metrics.
 
-A task is chosen by the data: targets that are classes make a Classification, others a Regression. Both say
-how many outputs a model needs, the loss to train with, and metrics as quotients of sums over samples.
+The data determine the task: Classification if the targets are classes, else Regression. Both define the number of
+outputs, the loss, and metrics as quotients of sums over samples.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from torch import Tensor
 
 Output = Literal["auto", "softmax", "sigmoid", "identity"]
 
-BINS = 2000  # of the scores that the area under the ROC curve is computed from
-SCORES = 20.0  # log-odds beyond which two scores are no longer told apart
+BINS = 2000  # histogram bins of scores for the area under the ROC curve
+SCORES = 20.0  # log-odds beyond which scores are not distinguished
 
 
 def precise(tensor: Tensor) -> torch.dtype:
-    """What sums are kept in where a tensor lies: float64, or float32 on Apple's GPUs, which have no other."""
+    """The dtype for sums on a tensor's device: float64, or float32 on Apple's GPUs, which lack float64."""
     return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
@@ -58,13 +58,13 @@ class Classification:
         return F.cross_entropy(outputs, targets, reduction=reduction)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """(B, `num_classes`), each row adding up to 1."""
+        """(B, `num_classes`), each row sums to 1."""
         if self.sigmoid:
             return torch.cat([torch.sigmoid(-outputs), torch.sigmoid(outputs)], dim=1)
         return outputs.softmax(dim=1)
 
     def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Summed loss, right answers, samples; for two classes then the histograms of scores of class 0 and 1."""
+        """Summed loss, correct answers, samples; for two classes also the histograms of scores of class 0 and 1."""
         outputs = outputs.float()
         loss = self.loss(outputs, targets, "sum")
         predicted = (outputs.squeeze(1) > 0).long() if self.sigmoid else outputs.argmax(dim=1)
@@ -76,7 +76,7 @@ class Classification:
         return torch.cat([sums, torch.bincount(bins, minlength=2 * BINS).float()])
 
     def means(self, sums: Tensor) -> dict[str, Tensor]:
-        """Metrics out of what `summed` gave."""
+        """Metrics from the result of `summed`."""
         loss, right, samples = sums[:3]
         metrics = {"loss": loss / samples, "accuracy": right / samples}
         if self.num_classes == 2:
@@ -89,8 +89,8 @@ class Classification:
 class Regression:
     """Numbers by squared error.
 
-    Metrics: `loss`, the mean squared error in units of the targets' variance, so that learning rates need not
-    know the unit; `rmse`, its root in the targets' own unit; `r2`, the share of the variance that is explained.
+    Metrics: `loss`, the mean squared error in units of the targets' variance, so that learning rates are independent
+    of the unit; `rmse`, its root in the targets' own unit; `r2`, the share of the variance that is explained.
 
     Args:
         scale: the targets' standard deviation over the training samples, > 0.
@@ -119,7 +119,7 @@ class Regression:
         )
 
     def means(self, sums: Tensor) -> dict[str, Tensor]:
-        """Metrics out of what `summed` gave."""
+        """Metrics from the result of `summed`."""
         error, samples, total, squares = sums
         variance = squares - total**2 / samples
         return {
@@ -135,7 +135,7 @@ Task = Classification | Regression
 def task_of(
     num_classes: int | None, class_names: Sequence[str] | None, target_scale: float, output: Output = "auto"
 ) -> Task:
-    """The task that data of so many classes sets (None: its targets are numbers), with the output asked for.
+    """The task for data with `num_classes` classes (None: targets are numbers) and the requested output.
 
     Raises:
         ValueError: the output does not fit the targets.

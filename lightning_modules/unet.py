@@ -1,4 +1,4 @@
-"""A fully convolutional network that says something about each place of an image."""
+"""A fully convolutional network with outputs for each place of an image."""
 
 import torch
 from torch import Tensor, nn
@@ -6,11 +6,11 @@ from torch.nn.functional import interpolate
 
 
 class UNet(nn.Module):
-    """Convolutions down to coarse places that see much, and up again, joined by what finer ones saw.
+    """A U-Net: a contracting and an expanding path with skip connections.
 
-    After U-Net (Ronneberger et al. 2015, arXiv:1505.04597), with batch normalization. At its entry blocks of
-    stride x stride pixels become channels, so that all work is done on a grid of places, not of pixels. It has
-    no size of its own: it takes images of any height and width that are multiples of `UNet.multiple`.
+    After U-Net (Ronneberger et al. 2015, arXiv:1505.04597), with batch normalization. At the input, blocks of
+    stride x stride pixels become channels, so that it operates on a grid of places instead of pixels. It accepts
+    images of any height and width that are multiples of `UNet.multiple`.
 
     Args:
         channels: of the image.
@@ -52,10 +52,10 @@ class UNet(nn.Module):
 
 
 def check_image(image_shape: tuple[int, int], multiple: int) -> None:
-    """Refuses images whose sides a network cannot halve as often as it has to.
+    """Rejects images whose sides cannot be halved often enough.
 
     Raises:
-        ValueError: a side is no multiple of `multiple`.
+        ValueError: a side is not a multiple of `multiple`.
     """
     height, width = image_shape
     if height % multiple or width % multiple:

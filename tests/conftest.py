@@ -17,7 +17,7 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 @pytest.fixture(autouse=True)
 def nothing_left_in_the_environment() -> Iterator[None]:
-    """No test changes the environment of those after it: which run in one process is up to pytest-xdist."""
+    """Isolates the environment: pytest-xdist decides which tests share a process."""
     before = dict(os.environ)
     yield
     ours = {name for name in {*before, *os.environ} if name.startswith(("HARNESS_", "OMP_"))}
@@ -29,7 +29,7 @@ def nothing_left_in_the_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables and no runs; making one takes seconds, copying it none."""
+    """An empty MLflow database; creating one takes seconds, copying is instant."""
     from studies.tracking.client import Tracking
 
     path = tmp_path_factory.mktemp("pristine") / "mlflow.db"
@@ -39,7 +39,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder where nothing has been run; returns where its state folder will be."""
+    """An empty working folder; returns the path of its future state folder."""
     home = tmp_path / "mlruns"
     monkeypatch.setenv("HARNESS_HOME", str(home))
     monkeypatch.chdir(tmp_path)
@@ -56,7 +56,7 @@ def home(empty_home: Path, pristine: Path) -> Path:
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Iterator[Path]:
-    """The toy experiment, as a file outside the repository with its module beside it."""
+    """The toy experiment, as a file outside the repository, next to its module."""
     folder = tmp_path / "mine"
     shutil.copytree(TOY.parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
     yield folder / "toy.yaml"
@@ -80,7 +80,7 @@ def table(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def client(home: Path) -> Any:
-    """MLflow's, of the state folder."""
+    """An MlflowClient for the state folder."""
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=f"sqlite:///{home}/mlflow.db")

@@ -1,4 +1,4 @@
-"""Who may import whom, by package (docs/architecture.md): every import statement of every file is walked."""
+"""Checks which packages may import which (docs/architecture.md), in every import statement of every file."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "studies").rglob("*.py"))
 LIBRARIES = ("torch", "pytorch_lightning", "lightning_fabric", "optuna", "mlflow", "matplotlib", "PIL", "torchmetrics")
 
-# Package -> the others that it may import, from the ground up.
+# Package -> other packages that it may import, bottom-up.
 MAY_IMPORT: dict[str, set[str]] = {
     "common": set(),
     "console": {"common"},
@@ -31,13 +31,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "web": {"common", "config", "console", "inference"},
 }
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
-"""Packages without torch: what a driver imports."""
+"""Packages imported by the driver, without torch."""
 NO_TORCH = ("common", "console", "config", "protocol", "search", "tracking", "driver", "cli")
 ROOMS = {"optuna": {"search", "acceleration/optuna"}, "mlflow": {"tracking", "acceleration/mlflow"}}
 
 
 def imports_of(path: Path) -> set[str]:
-    """Dotted names of all that a file imports, anywhere in it; `from a import b` counts as a and a.b."""
+    """Dotted names of everything that a file imports; `from a import b` counts as a and a.b."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -120,7 +120,7 @@ def test_nobody_imports_a_users_package() -> None:
         assert not tops(path) & {"lightning_modules", "datamodules"}, path
 
 
-# Two files may ask for acceleration: where a study and where a trial are put together.
+# Two files may use acceleration: where a study and where a trial are assembled.
 COMPOSITION_ROOTS = {"studies.driver.session", "studies.executors.worker"}
 
 
@@ -137,7 +137,7 @@ PRIVATE: dict[str, set[str]] = {
     # The order in which torch.export and torch.onnx take a module's outputs has no public name.
     "studies.inference.export_formats": {"torch.utils._pytree", "torch.utils._pytree.tree_leaves"},
     "studies.inference.export_worker": {"torch.utils._pytree", "torch.utils._pytree.tree_leaves"},
-    # MLflow makes, checks and upgrades a database only at start-up or by its command line.
+    # MLflow only creates, checks and upgrades a database at start-up or by its command line.
     "studies.tracking.database": {
         f"mlflow.store.db.utils.{name}"
         for name in ("_all_tables_exist", "_initialize_tables", "_upgrade_db", "_verify_schema")
@@ -160,11 +160,11 @@ def test_private_names_of_libraries_stay_in_acceleration() -> None:
 
 # Private attributes of objects of libraries outside acceleration/, each with its reason.
 PRIVATE_ATTRIBUTES: dict[str, set[str]] = {
-    # Optuna has no public way to go on with a trial that another process has left running.
+    # Optuna has no public way to resume a trial that another process left running.
     "studies.search.study": {"_storage", "_trial_id"},
     # See PRIVATE.
     "studies.tracking.database": {"_engine_map", "_get_or_create_engine"},
-    # Lightning's own way of resuming is not exact (docs/decisions/), so its loops are told where they were.
+    # Lightning's own way of resuming is not exact (docs/decisions/), so its loops' positions are set directly.
     "studies.trial.callbacks": {"_seen_batches_per_dataloader"},
     "studies.trial.checkpointing": {
         *("_combined_loader", "_data_fetcher", "_load_state_dicts", "_logger_connector", "_results"),
@@ -188,7 +188,7 @@ STANDARD = {"_SubParsersAction", "_actions", "_clear", "_exit", "_run_exitfuncs"
 
 
 def test_private_attributes_of_libraries_are_used_in_acceleration_alone() -> None:
-    """Those that no class or file of ours outside acceleration/ defines."""
+    """Private names that no class or file outside acceleration/ defines."""
     trees = {name_of(path): ast.parse(path.read_text()) for path in FILES if package_of(path) != "acceleration"}
     own: set[str] = set()
     used: dict[str, set[str]] = {}

@@ -30,12 +30,7 @@ from studies.protocol.channel import LISTENER
 from studies.protocol.events import Event, Finished, Stopped
 from studies.protocol.trial_spec import TrialSpec
 
-PACKAGES = (
-    "lightning_fabric",
-    "pytorch_lightning",
-    "torch",
-    "torchvision",
-)  # packages whose classes are known to keep no state
+PACKAGES = ("lightning_fabric", "pytorch_lightning", "torch", "torchvision")  # known to keep no state
 TRIALS = 100  # trials per process, to bound slow leaks
 
 

@@ -1,4 +1,4 @@
-"""What commands print: results for people on stdout, or one JSON object; and the commands that only read."""
+"""The commands that only read; they print text to stdout, or one JSON object."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def open_tracking() -> Tracking:
     """The tracking of this folder, for reading.
 
     Raises:
-        ValueError: if there are no runs yet, or the server does not answer.
+        ValueError: there are no runs yet, or the server does not answer.
     """
     state_folder = StateFolder.find()
     state_folder.check()
@@ -76,7 +76,7 @@ def compare(prefixes: list[str], as_json: bool) -> int:
 
 
 def _find(tracking: Tracking, prefix: str) -> RunInfo:
-    """The run of an id or of the beginning of one."""
+    """The run with this id or unique id prefix."""
     if len(prefix) == 32:
         return tracking.run(prefix)
     every = tracking.runs(limit=100_000)
@@ -89,7 +89,7 @@ def _find(tracking: Tracking, prefix: str) -> RunInfo:
 
 
 def doctor(storage: str | None, fix: bool, as_json: bool) -> int:
-    """`harness doctor`: 0 when all is sound (again), else 1."""
+    """`harness doctor`: returns 0 if everything is consistent (after repairs), else 1."""
     from studies.console.progress import Display
     from studies.doctor.examination import visit
 

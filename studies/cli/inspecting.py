@@ -1,4 +1,4 @@
-"""Commands that train nothing: what is there, what trained models say, and MLflow's UI."""
+"""Commands that do not train: listing runs, using trained models, and MLflow's UI."""
 
 from __future__ import annotations
 

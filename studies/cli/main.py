@@ -1,7 +1,6 @@
-"""The command `harness`: calls what was asked for and exits. What is heavy is imported inside the command that
-needs it.
+"""The command `harness`. Heavy imports are done inside the commands that need them.
 
-Exit status: 0 done, 1 the work failed, 2 bad input, 130 or 143 interrupted, 141 nobody reads the output any more. With
+Exit status: 0 done, 1 the work failed, 2 bad input, 130 or 143 interrupted, 141 output pipe closed by its reader. With
 --json the last line of stdout is one JSON object; everything else goes to stderr.
 """
 
@@ -18,7 +17,7 @@ try:
     from studies.common.errors import StorageFailed, WorkFailed, chain
     from studies.common.plain import made_plain
     from studies.common.strict_json import json_line
-except KeyboardInterrupt:  # nobody is there yet to say it better
+except KeyboardInterrupt:  # too early for the regular handling
     raise SystemExit(130) from None
 
 
@@ -31,11 +30,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         status = _answer(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
-    except OSError:  # not even what is wrong can be printed
+    except OSError:  # not even the error can be printed
         status = 1
     if any([let_go_of(stream) for stream in (sys.stdout, sys.stderr)]):
         status = 128 + signal.SIGPIPE
-    if status == 130 and argv is None:  # once more ends what is left of it at once, and without a word
+    if status == 130 and argv is None:  # another Ctrl-C during exit ends the process silently
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     return status
 
@@ -60,7 +59,7 @@ def _answer(argv: list[str]) -> int:
             raise
         return _fail(f"{type(error).__name__}: {error}", 1, as_json)
     except Exception as error:
-        if any(isinstance(cause, KeyboardInterrupt) for cause in chain(error)):  # an import that it broke off
+        if any(isinstance(cause, KeyboardInterrupt) for cause in chain(error)):  # Ctrl-C during an import
             return _fail("interrupted", 130, as_json)
         if isinstance(error, WorkFailed | StorageFailed):
             return _fail(str(error), 1, as_json)

@@ -1,4 +1,4 @@
-"""What commands print: lines for people, or one JSON object."""
+"""Output of commands: text, or one JSON object."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def trained(result: Result, as_json: bool) -> int:
-    """Prints what `harness train` came to; returns the exit status."""
+    """Prints the result of `harness train`; returns the exit status."""
     fields = result.fields
     if as_json:
         answer = {"run_id": fields["run_id"], "status": result.status, "metrics": fields["metrics"]}
@@ -32,7 +32,7 @@ def trained(result: Result, as_json: bool) -> int:
 
 
 def predicted(answer: dict[str, Any], as_json: bool) -> int:
-    """Prints what a model said to each input."""
+    """Prints a model's answer to each input."""
     if as_json:
         print_json(answer)
         return 0
@@ -47,7 +47,7 @@ def predicted(answer: dict[str, Any], as_json: bool) -> int:
 
 
 def exported(answer: dict[str, Any], as_json: bool) -> int:
-    """Prints what was written, what it takes and gives, how it was checked, and how to use it."""
+    """Prints the exported file, its inputs and outputs, how it was verified, and how to use it."""
     if as_json:
         print_json(answer)
         return 0
@@ -70,7 +70,7 @@ def exported(answer: dict[str, Any], as_json: bool) -> int:
 
 
 def usage(answer: dict[str, Any]) -> list[str]:
-    """Lines of Python that ask what was exported."""
+    """Python code that runs the exported model."""
     name, path = answer["inputs"][0]["name"], answer["path"]
     outputs = ", ".join(item["name"] for item in answer["outputs"])
     if answer["format"] == "onnx":
@@ -92,7 +92,7 @@ def usage(answer: dict[str, Any]) -> list[str]:
 
 
 def studied(result: Result, as_json: bool) -> int:
-    """Prints what `harness study` came to; returns the exit status."""
+    """Prints the result of `harness study`; returns the exit status."""
     fields = result.fields
     if as_json:
         answer = {"study": fields["study"], "status": result.status, "trials": fields["trials"]}
@@ -122,7 +122,7 @@ def print_json(answer: dict[str, Any]) -> None:
 
 
 def _short(path: str) -> str:
-    """A path below here as people type it."""
+    """A path relative to the current folder, if below it."""
     try:
         return str(Path(path).relative_to(Path.cwd()))
     except ValueError:

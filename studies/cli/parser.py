@@ -1,4 +1,4 @@
-"""What may be typed: the commands, their options, and overrides of an experiment's parameters."""
+"""The command line: commands, options, and overrides of an experiment's parameters."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ OVERRIDE = re.compile(
 
 
 class BadInput(ValueError):
-    """What the user typed is wrong; the message says how, in one line."""
+    """Invalid user input; the message explains it in one line."""
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is one line, with the nearest right spelling."""
+    """argparse with one-line errors that suggest the closest spelling."""
 
     def error(self, message: str) -> NoReturn:
         choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
@@ -113,7 +113,7 @@ def build_parser() -> Parser:
 
 
 def _inspecting(command: Callable[..., Parser]) -> None:
-    """Options of the commands that train nothing."""
+    """Options of the commands that do not train."""
     runs = command("runs", "list runs, newest first")
     runs.add_argument("--experiment", help="only runs of this experiment")
     runs.add_argument("--study", help="only runs of this study")

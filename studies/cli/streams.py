@@ -1,4 +1,4 @@
-"""Standard streams that may be closed, deserted or of ASCII, and how the command leaves Python."""
+"""Makes standard streams robust (closed, broken pipe, ASCII), and exits Python quickly."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sys
 import warnings
 from typing import TextIO
 
-# Python's own, of what is of no use to users.
+# Warnings of libraries that are of no use to users.
 UNSEEN_WARNINGS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
 
 def let_libraries_warn() -> None:
-    """Where all warnings shall be errors, that is for the user's code, which runs in other processes."""
+    """If warnings are set to be errors, limits that to user code, which runs in other processes."""
     if any(option.startswith("error") for option in sys.warnoptions):
         warnings.resetwarnings()
         for category in UNSEEN_WARNINGS:
@@ -22,7 +22,7 @@ def let_libraries_warn() -> None:
 
 
 def prepare_streams() -> None:
-    """Whatever is to be printed can be: a stream that is closed takes it, and so does one of ASCII."""
+    """Makes printing always possible, even to a closed or ASCII-only stream."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -32,10 +32,10 @@ def prepare_streams() -> None:
 
 
 def let_go_of(stream: TextIO) -> bool:
-    """Turns a stream that cannot be written to where all goes, for Python writes what is left of it at its end.
+    """Redirects a stream that cannot be written to /dev/null, since Python flushes it at exit.
 
     Returns:
-        Whether it is a pipe that nobody reads any more.
+        Whether it is a pipe without a reader.
     """
     try:
         stream.flush()
@@ -49,16 +49,16 @@ def let_go_of(stream: TextIO) -> bool:
 
 
 def is_deserted(stream: TextIO) -> bool:
-    """Whether a stream is a pipe that nobody reads any more."""
+    """Whether a stream is a pipe without a reader."""
     poll = select.poll()
     try:
         poll.register(stream.fileno(), select.POLLOUT)
-    except (OSError, ValueError):  # a stream of Python's alone, or closed
+    except (OSError, ValueError):  # no file descriptor, or closed
         return False
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def leave() -> None:
-    """Spares Python from looking at all that was imported once more before it ends: a second."""
-    if "torch" not in sys.modules:  # what comes with it (nanobind) would take that for leaks, and say so
+    """Skips Python's final garbage collection of everything imported, which takes a second."""
+    if "torch" not in sys.modules:  # nanobind, a dependency of torch, would report leaks
         gc.freeze()

@@ -1,4 +1,4 @@
-"""`harness train`, `study` and `extend`: what is given on the command line, checked and handed to the driver."""
+"""`harness train`, `study` and `extend`: checks the command line and calls the driver."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from studies.config.experiment import Experiment, load, override
 
 
 def load_experiment(options: argparse.Namespace, overrides: dict[str, str]) -> Experiment:
-    """The experiment that is named, with its overrides."""
+    """The named experiment, with overrides applied."""
     from studies.config.checks import checked_seed
 
     experiment = load(options.experiment, options.config)
     override(experiment, overrides)
     if options.seed is not None:
         experiment.seed = checked_seed(options.seed)
-    use(experiment.search_path)  # for a space that is a function
+    use(experiment.search_path)  # for a space given as a function
     if options.executor is not None:
         experiment.executor = named("executor", options.executor, EXECUTORS)
     return experiment
 
 
 def _threads(options: argparse.Namespace) -> int:
-    """--threads, or 0 where it is left to the executor."""
+    """--threads, or 0 to let the executor decide."""
     if options.threads is None:
         return 0
     at_least("threads", options.threads)

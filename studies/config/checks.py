@@ -1,4 +1,4 @@
-"""Values of experiment files and of options, checked: each error names the value and what is allowed."""
+"""Checks values of experiment files and options: each error names the value and what is allowed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def one_of(what: str, value: Any, allowed: tuple[str, ...]) -> str:
 
 
 def named(what: str, value: Any, names: tuple[str, ...]) -> str | dict[str, Any]:
-    """One of some names, or a class of the user's: its dotted path, or {class_path, init_args}."""
+    """One of the names, or a user's class by dotted path or {class_path, init_args}."""
     if isinstance(value, dict):
         return class_section(value, what)
     if isinstance(value, str) and "." in value:

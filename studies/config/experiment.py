@@ -1,7 +1,7 @@
 """Reads, overrides and checks an experiment file: a LightningCLI config with a `search:` section.
 
-Knows YAML and names, not classes: it imports no torch. What is read is kept as it was written; types, defaults and
-nested classes are for the trial process to find out (arguments.py), as LightningCLI does.
+Handles YAML and names only, not classes, so it imports no torch. Values are kept as written; the trial process resolves
+types, defaults and nested classes (arguments.py), as LightningCLI does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from studies.config.yaml_io import load_yaml
 
 LIGHTNING_KEYS = ("seed_everything", "model", "data", "trainer", "optimizer", "lr_scheduler")  # LightningCLI's
 KEYS = ("description", *LIGHTNING_KEYS, "seed", "search", "executor")
-IGNORED_WHEN_NULL = ("ckpt_path", "weights_only")  # a saved LightningCLI config has them
+IGNORED_WHEN_NULL = ("ckpt_path", "weights_only")  # present in saved LightningCLI configs
 SHIPPED = Path(__file__).parents[1] / "experiments"
 
 
@@ -32,11 +32,11 @@ SHIPPED = Path(__file__).parents[1] / "experiments"
 class Experiment:
     """One experiment: what is trained, on what, how, and how it is searched.
 
-    `model`, `data`, `optimizer` and `lr_scheduler` are {class_path, init_args, dict_kwargs}, or None where the file has
+    `model`, `data`, `optimizer` and `lr_scheduler` are {class_path, init_args, dict_kwargs}, or None if the file has
     none; `trainer` holds arguments of Lightning's Trainer.
 
     Attributes:
-        search_path: folders that come first where its classes are imported from; none for a shipped experiment.
+        search_path: folders that come first when importing its classes; empty for a shipped experiment.
     """
 
     name: str
@@ -54,13 +54,13 @@ class Experiment:
 
     @property
     def sections(self) -> dict[str, Any]:
-        """A copy of the sections that a trial is built from, as they were written."""
+        """A copy of the sections from which a trial is built, as written."""
         optional = {name: getattr(self, name) for name in ("optimizer", "lr_scheduler")}
         given = {name: section for name, section in optional.items() if section is not None}
         return copy.deepcopy({"model": self.model, "data": self.data, "trainer": self.trainer, **given})
 
     def with_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The sections with dotted parameters (model.learning_rate, model.net.init_args.width) put in."""
+        """The sections with dotted parameters (model.learning_rate, model.net.init_args.width) applied."""
         sections = self.sections
         for name, value in params.items():
             set_parameter(sections, name, copy.deepcopy(value))
@@ -76,10 +76,10 @@ def load(name: str, overlays: Sequence[str] = ()) -> Experiment:
     """Reads an experiment by name (of a shipped one) or by path (of a .yaml file).
 
     Args:
-        overlays: more files, laid over it one after the other: their values win.
+        overlays: further files that override its values, in order.
 
     Raises:
-        ValueError: in one line: an unknown name with the nearest one, broken YAML with its line, wrong keys.
+        ValueError: in one line: unknown name with the closest one, broken YAML with its line, or wrong keys.
     """
     known = shipped()
     path = known.get(name) or Path(name)
@@ -98,7 +98,7 @@ def _read(path: Path) -> str:
 
 
 def parse(text: str, path: Path, overlays: Sequence[tuple[str, Path]] = ()) -> Experiment:
-    """Reads an experiment file's text, and those that are laid over it; see load."""
+    """Parses an experiment file's text and its overlays; see load."""
     content = _content(text, path)
     for more, file in overlays:
         content = _laid_over(content, _content(more, file))
@@ -109,7 +109,7 @@ def parse(text: str, path: Path, overlays: Sequence[tuple[str, Path]] = ()) -> E
 
 
 def _content(text: str, path: Path) -> dict[str, Any]:
-    """What a file holds, its keys checked and classes in `./net.py:Net` form resolved beside it."""
+    """A file's content, with keys checked and `./net.py:Net` classes resolved relative to it."""
     try:
         content = load_yaml(text)
     except yaml.YAMLError as error:
@@ -137,7 +137,7 @@ def _content(text: str, path: Path) -> dict[str, Any]:
 
 
 def _laid_over(base: Any, top: Any) -> Any:
-    """A config with another laid over it: mappings are merged, and another class brings its own arguments."""
+    """Merges a config into another: mappings are merged, but a different class replaces the arguments."""
     if not isinstance(base, dict) or not isinstance(top, dict):
         return top
     if "class_path" in top and "class_path" in base and top["class_path"] != base["class_path"]:
@@ -172,7 +172,7 @@ def _experiment(content: dict[str, Any], path: Path) -> Experiment:
 
 
 def _seed(content: dict[str, Any]) -> int:
-    """`seed`, or LightningCLI's `seed_everything`: true is 0 there too, and false leaves the choice to us."""
+    """`seed`, or LightningCLI's `seed_everything`: true means 0, as in LightningCLI; false means the default."""
     if "seed" in content and "seed_everything" in content:
         raise ValueError("seed and seed_everything are the same: give one of them")
     seed = content.get("seed", content.get("seed_everything", 0))
@@ -182,9 +182,9 @@ def _seed(content: dict[str, Any]) -> int:
 
 
 def override(experiment: Experiment, overrides: Mapping[str, str]) -> None:
-    """Puts the command line's --model.X, --data.X, --trainer.X ... into an experiment, read as YAML values.
+    """Applies the command line's --model.X, --data.X, --trainer.X ..., parsed as YAML, to an experiment.
 
-    A parameter that is overridden is no longer searched: searching it would undo what was asked for.
+    An overridden parameter is no longer searched, since the search would undo the override.
     """
     for name, text in overrides.items():
         try:
@@ -206,7 +206,7 @@ def override(experiment: Experiment, overrides: Mapping[str, str]) -> None:
 
 
 def _located(name: str, value: Any, search_path: list[str]) -> Any:
-    """A value from the command line, whose classes ./net.py:Net are of files in the current folder."""
+    """A command-line value with ./net.py:Net classes resolved relative to the current folder."""
     names_a_class = name in CLASS_SECTIONS or name.endswith(".class_path")
     boxed = {"class_path": value} if names_a_class and isinstance(value, str) else {"value": value}
     resolve_files(boxed, Path.cwd())

@@ -1,4 +1,4 @@
-"""Classes that are named by a file: class_path ./net.py:Net."""
+"""Resolves classes given by file: class_path ./net.py:Net."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FILE_CLASS = re.compile(r"(?P<file>[^:]+\.py):(?P<name>\w+)$")
 
 
 def resolve_files(value: Any, folder: Path) -> None:
-    """Turns each class_path ./net.py:Net into net.Net, with the file's folder noted beside it."""
+    """Replaces each class_path ./net.py:Net by net.Net, and remembers the file's folder."""
     if isinstance(value, dict):
         match = FILE_CLASS.match(value["class_path"]) if isinstance(value.get("class_path"), str) else None
         if match:
@@ -28,13 +28,13 @@ def resolve_files(value: Any, folder: Path) -> None:
 
 
 class _FromFile(str):
-    """A class path whose module lies in a folder of its own."""
+    """A class path with the folder of its module."""
 
     folder: str
 
 
 def plain_text(value: Any, folders: list[str]) -> Any:
-    """A config with ordinary strings for what `resolve_files` left; `folders` gets those it noted."""
+    """Converts the results of `resolve_files` to plain strings; appends their folders to `folders`."""
     if isinstance(value, _FromFile):
         if value.folder not in folders:
             folders.append(value.folder)

@@ -13,13 +13,13 @@ CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 
 
 def set_parameter(sections: dict[str, Any], name: str, value: Any) -> None:
-    """Puts a dotted parameter into the sections; `init_args` may be left out of its name, as for LightningCLI.
+    """Sets a dotted parameter in the sections; `init_args` may be omitted from its name, as in LightningCLI.
 
     Args:
-        name: a section, then the way to a leaf: parameters, keys of mappings, indices of lists.
+        name: a section, then the path to a leaf: parameters, keys of mappings, indices of lists.
 
     Raises:
-        ValueError: there is no such section, or the way leads through something that is no mapping and no list.
+        ValueError: there is no such section, or the path leads through something other than a mapping or list.
     """
     section, _, way = name.partition(".")
     if section not in SECTIONS or not way:
@@ -43,13 +43,13 @@ def set_parameter(sections: dict[str, Any], name: str, value: Any) -> None:
     if "class_path" in target and leaf not in CLASS_KEYS:
         target = _init_args(target)
     if leaf == "class_path" and target.get("class_path") != value:
-        target.pop("init_args", None)  # of another class
+        target.pop("init_args", None)  # they belong to the previous class
         target.pop("dict_kwargs", None)
     target[leaf] = value
 
 
 def _inside(target: Any, step: str, where: str) -> Any:
-    """What a mapping or list holds under one step of a parameter's name; made where a mapping has nothing there."""
+    """The item of a mapping or list for one step of a parameter's name; created if missing in a mapping."""
     if isinstance(target, list):
         return target[_index(target, step, where)]
     if not isinstance(target, dict):
@@ -61,7 +61,7 @@ def _inside(target: Any, step: str, where: str) -> Any:
     if target.get(step) is None:
         target[step] = {}
     elif isinstance(target[step], str) and step not in CLASS_KEYS:
-        target[step] = {"class_path": target[step]}  # a class without arguments may be written so
+        target[step] = {"class_path": target[step]}  # short form of a class without arguments
     return target[step]
 
 
@@ -79,10 +79,10 @@ def _index(items: list[Any], step: str, where: str) -> int:
 
 
 def flat_parameters(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters under their dotted names; a class is the value of its own name.
+    """All parameters under their dotted names; a class is itself a value.
 
     `model` is the module's class, `model.rate` its argument, `model.net` a nested class and
-    `model.net.init_args.width` that one's argument.
+    `model.net.init_args.width` its argument.
     """
     flat: dict[str, Any] = {}
     for section in CLASS_SECTIONS:

@@ -20,7 +20,7 @@ class SearchPlan:
     space: Space | str
     sampler: str | dict[str, Any] = "tpe"  # a name, or {class_path, init_args} of Optuna's BaseSampler
     pruner: str | dict[str, Any] = "none"
-    space_as_written: Any = None  # what a study's definition keeps
+    space_as_written: Any = None  # stored in the study's definition
 
 
 def search(content: Any) -> SearchPlan:

@@ -1,4 +1,4 @@
-"""The search space of an experiment file: reading, checking, and its ends. Knows no search library."""
+"""The search space of an experiment file: parsing, checks and limits. Independent of the search library."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Range:
 
     @property
     def points(self) -> list[Any] | None:
-        """The grid's points along this parameter, or None where there are endlessly many."""
+        """The grid's points along this parameter, or None if there are infinitely many."""
         step = self.step or (1 if self.whole and not self.log else None)
         if step is None:
             return None
@@ -50,7 +50,7 @@ class Choice:
 
     @property
     def ends(self) -> list[Any]:
-        """What to check: only least and largest of numbers, else every value."""
+        """Values to check: the smallest and largest number, else every value."""
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in self.values):
             return sorted({min(self.values), max(self.values)})
         return self.values
@@ -78,7 +78,7 @@ def parse_space(mapping: Any) -> Space:
 
 
 def canonical_name(name: str) -> str:
-    """A parameter's name as MLflow and Optuna have it: model.init_args.rate is model.rate."""
+    """A parameter's name in MLflow and Optuna: model.init_args.rate is model.rate."""
     section, _, way = name.partition(".")
     return f"{section}.{way.removeprefix('init_args.')}" if section != "trainer" else name
 
@@ -118,10 +118,10 @@ def _number(name: Any, key: str, value: Mapping[str, Any]) -> float:
 
 
 def grid_of(space: Space, seed: int) -> list[dict[str, Any]]:
-    """All points of the grid, in an order that is a function of the seed.
+    """All points of the grid, in an order determined by the seed.
 
     Raises:
-        ValueError: for a parameter with endlessly many values.
+        ValueError: a parameter has infinitely many values.
     """
     axes = []
     for name, parameter in space.items():
@@ -135,10 +135,10 @@ def grid_of(space: Space, seed: int) -> list[dict[str, Any]]:
 
 
 def encode_choice(value: Any) -> Any:
-    """A value as search storages can keep it: lists and mappings become JSON text."""
+    """Encodes a value for search storages: lists and mappings become JSON text."""
     return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
 
 
 def decode_choice(choice: Choice, encoded: Any) -> Any:
-    """Undoes encode_choice, for a value of that choice."""
+    """Inverse of encode_choice, for a value of that choice."""
     return next(value for value in choice.values if encode_choice(value) == encoded)

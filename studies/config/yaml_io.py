@@ -1,4 +1,4 @@
-"""Reads and writes YAML: as LightningCLI reads it, and safely."""
+"""Reads and writes YAML safely, with LightningCLI's types."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as LightningCLI reads it: 1e-3 is a number, a date is text. But a key that is given twice is an error."""
+    """YAML with LightningCLI's types: 1e-3 is a number, a date is text. But duplicate keys are errors."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -42,9 +42,9 @@ def load_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
-# In C, where PyYAML was built so: a tenth of the time.
+# The C implementation, if available, takes a tenth of the time.
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Quotes texts that load_yaml would take for numbers, such as "1e3"."""
+    """Quotes strings that load_yaml would read as numbers, such as "1e3"."""
 
 
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))

@@ -1,7 +1,7 @@
-"""What is seen while it works: a live table for a study, a progress line for a run, plain lines without a terminal.
+"""Progress display: a live table for a study, a progress line for a run, plain lines without a terminal.
 
-Everything goes to stderr. The display knows plain values only and is never in the way: a call notes what it is
-told and returns, and where there is a terminal, a thread draws four times a second. rich is loaded only there.
+Everything goes to stderr. The display only handles plain values and never blocks: calls store values and return, and
+on a terminal, a thread draws four times a second. rich is only imported for terminals.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from typing import Any, TextIO
 from studies.console.tables import align, assignments, duration_text, number_text, parameter_columns
 
 DRAWN_PER_SECOND = 4
-RUN_SECONDS, TRIAL_SECONDS = 5.0, 10.0  # without a terminal: least time between lines of a run, of a study's trial
-LONG_EPOCH_SECONDS = 30.0  # within an epoch, a run's line comes that often
+RUN_SECONDS, TRIAL_SECONDS = (
+    5.0,
+    10.0,
+)  # without a terminal: minimum time between lines of a run, and of a study's trial
+LONG_EPOCH_SECONDS = 30.0  # interval of a run's lines within an epoch
 PHASE_SECONDS = 10.0
-ENDED_SHOWN = 5  # ended trials in the live table, beside the best
+ENDED_SHOWN = 5  # ended trials in the live table besides the best
 SPINNER = "|/-\\"
 STYLES = {"COMPLETE": "", "running": "bold", "PRUNED": "dim", "FAIL": "red", "INTERRUPTED": "yellow"}
 
 
 @dataclass
 class Row:
-    """A trial as it is shown."""
+    """The displayed state of a trial."""
 
     number: int
     params: dict[str, Any] = field(default_factory=dict)
@@ -40,14 +43,14 @@ class Row:
     steps: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     value: float | None = None
-    updated: float | None = None  # when it last said something
-    start: tuple[int, float] = (0, 0.0)  # step and time that its speed is counted from
+    updated: float | None = None  # time of the last update
+    start: tuple[int, float] = (0, 0.0)  # step and time from which its speed is measured
     steps_per_epoch: float | None = None
 
     def update(self, epoch: int, epochs: int | None, step: int, steps: int | None, metrics: dict[str, float]) -> None:
         now = time.monotonic()
         if self.updated is None:
-            self.start = (0, self.began) if epoch == 0 else (step, now)  # it went on from a checkpoint
+            self.start = (0, self.began) if epoch == 0 else (step, now)  # resumed from a checkpoint
         elif epoch > self.epoch:
             self.steps_per_epoch = self.step / (self.epoch + 1)
         self.epoch, self.epochs, self.step, self.steps = epoch, epochs, step, steps
@@ -55,7 +58,7 @@ class Row:
 
     @property
     def share(self) -> float | None:
-        """How much of it is done, 0 to 1, or None where nobody can know."""
+        """Completed share, 0 to 1, or None if unknown."""
         ends = [self.steps] if self.steps else []
         if self.epochs and self.steps_per_epoch:
             ends.append(round(self.epochs * self.steps_per_epoch))
@@ -65,13 +68,13 @@ class Row:
 
     @property
     def speed(self) -> float:
-        """Optimizer steps a second, or 0 as long as it is unknown."""
+        """Optimizer steps per second, or 0 while unknown."""
         step, at = self.start
         return (self.step - step) / (self.updated - at) if self.updated and self.updated > at else 0.0
 
     @property
     def left(self) -> float | None:
-        """Seconds left, or None as long as they are unknown."""
+        """Remaining seconds, or None while unknown."""
         share = self.share
         if not share or not self.speed or self.updated is None:
             return None
@@ -86,13 +89,13 @@ class Display:
     """The display of one command; a context manager.
 
     Args:
-        title: what is going on, e.g. "study mnist_mlp".
-        metric: the metric that decides, or None.
+        title: e.g. "study mnist_mlp".
+        metric: name of the objective, or None.
         direction: maximize or minimize, or None.
-        total: number of trials, those before this start among them; 1 shows a single run.
+        total: number of trials, including those of earlier starts; 1 shows a single run.
         stream: where to draw; stderr if None.
-        live: whether to draw in place; if None, where the stream is a terminal that can and NO_COLOR is not set.
-            False is for debuggers, whose prompt must not be drawn over.
+        live: whether to draw in place; None: if the stream is a capable terminal and NO_COLOR is not set. False is for
+            debuggers, whose prompt must not be overdrawn.
     """
 
     def __init__(
@@ -109,17 +112,17 @@ class Display:
         self._stream = sys.stderr if stream is None else stream
         self._wants_live = live
         self._live: Any = None
-        # No lock: a signal handler that speaks would wait for the drawing thread, which would wait for the lock.
-        # What the thread reads is replaced, never changed in place, and at worst one drawing behind.
-        self._by_number: dict[int, Row] = {}  # trials that run, and those ended ones that may be shown
-        self._over: set[int] = set()  # numbers of trials that have ended, interrupted ones apart
-        self._walls = 0, 0.0  # how many of those were completed or pruned, and their seconds in all
+        # No lock: a signal handler that prints could deadlock with the drawing thread. What the thread reads is
+        # replaced, never modified in place, and at worst one frame behind.
+        self._by_number: dict[int, Row] = {}  # running trials, and ended ones that may be shown
+        self._over: set[int] = set()  # numbers of ended trials, except interrupted ones
+        self._walls = 0, 0.0  # number of completed or pruned trials, and their total seconds
         self._earlier = 0
         self._best: tuple[float, int] | None = None  # value and trial number
         self._workers = 1
         self._phase: str | None = None
         self._phase_began = self._phase_said = 0.0
-        self._said: dict[int, float] = {}  # when a trial last had a plain line
+        self._said: dict[int, float] = {}  # trial -> time of its last plain line
         self._lines: deque[str] = deque()
         self._saying = False
 
@@ -143,7 +146,7 @@ class Display:
             get_renderable=self._picture,
             refresh_per_second=DRAWN_PER_SECOND,
             transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # a pipe gets what is printed, and so does not see the display
+            redirect_stdout=sys.stdout.isatty(),  # only redirect a terminal: a pipe must receive prints unchanged
             redirect_stderr=self._stream is sys.stderr,
             vertical_overflow="crop",
         )
@@ -152,18 +155,18 @@ class Display:
     def close(self) -> None:
         live, self._live = self._live, None
         if live is not None:
-            with contextlib.suppress(OSError, ValueError):  # the terminal is gone
+            with contextlib.suppress(OSError, ValueError):  # the terminal was closed
                 live.stop()
 
     def say(self, line: str) -> None:
-        """A line that stays, above whatever moves."""
+        """Prints a permanent line above the live display."""
         self._lines.append(line)
-        if self._saying:  # a signal handler speaks while a line is written; the one who writes takes this one too
+        if self._saying:  # a signal handler called this during a write; the writer prints this line, too
             return
         self._saying = True
         try:
             while self._lines:
-                with contextlib.suppress(OSError, ValueError):  # a lost terminal must not cost the work
+                with contextlib.suppress(OSError, ValueError):  # a lost terminal must not stop the work
                     self._write(self._lines.popleft())
         finally:
             self._saying = False
@@ -175,21 +178,21 @@ class Display:
             print(line, file=self._stream, flush=True)
 
     def phase(self, text: str) -> None:
-        """What is done while no trial runs; shown with its seconds until a trial starts."""
+        """Sets the activity that is shown, with its duration, until a trial starts."""
         self._phase, self._phase_began = text, time.monotonic()
         self._phase_said = self._phase_began
         if self._live is None:
             self.say(f"{text} ...")
 
     def refresh(self) -> None:
-        """To be called now and then while waiting: without a terminal, a long phase says that it still goes on."""
+        """Call regularly while waiting: without a terminal, prints a line now and then during a long phase."""
         now = time.monotonic()
         if self._live is None and self._phase is not None and now - self._phase_said >= PHASE_SECONDS:
             self._phase_said = now
             self.say(f"{self._phase} ... {duration_text(now - self._phase_began)}")
 
     def went_on(self, done: int, best: float | None = None, number: int | None = None) -> None:
-        """Counts in the trials that ended before this start, and the best one's value and number."""
+        """Accounts for trials that ended before this start, with the best one's value and number."""
         self._earlier = done
         if best is not None and number is not None:
             self._best = (best, number)
@@ -206,7 +209,7 @@ class Display:
     def trial_progress(
         self, number: int, epoch: int, epochs: int | None, step: int, steps: int | None, metrics: dict[str, float]
     ) -> None:
-        """Where a trial is. `epoch` counts from 0, `step` is of optimizer steps done; the totals may be unknown."""
+        """Updates a trial's progress. `epoch` counts from 0, `step` counts optimizer steps; totals may be unknown."""
         if number in self._over:
             return
         row = self._by_number.setdefault(number, Row(number))
@@ -218,7 +221,7 @@ class Display:
         if self.total > 1 and silent >= TRIAL_SECONDS:
             self._plain(row, f"trial {number}  {self._run_line(row)}")
         elif self.total == 1 and before is not None and silent >= RUN_SECONDS:
-            self._plain(row, before)  # an epoch's last values are known when the next one begins
+            self._plain(row, before)  # an epoch's last values are only known when the next one begins
         elif self.total == 1 and silent >= LONG_EPOCH_SECONDS:
             self._plain(row, self._run_line(row))
 
@@ -227,7 +230,7 @@ class Display:
         self.say(line)
 
     def trial_ended(self, number: int, state: str, value: float | None, seconds: float) -> None:
-        """A trial's end. `state`: COMPLETE, PRUNED, FAIL or INTERRUPTED; `seconds`: what it took."""
+        """Shows a trial's end. `state`: COMPLETE, PRUNED, FAIL or INTERRUPTED; `seconds`: its duration."""
         row = self._by_number.setdefault(number, Row(number))
         row.state, row.value = state, value
         if state != "INTERRUPTED":
@@ -249,7 +252,7 @@ class Display:
         self._forget()
 
     def _forget(self) -> None:
-        """Lets go of ended trials that will not be shown any more: a study may have ten thousands."""
+        """Removes ended trials that will no longer be shown: a study may have tens of thousands."""
         ended = [row.number for row in self._rows if row.state != "running" and row.number != self.best]
         for number in ended[:-ENDED_SHOWN]:
             del self._by_number[number]
@@ -278,7 +281,7 @@ class Display:
         return self._earlier + len(self._over)
 
     def _left(self) -> float | None:
-        """Seconds left for a study: what the running trials and those to come still need, over the workers."""
+        """A study's remaining seconds: those of running and future trials, divided by the number of workers."""
         now, running = time.monotonic(), self._running
         known = {row.number: row.left for row in running}
         count, seconds = self._walls
@@ -300,7 +303,7 @@ class Display:
         return parts if left is None or self._done >= self.total else [*parts, f"{duration_text(left)} left"]
 
     def _run_parts(self, row: Row) -> list[str]:
-        """Where a trial is, the most wanted first."""
+        """A trial's progress in parts, most important first."""
         left, first = row.left, [name for name in row.metrics if name == self.metric]
         names = first + sorted(
             (name for name in row.metrics if name != self.metric and not name.endswith("learning_rate")),
@@ -316,7 +319,7 @@ class Display:
         ending = [part for part in parts if part.endswith(" left") or part == "finishing"]
         return "  ".join([part for part in parts if part not in ending] + ending)
 
-    # What is drawn in place, by rich's thread.
+    # Live drawing, on rich's thread.
 
     def _picture(self) -> Any:
         from rich.console import Group
@@ -328,7 +331,7 @@ class Display:
         return Group(*(Text(line, style=style, no_wrap=True, overflow="ellipsis", end="\n") for line, style in lines))
 
     def _drawing(self, width: int, height: int) -> list[tuple[str, str]]:
-        """Lines with their styles, of at most that width and number."""
+        """Styled lines, within the given width and height."""
         rows = self._rows
         heading: list[tuple[str, str]] = []
         if self._phase is not None:
@@ -347,7 +350,7 @@ class Display:
         header, *lines = self._table(shown, width)
         styles = ["green" if row.number == self.best else STYLES.get(row.state, "") for row in shown]
         heading += [(line, "dim") for line in header.split("\n")]
-        room = max(1, height - len(heading))  # in a low window the running trials are what matters
+        room = max(1, height - len(heading))  # in a small window, show running trials first
         return (heading + list(zip(lines, styles, strict=True))[-room:])[:height]
 
     def _table(self, rows: list[Row], width: int) -> list[str]:

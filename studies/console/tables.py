@@ -1,4 +1,4 @@
-"""Trials as plain text: the leaderboard, aligned tables, and how numbers and parameters are written in them."""
+"""Trials as plain text: leaderboard, aligned tables, and formatting of numbers and parameters."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def leaderboard(
     limit: int = 10,
     width: int | None = None,
 ) -> str:
-    """The best trials as an aligned table, best first; what did not complete is counted below.
+    """The best trials as an aligned table, best first; other trials are counted below.
 
     Args:
-        rows: of number, value, state, params.
+        rows: (number, value, state, params).
         metric: its name.
         direction: maximize or minimize.
         best: number of the best trial, marked by a star.
-        limit: at most so many trials.
-        width: in characters; the last parameters are left out where they do not fit. None is as wide as the
-            terminal, and without bounds where stdout is none.
+        limit: maximum number of trials.
+        width: in characters; parameters that do not fit are left out. None: the terminal's width, or unlimited if
+            stdout is not a terminal.
     """
     width = shutil.get_terminal_size((1_000_000, 24)).columns if width is None else width
     complete = [row for row in rows if row["state"] == "COMPLETE" and row["value"] is not None]
@@ -50,9 +50,9 @@ def leaderboard(
 
 
 def align(columns: list[list[str]], width: int) -> list[str]:
-    """The lines of a table, numbers to the right; the first has line breaks where long names must be broken.
+    """The lines of a table, with numbers right-aligned; the first contains line breaks if long names are wrapped.
 
-    Where the table is too wide, names are broken at _ and /, and then the last columns are left out.
+    If the table is too wide, names are wrapped at _ and /, then the last columns are dropped.
     """
     heads = [[column[0]] for column in columns]
     if _width(columns, heads) > width:
@@ -60,7 +60,7 @@ def align(columns: list[list[str]], width: int) -> list[str]:
     while len(columns) > 1 and _width(columns, heads) > width:
         columns, heads = columns[:-1], heads[:-1]
     depth = max(len(head) for head in heads)
-    heads = [[""] * (depth - len(head)) + head for head in heads]  # at the bottom
+    heads = [[""] * (depth - len(head)) + head for head in heads]  # bottom-aligned
     cells = [[*head, *column[1:]] for head, column in zip(heads, columns, strict=True)]
     for index, column in enumerate(columns):
         size = max(map(len, cells[index]))
@@ -81,13 +81,13 @@ def parameter_columns(names: list[str], params: list[dict[str, Any]]) -> list[li
 
 
 def short_names(names: list[str]) -> dict[str, str]:
-    """The last part of each dotted name, or the whole where two would be the same."""
+    """The last part of each dotted name, or the full name if ambiguous."""
     last = [name.rpartition(".")[2] for name in names]
     return {name: short if last.count(short) == 1 else name for name, short in zip(names, last, strict=True)}
 
 
 def number_text(value: float) -> str:
-    """A metric's value, by four significant digits: 0.9000."""
+    """A metric value with four significant digits: 0.9000."""
     return f"{value:#.4g}".rstrip(".")
 
 

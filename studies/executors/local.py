@@ -90,7 +90,7 @@ class LocalExecutor:
 
     @property
     def free(self) -> int:
-        """Number of further trials that may be submitted; 0 while a pack runs, to draw them as late as possible."""
+        """Number of further trials that may be submitted. A slot with a running pack counts as full."""
         slots = self.workers - len({trial.slot for trial in self._trials.values()})
         return max(0, slots * self.pack - len(self._waiting))
 

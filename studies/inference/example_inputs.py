@@ -1,4 +1,4 @@
-"""What a module is shown when it is written to a file: inputs from the validation set, and which sizes may change."""
+"""Example inputs for exporting a module, from the validation set, and which dimensions are variable."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import torch
 from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor
 
-ROWS = 2  # of an example: torch.export takes a size of 1 for a constant
+ROWS = 2  # in an example: torch.export treats a size of 1 as constant
 
 
 def validation_inputs(data: LightningDataModule | LightningModule | None) -> Tensor:
     """The first validation batch's inputs (B, ...), on the CPU; sets a datamodule up.
 
     Args:
-        data: the datamodule, or the module that has its loaders itself.
+        data: the datamodule, or a module with its own loaders.
 
     Raises:
-        ValueError: in one line: batches are not (inputs, targets), or inputs are no tensor.
+        ValueError: in one line: batches are not (inputs, targets), or inputs are not a tensor.
     """
     if data is None:
         raise ValueError("there is no datamodule to take an example input from")
@@ -35,14 +35,14 @@ def validation_inputs(data: LightningDataModule | LightningModule | None) -> Ten
 
 
 def example_of(inputs: Tensor) -> Tensor:
-    """Two rows of some inputs (B, ...), B >= 1; if there is but one, twice that."""
+    """Two rows of inputs (B, ...), B >= 1; a single row is repeated."""
     return inputs[torch.arange(ROWS) % len(inputs)]
 
 
 def variable_dimensions(example: Tensor) -> dict[int, str]:
-    """Which dimensions of a module's inputs may have another size, and what they are called.
+    """The variable dimensions of a module's inputs, with their names.
 
-    The batch's always; the length, too, of sequences of ids: integers (B, S).
+    Always the batch dimension; also the length of id sequences, i.e. integers (B, S).
     """
     names = {0: "batch"}
     if example.dim() == 2 and not (example.is_floating_point() or example.is_complex()):

@@ -1,4 +1,4 @@
-"""`harness export`: finds the model, and has a file written and checked in a warm process before it gets its name."""
+"""`harness export`: finds the model; a warm process writes and verifies a temporary file, which is then renamed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LIBRARIES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": (), "safetens
 
 
 def export(model: str, format: str, output: str | None) -> dict[str, Any]:
-    """Writes a model to a file that was not there.
+    """Writes a model to a new file.
 
     Returns:
-        `model`, `run_id`, `checkpoint`, `format`, `path`, and what export.export says of it.
+        `model`, `run_id`, `checkpoint`, `format`, `path`, and the result of export_worker.export.
 
     Raises:
-        ValueError: in one line: there is no such model, format or library, or no file can be written there.
-        WorkFailed: in one line: the module cannot be exported, or what was written differs from it.
+        ValueError: in one line: unknown model or format, missing library, or the file cannot be written.
+        WorkFailed: in one line: the module cannot be exported, or the file's outputs differ.
     """
     one_of("format", format, tuple(LIBRARIES))
     missing = [name for name in LIBRARIES[format] if importlib.util.find_spec(name) is None]
@@ -63,7 +63,7 @@ def export(model: str, format: str, output: str | None) -> dict[str, Any]:
                 raise ValueError(answer["error"])
             if "failed" in answer:
                 raise WorkFailed(f"{model} could not be exported: {answer['failed']}")
-            temporary.chmod(mode)  # safetensors makes files that nobody else may read
+            temporary.chmod(mode)  # safetensors creates files that only the owner may read
             if path.exists():
                 raise ValueError(f"{path} was created in the meantime and is not overwritten")
             temporary.replace(path)
@@ -78,7 +78,7 @@ def export(model: str, format: str, output: str | None) -> dict[str, Any]:
 
 
 def _check(path: Path) -> None:
-    """Sees that nothing is there yet and that a file can be, which is best seen by making one."""
+    """Checks that the file does not exist yet and can be created, by creating it."""
     try:
         if path.is_dir():
             raise ValueError(f"{path} is a folder: --output must name a file")

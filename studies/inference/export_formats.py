@@ -1,6 +1,6 @@
-"""The formats a trained module can be written in, and how each is read again to be checked.
+"""Export formats: writes a trained module, and reads the file back for verification.
 
-A file also says how the module was built: its class_path and its init_args, the data's sizes among them, as JSON.
+A file's metadata contains the module's class_path and, as JSON, init_args, including data-derived sizes.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Ask = Callable[[Tensor], list[Tensor]]  # inputs (B, ...) -> all outputs
 
 
 class Written(NamedTuple):
-    """A file that was written, and the model read from it.
+    """A written file, and the model read from it.
 
     Attributes:
-        variable: dimension -> name of those whose size may change.
-        at_most: name -> largest size, of those that have one.
-        exact: whether the outputs must equal the original's to the bit.
+        variable: dimension -> name, for variable dimensions.
+        at_most: name -> largest size, for bounded dimensions.
+        exact: whether the outputs must be bit-identical to the original's.
     """
 
     ask: Ask
@@ -41,7 +41,7 @@ class Written(NamedTuple):
 
 
 def input_name(module: LightningModule) -> str:
-    """What `forward` calls its first argument."""
+    """The name of `forward`'s first argument."""
     return next(iter(inspect.signature(module.forward).parameters))
 
 
@@ -66,7 +66,7 @@ def write_onnx(module: LightningModule, example: Tensor, said: dict[str, str], p
         verbose=False,
         input_names=[name],
         output_names=output_names(module(example)),
-        dynamic_shapes=(variable,),  # only their names: the program has them already
+        dynamic_shapes=(variable,),  # for the names only: the program already has them
     )
     assert onnx_program is not None
     for node in onnx_program.model.graph.all_nodes():
@@ -82,7 +82,7 @@ def write_onnx(module: LightningModule, example: Tensor, said: dict[str, str], p
 
 
 def write_pt2(module: LightningModule, example: Tensor, said: dict[str, str], path: Path) -> Written:
-    """torch.export's own format, for torch without the module's source."""
+    """torch.export's format, for torch without the module's source."""
     program, variable, at_most = _traced(module, example)
     with open(path, "wb") as file:
         torch.export.save(program, file, extra_files=said)
@@ -92,7 +92,7 @@ def write_pt2(module: LightningModule, example: Tensor, said: dict[str, str], pa
 
 
 def write_safetensors(module: LightningModule, example: Tensor, said: dict[str, str], path: Path) -> Written:
-    """The weights alone, for the module's own source."""
+    """Only the weights, for use with the module's source."""
     from safetensors import safe_open
     from safetensors.torch import load_model, save_model
 
@@ -106,12 +106,12 @@ def write_safetensors(module: LightningModule, example: Tensor, said: dict[str, 
 
 
 def _traced(module: LightningModule, example: Tensor) -> tuple[ExportedProgram, dict[int, str], dict[str, int]]:
-    """The module as an exported program, which of its dimensions came out variable, and their largest sizes.
+    """The module as an exported program, its variable dimensions, and their largest sizes.
 
     Raises:
-        ValueError: in one line: the batch did not.
+        ValueError: in one line: the batch dimension is not variable.
     """
-    # torch makes progress bars that it never shows; their lock among processes would outlive this one.
+    # torch creates hidden progress bars, whose multiprocessing lock would outlive this process.
     tqdm.set_lock(threading.RLock())
     wanted = variable_dimensions(example)
     program = torch.export.export(module, (example,), dynamic_shapes=({dim: Dim.AUTO for dim in wanted},))
@@ -125,7 +125,7 @@ def _traced(module: LightningModule, example: Tensor) -> tuple[ExportedProgram, 
                 at_most[wanted[dim]] = int(bounds.upper)
     if 0 not in variable:
         raise ValueError(f"{type(module).__name__}.forward treats its batch size as a constant ({len(example)})")
-    # This machine's paths, the module's lines and rows of the data are nobody's business.
+    # Do not leak this machine's paths, source lines or data rows.
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     program.example_inputs = None

@@ -1,4 +1,4 @@
-"""Writes a trained model to a file and checks what is read from it. Runs in a warm trial process: it needs torch."""
+"""Writes a trained model to a file and verifies the file. Runs in a warm trial process, because it needs torch."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from studies.inference.example_inputs import example_of, validation_inputs
 from studies.inference.export_formats import WRITERS, Written, input_name, output_names
 from studies.inference.predict_worker import restore
 
-TOLERANCE = 1e-4  # of the largest output, or of 1 where that is less
+TOLERANCE = 1e-4  # relative to max(largest output, 1)
 FEW = 7  # rows of a small batch
 
 
 class Differs(Exception):
-    """What was read from the file says something else than the model."""
+    """The file's outputs differ from the model's."""
 
 
 def export(payload: dict[str, Any]) -> dict[str, Any]:
     """Writes a model.
 
     Args:
-        payload: `experiment` (its sections), `seed`, `checkpoint` (path), `format` (see formats.WRITERS),
-            `path` (to be written).
+        payload: `experiment` (its sections), `seed`, `checkpoint` (path), `format` (see export_formats.WRITERS),
+            `path` (to write).
 
     Returns:
-        `class_path`, `bytes`, `inputs` and `outputs` (each a list of `name`, `dtype`, `shape`; sizes that may
-        change are names), `at_most` (name -> largest size) and `check`, see `compared`; or, in one line, `error`
+        `class_path`, `bytes`, `inputs` and `outputs` (each a list of `name`, `dtype`, `shape`; variable sizes
+        are names), `at_most` (name -> largest size) and `check`, see `compared`; or, in one line, `error`
         (the model cannot be restored) or `failed` (it cannot be written, or differs).
     """
     try:
@@ -46,7 +46,7 @@ def export(payload: dict[str, Any]) -> dict[str, Any]:
     try:
         with torch.no_grad():
             return _export(module, datamodule, inputs, payload)
-    except Exception as error:  # the module is the user's, and may be anything
+    except Exception as error:  # user code may raise anything
         return {"failed": _in_one_line(error)}
 
 
@@ -70,24 +70,24 @@ def _export(
 
 
 def how_to_build(section: dict[str, Any], sizes: dict[str, Any]) -> dict[str, str]:
-    """`class_path` and, as JSON, `init_args` of a module, with those of the data's sizes that it takes."""
+    """`class_path` and, as JSON, `init_args` of a module, including the data-derived sizes that it accepts."""
     taken = parameters_of(import_class(section["class_path"])) & set(sizes)
     init_args = {**section.get("init_args", {}), **{name: sizes[name] for name in sorted(taken)}}
     return {"class_path": section["class_path"], "init_args": json.dumps(init_args, default=str)}
 
 
 def compared(module: LightningModule, written: Written, inputs: Tensor) -> dict[str, Any]:
-    """Asks the model, and what was read from the file, the same.
+    """Compares the outputs of the model and of the file.
 
     Args:
-        inputs: real ones (B, ...): asked one, a few, and all at once; where the length is variable, cut to each.
+        inputs: real inputs (B, ...), used one, a few, and all at a time; if the length is variable, cut to each length.
 
     Returns:
-        `inputs` (how many), `batches` (their sizes), `lengths` (shortest and longest, or None),
-        `largest_difference` and `tolerance`, which is 0 for ids and for a module built anew.
+        `inputs` (their number), `batches` (sizes), `lengths` (shortest and longest, or None),
+        `largest_difference` and `tolerance`, which is 0 for ids and for rebuilt modules.
 
     Raises:
-        Differs: in one line.
+        Differs: the outputs differ; in one line.
     """
     batches = [inputs[:rows] for rows in sorted({1, min(FEW, len(inputs)), len(inputs)})]
     lengths = None
@@ -105,7 +105,7 @@ def compared(module: LightningModule, written: Written, inputs: Tensor) -> dict[
             if truth.is_floating_point() and not written.exact:
                 allowed = TOLERANCE * max(1.0, float(truth.abs().max()))
             difference = float((said.double() - truth.double()).abs().max())
-            if not difference <= allowed:  # a NaN neither
+            if not difference <= allowed:  # also catches NaN
                 raise Differs(f"{where} the file differs from the model by {difference:.2g} (tolerance {allowed:.0e})")
             largest, tolerance = max(largest, difference), max(tolerance, allowed)
     sizes = sorted({len(batch) for batch in batches})
@@ -118,7 +118,7 @@ def _names(tensor: Tensor, variable: dict[int, str]) -> list[int | str]:
 
 
 def _output_shapes(module: LightningModule, example: Tensor, written: Written) -> list[list[int | str]]:
-    """The outputs' shapes; a size that changes with one of the inputs' has its name."""
+    """The outputs' shapes; a size that varies with a variable input dimension is given by its name."""
     first = tree_leaves(module(example))
     shapes: list[list[int | str]] = [list(output.shape) for output in first]
     for dim, name in written.variable.items():
@@ -136,7 +136,7 @@ def _described(names: list[str], tensors: list[Tensor], shapes: list[list[int | 
 
 
 def _in_one_line(error: Exception) -> str:
-    """What an error says; torch.export and onnx say it in pages, of which the first paragraph is enough."""
+    """The error's first paragraph: messages of torch.export and onnx are pages long."""
     if not isinstance(error, ValueError | OSError | Differs):
         traceback.print_exc()
     paragraph = " ".join(str(error).strip().split("\n\n")[0].split())

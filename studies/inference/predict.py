@@ -1,4 +1,4 @@
-"""`harness predict`: finds the model, takes the inputs from the command line or stdin, and asks in a warm process."""
+"""`harness predict`: finds the model, reads inputs from the command line or stdin, and predicts in a warm process."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LARGEST = 100_000_000  # bytes from stdin
 
 
 def ask(model: str, inputs: list[str]) -> dict[str, Any]:
-    """Returns `model`, `run_id`, `checkpoint` and `predictions`; see prediction.predict.
+    """Returns `model`, `run_id`, `checkpoint` and `predictions`; see predict_worker.predict.
 
     Raises:
-        ValueError: in one line: there is no such model, nothing was asked, or an input cannot be read.
+        ValueError: in one line: unknown model, no inputs, or an input cannot be read.
     """
     from studies.executors.local import LocalExecutor
 
@@ -50,7 +50,7 @@ def ask(model: str, inputs: list[str]) -> dict[str, Any]:
 
 
 def _from_stdin(scratch: Path) -> list[str]:
-    """Lines, each a file or a word; or one file, an image or a table, whose bytes come in."""
+    """Lines that are files or words; or the bytes of one file, an image or a table."""
     if sys.stdin is None or sys.stdin.isatty():
         return []
     content = sys.stdin.buffer.read(LARGEST)

@@ -1,4 +1,4 @@
-"""What a trained model says to files or words. Runs in a warm trial process, because it needs torch."""
+"""Predictions of a trained model for files or words. Runs in a warm trial process, because it needs torch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from studies.trial.weights import restore_weights
 
 
 def predict(payload: dict[str, Any]) -> dict[str, Any]:
-    """Asks a model.
+    """Predicts with a model.
 
     Args:
         payload: `experiment` (its sections, as YAML), `seed`, `checkpoint` (path), `search_path` and `items` (files or
             words).
 
     Returns:
-        `predictions`, each with `input`, `notes`, `answer` and, where there are, `probability` and
+        `predictions`, each with `input`, `notes`, `answer` and, if available, `probability` and
         `probabilities`; or `error` (one line).
     """
     try:
@@ -36,10 +36,10 @@ def predict(payload: dict[str, Any]) -> dict[str, Any]:
 def ask(
     module: LightningModule, datamodule: LightningDataModule, items: Sequence[str]
 ) -> tuple[Any, list[dict[str, Any]]]:
-    """The batch that a datamodule makes of some items, and what a module says to each.
+    """The batch that a datamodule makes from the items, and the module's answer to each.
 
     Raises:
-        ValueError: in one line: an item cannot be read, or one of the two cannot be asked.
+        ValueError: in one line: an item cannot be read, or module or datamodule do not support prediction.
     """
     check(module, datamodule)
     batch, names, notes = datamodule.inputs(items)  # type: ignore[attr-defined]
@@ -48,14 +48,14 @@ def ask(
 
 
 def check(module: LightningModule, datamodule: LightningDataModule) -> None:
-    """Raises a ValueError if one of the two cannot be asked."""
+    """Raises a ValueError if module or datamodule do not support prediction."""
     for name, item in (("inputs", datamodule), ("answers", module)):
         if not hasattr(item, name):
             raise ValueError(f"{type(item).__name__} has no method {name}, which prediction needs")
 
 
 def in_a_line(error: Exception) -> str:
-    """What went wrong, for the one who asked; the traceback of what nobody foresaw goes to stderr."""
+    """One line about the error for the user; the traceback of unexpected errors goes to stderr."""
     line = " ".join(str(error).split())
     if isinstance(error, (ValueError, OSError)):
         return line
@@ -64,7 +64,7 @@ def in_a_line(error: Exception) -> str:
 
 
 def restore(payload: dict[str, Any]) -> tuple[LightningModule, LightningDataModule]:
-    """A trained module, ready to be asked, and its datamodule, set up."""
+    """A trained module in eval mode, and its datamodule, set up."""
     use(payload.get("search_path") or [])
     parts = build(load_yaml(payload["experiment"]), payload["seed"], trainer=False)
     if parts.datamodule is None:

@@ -1,6 +1,6 @@
-"""The end of a study: its best trial meets the test set, once, and becomes a registered model.
+"""Tests a study's best trial once, and registers its model.
 
-Runs in a warm trial process, because it needs torch; while it runs, the driver writes nothing.
+Runs in a warm trial process, because it needs torch; meanwhile the driver writes nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.client import Tracking
 from studies.trial.run import prepare_trained, why_no_test
 
-TESTED = "harness.champion"  # tag of a study's run: which run was tested and registered, at which value
+TESTED = "harness.champion"  # tag of a study's run: the run that was tested and registered, and its value
 
 
 def publish(payload: dict[str, Any]) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def publish(payload: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         payload: `spec` (path of its spec.json), `tracking_uri`, `parent` (run of the study), `model_name`,
-            `study`, `metric`, `direction`, `value` (its best), `requirements` (pip, of the model).
+            `study`, `metric`, `direction`, `value` (the best), `requirements` (pip, for the model).
 
     Returns:
         `test` (name -> value) and `note` (a line for the user, or ""); or `error`.
@@ -55,7 +55,7 @@ def _publish(
 ) -> dict[str, Any]:
     trial = TrialSpec.load(spec)
     tracking = Tracking(tracking_uri, None)
-    mark = f"{trial.run_id} {value!r}"  # an extended trial is another champion
+    mark = f"{trial.run_id} {value!r}"  # an extended trial counts as a new champion
     if tracking.tag(parent, TESTED) == mark:
         known = tracking.run(parent).metrics
         return {"test": {name: number for name, number in known.items() if name.startswith("test/")}, "note": ""}
@@ -68,16 +68,16 @@ def _publish(
             try:
                 for results in trainer.test(module, datamodule=datamodule, verbose=False):
                     test |= {name: float(number) for name, number in results.items()}
-            except Exception as error:  # the model is worth no less for it
+            except Exception as error:  # the model is still valid
                 if is_transient(error):
                     raise
                 traceback.print_exc()
-                untested = f"; its test failed, and is tried again by the same command: {error_text(error)}"
-            tracking.log_files(trial.run_id, Path(folder) / "artifacts")  # what the module's test_step logged
+                untested = f"; its test failed, and the same command tries it again: {error_text(error)}"
+            tracking.log_files(trial.run_id, Path(folder) / "artifacts")  # logged by the module's test_step
         best_step = int(tracking.run(trial.run_id).metrics.get("best/step", 0))
         for run_id, step in ((trial.run_id, best_step), (parent, trial.number)):
             stored = {metric_name(name): number for name, number in test.items()}
-            if not stored.items() <= tracking.run(run_id).metrics.items():  # one who died here may have logged them
+            if not stored.items() <= tracking.run(run_id).metrics.items():  # else already logged
                 tracking.log_metrics(run_id, test, step)
 
         module = module.cpu().eval()
@@ -93,7 +93,7 @@ def _publish(
                     variable = variable_dimensions(example)
                     publish = tracking.models.publish_model
                     version = publish(parent, module, example, variable, model_name, requirements, tags)
-            except Exception as error:  # no forward, inputs that are no tensor, operations that cannot be exported
+            except Exception as error:  # no forward, non-tensor inputs, operations that cannot be exported
                 if is_transient(error) or isinstance(error, StorageFailed):
                     raise
                 traceback.print_exc()
@@ -102,7 +102,7 @@ def _publish(
                 kept = f"its checkpoint is run {trial.run_id}'s artifact checkpoints/best.ckpt"
                 return {"test": test, "note": f"the champion is not in the model registry, {kept}: {reason}"}
     note = f"model {model_name} version {version} is models:/{model_name}@champion"
-    if _stays(champion, study, metric, direction, value):
+    if _current_champion_is_better(champion, study, metric, direction, value):
         note = f"model {model_name} version {version} is registered; another study's champion is better and stays"
     else:
         tracking.models.set_champion(model_name, version)
@@ -111,8 +111,10 @@ def _publish(
     return {"test": test, "note": " ".join(f"{note}{untested}".split())}
 
 
-def _stays(champion: dict[str, str] | None, study: str, metric: str, direction: str, value: float) -> bool:
-    """Whether the present champion keeps its title: another study's, judged by the same metric, and better."""
+def _current_champion_is_better(
+    champion: dict[str, str] | None, study: str, metric: str, direction: str, value: float
+) -> bool:
+    """Whether another study's champion, by the same metric, is better."""
     if champion is None or champion.get("harness.study") == study or champion.get("harness.metric") != metric:
         return False
     return better(float(champion.get("harness.value", "nan")), value, direction)

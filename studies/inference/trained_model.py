@@ -1,4 +1,4 @@
-"""Where a trained model lies: a run's folder, a checkpoint, a run on a server, a registered model."""
+"""Finds trained models: by run, checkpoint, run on a server, or registered model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Trained:
     """A trained model: its experiment's sections, its seed, and the checkpoint with its weights.
 
     Attributes:
-        search_path: folders in which the user's own modules are to be found.
+        search_path: folders with user modules.
     """
 
     experiment: dict[str, Any]
@@ -32,13 +32,13 @@ class Trained:
 
 
 def find(model: str, state_folder: StateFolder, scratch: Path) -> Trained:
-    """Finds a model by a run id or the beginning of one, a checkpoint's path, or models:/NAME@ALIAS (or /VERSION).
+    """Finds a model by a run id or prefix, a checkpoint's path, or models:/NAME@ALIAS (or /VERSION).
 
     Args:
-        scratch: an empty folder for what has to be fetched.
+        scratch: an empty folder for downloads.
 
     Raises:
-        ValueError: in one line: there is no such model, or it was never trained.
+        ValueError: in one line: unknown model, or it was never trained.
     """
     if model.startswith("models:"):
         match = REGISTERED.match(model)
@@ -57,7 +57,7 @@ def find(model: str, state_folder: StateFolder, scratch: Path) -> Trained:
 
 
 def experiment_of(trained: Trained, state_folder: StateFolder) -> str:
-    """Name of a model's experiment, or of its class in small letters where no database knows its run."""
+    """The name of a model's experiment, or its class in lower case if no database has its run."""
     try:
         return str(_tracking(state_folder).run(trained.run_id).experiment)
     except ValueError:
@@ -65,7 +65,7 @@ def experiment_of(trained: Trained, state_folder: StateFolder) -> str:
 
 
 def newest_first(state_folder: StateFolder) -> Iterator[Trained]:
-    """The trained models that lie in this folder."""
+    """The trained models in this folder, newest first."""
     checkpoints = state_folder.folder.glob(f"trials/*/{FOLDER}/{BEST}")
     for path in sorted(checkpoints, key=lambda path: path.stat().st_mtime, reverse=True):
         if (path.parent.parent / "spec.json").is_file():
@@ -88,7 +88,7 @@ def _of_run(run_id: str, state_folder: StateFolder, scratch: Path) -> Trained:
     if (folder / "spec.json").is_file() and checkpoint.is_file():
         return _of_checkpoint(checkpoint)
     tracking = _tracking(state_folder)
-    run = tracking.run(run_id)  # says so if there is none
+    run = tracking.run(run_id)  # raises if there is none
     if f"{FOLDER}/{BEST}" not in tracking.files(run_id, FOLDER):
         raise ValueError(f"run {run_id} ({run.kind or 'of another program'}, {run.status}) has no trained model")
     checkpoint = tracking.fetch(run_id, f"{FOLDER}/{BEST}", scratch)

@@ -1,4 +1,4 @@
-"""Pictures of images in which several things are to be found: plain arrays in, a matplotlib Figure out."""
+"""Pictures for segmentation and detection: plain arrays in, a matplotlib Figure out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Box = Sequence[float]  # left, top, right and bottom edge in pixels
 
 
 def masked_canvases(images: Any, truth: Any, predicted: Any, labels: Sequence[str]) -> Figure:
-    """Images in a row; below them the true class of each pixel, and below that the one that was said.
+    """A row of images, below it the true class of each pixel, and below that the predicted class.
 
     Args:
         images: float (N, H, W).
@@ -46,12 +46,12 @@ def masked_canvases(images: Any, truth: Any, predicted: Any, labels: Sequence[st
 def boxed_canvases(
     images: Any, truth: Sequence[Sequence[tuple[str, Box]]], predicted: Sequence[Sequence[tuple[str, Box]]]
 ) -> Figure:
-    """Images with the true boxes and those that were said, each with its class.
+    """Images with true and predicted boxes, each with its class.
 
     Args:
         images: float (N, H, W).
         truth: for each image, class and box of each object.
-        predicted: the same, as the model says.
+        predicted: the same for predictions.
     """
     shown = _stretched(images)
     columns = min(4, len(shown))
@@ -65,7 +65,7 @@ def boxed_canvases(
                 left, right = (x + min(max(place, 0), width) for place in (box[0], box[2]))
                 top, bottom = (y + min(max(place, 0), height) for place in (box[1], box[3]))
                 edges.append([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)])
-                # Above the box, or below it where there is no room: on the digit it could not be read.
+                # Above the box, or below it if there is no room; on the digit it would be illegible.
                 place = left if side == "left" else right, top - 3.5 if top - y > 6 else bottom + 3.5
                 write(axes, *place, shorten(name, 6), ha=side, color=colour, size=9)
         axes.add_collection(LineCollection(edges, colors=colour, linewidths=line), autolim=False)
@@ -75,14 +75,14 @@ def boxed_canvases(
 
 
 def _stretched(images: Any) -> np.ndarray:
-    """(N, H, W) of any range -> 0..1, each from its darkest to its lightest."""
+    """(N, H, W) of any range -> 0..1, each stretched to its own range."""
     images = np.nan_to_num(np.asarray(images, dtype=float))
     low, high = images.min(axis=(1, 2), keepdims=True), images.max(axis=(1, 2), keepdims=True)
     return (images - low) / np.maximum(high - low, 1e-12)
 
 
 def _grid(images: list[np.ndarray], columns: int, right: float) -> tuple[Figure, Any, tuple[int, int]]:
-    """One mosaic of images (H, W, 3), and the pixels from one to the next, across and down."""
+    """One mosaic of images (H, W, 3), and the distance between images in pixels, across and down."""
     height, width = images[0].shape[:2]
     across, down = width + GAP, height + GAP
     rows = -(-len(images) // columns)

@@ -1,4 +1,4 @@
-"""A run's pictures: plain lists and arrays in, a matplotlib Figure out."""
+"""Pictures for classification: plain lists and arrays in, a matplotlib Figure out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_CLASSES_WITH_COUNTS = 20
 
 
 def confusion_matrix(counts: Any, labels: Sequence[str]) -> Figure:
-    """Which class is taken for which. Right answers are blue by the class's recall, mistakes orange by their number.
+    """Confusion matrix. Correct answers are blue by recall, mistakes orange by their number.
 
     Args:
         counts: int (C, C), rows = truth, columns = prediction.
@@ -28,8 +28,8 @@ def confusion_matrix(counts: Any, labels: Sequence[str]) -> Figure:
     of_truth = counts.sum(axis=1)
     recall = np.divide(counts.diagonal(), of_truth, out=np.zeros(classes), where=of_truth > 0)
     wrong = counts * (1 - np.eye(classes, dtype=counts.dtype))
-    # Mistakes are few beside right answers: on one common scale they could not be seen. Theirs ends at the
-    # most frequent mistake, but not under 3% of a class, so that a good classifier's matrix is a pale one.
+    # Mistakes are too few to be visible on the scale of correct answers. Their scale ends at the most frequent
+    # mistake, but at least at 3% of a class, so that a good classifier's matrix is pale.
     rate = wrong / np.maximum(of_truth, 1)[:, None]
     share = 0.85 * rate / max(0.03, rate.max(initial=0)) + 0.1 * (wrong > 0)
     np.fill_diagonal(share, 0.15 + 0.85 * recall**3)
@@ -37,7 +37,7 @@ def confusion_matrix(counts: Any, labels: Sequence[str]) -> Figure:
     pixels = 255 * (1 - share[..., None] * (1 - colour))  # (C, C, 3), from white to the colour
 
     names = [shorten(label, 18) for label in labels]
-    every = math.ceil(classes / 40)  # labels closer than that would overlap
+    every = math.ceil(classes / 40)  # closer labels would overlap
     ticks, shown = range(0, classes, every), names[::every]
     side = min(7.0, max(3.6, 0.52 * classes))
     longest = max(map(len, shown), default=0)
@@ -74,7 +74,7 @@ def worst_mistakes(
     truth_probability: Sequence[float],
     predicted_probability: Sequence[float],
 ) -> Figure:
-    """A gallery of wrongly classified images, each with its true and its predicted class and their probabilities.
+    """A gallery of misclassified images, each with true and predicted class and their probabilities.
 
     Args:
         images: float (N, H, W) or (N, H, W, 3), of 0 to 1.
@@ -91,7 +91,10 @@ def worst_mistakes(
     count, height, width = images.shape[:3]
     columns = min(5, max(3, count))
     rows = math.ceil(count / columns)
-    across, down = width + math.ceil(width / 14), height + math.ceil(height * 0.3)  # of an image with gap and caption
+    across, down = (
+        width + math.ceil(width / 14),
+        height + math.ceil(height * 0.3),
+    )  # size of an image with gap and caption
     # One mosaic: 25 axes, or 25 images in one, would take half a second.
     mosaic = np.full((rows * down, columns * across, 3), 255, dtype=np.uint8)
     for index, image in enumerate(images):
@@ -121,5 +124,5 @@ def worst_mistakes(
 
 
 def _percent(probability: float) -> str:
-    """0.000012 -> "<0.1%", so that no probability of a mistake reads as nothing at all."""
+    """0.000012 -> "<0.1%", so that no nonzero probability reads as 0."""
     return "<0.1%" if 0 < probability < 0.0005 else f"{probability:.1%}"

@@ -1,7 +1,7 @@
-"""What all pictures are made with: palette, an empty figure, titles, axes, and saving.
+"""Shared by all pictures: empty figures, titles, axes, and saving.
 
-Figures are built without pyplot, so there is no global state: any thread and any forked process may draw.
-Margins are given in inches, because matplotlib's own layout engines take several times as long as the drawing.
+Figures are built without pyplot, so without global state: any thread and any forked process may draw.
+Margins are given in inches, since matplotlib's layout engines take several times as long as drawing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Ticker = Locator | Sequence[float]
 def new_figure(
     width: float, height: float, *, left: float, bottom: float, right: float, top: float
 ) -> tuple[Figure, Axes]:
-    """A figure with one axes of that size and those margins around it, in inches."""
+    """A figure with one axes of the given size and margins, in inches."""
     across, up = left + width + right, bottom + height + top
     figure = Figure(figsize=(across, up), dpi=DPI)
     return figure, figure.add_axes((left / across, bottom / up, width / across, height / up))
@@ -49,14 +49,14 @@ def new_panel(
     across: tuple[float, float] = (0.0, 1.0),
     up: tuple[float, float] = (0.0, 1.0),
 ) -> tuple[Figure, Panel]:
-    """The same with a panel in place of an axes, with values from edge to edge; see `Panel`."""
+    """Like `new_figure`, with a panel instead of an axes, whose values reach to the edges; see `Panel`."""
     wide, high = left + width + right, bottom + height + top
     figure = Figure(figsize=(wide, high), dpi=DPI)
     return figure, Panel(figure, (left / wide, bottom / high, width / wide, height / high), across, up)
 
 
 def message(heading: str, text: str) -> Figure:
-    """A picture of nothing that says why there is nothing to see."""
+    """A placeholder picture that explains why there is nothing to see."""
     figure, panel = new_panel(5, 1.2, left=0.3, bottom=0.2, right=0.3, top=0.6)
     title(panel, heading)
     write(panel, 0.5, 0.5, text, color=GREY, size=11, ha="center")
@@ -64,9 +64,9 @@ def message(heading: str, text: str) -> Figure:
 
 
 def write(axes: Axes | Panel, x: float, y: float, text: str, **style: Any) -> None:
-    """A text at a place in the values of an axes or a panel, taken as it is: a $ in a name starts no formula.
+    """Adds literal text (no math mode for $) at data coordinates of an axes or a panel.
 
-    It belongs to the figure, since texts of an axes are clipped, which costs half of their drawing.
+    It is added to the figure, since clipping to the axes would double its drawing time.
     """
     style = {"color": INK, "va": "center", "parse_math": False, **style}
     transform = style.pop("transform", axes.transData)
@@ -76,7 +76,7 @@ def write(axes: Axes | Panel, x: float, y: float, text: str, **style: Any) -> No
 
 
 def title(axes: Axes | Panel, text: str, pad: float = 12) -> None:
-    """A heading above the left edge, so many points away from it."""
+    """A heading above the left edge, `pad` points away."""
     figure = axes.get_figure()
     assert figure is not None
     above = axes.transAxes + ScaledTranslation(0, pad / 72, figure.dpi_scale_trans)
@@ -93,11 +93,11 @@ def tidy(axes: Axes) -> None:
 
 
 def graduate(axes: Axes | Panel, across: Ticker, up: Ticker, label: Callable[[float], float] = float) -> None:
-    """The same with ticks and their labels, for a panel, or in less time for an axes whose curves are all drawn.
+    """Like `tidy`, with tick labels: for a panel, or faster for an axes with all curves drawn.
 
     Args:
         across, up: a matplotlib locator, or the ticks themselves.
-        label: from a tick of the upright axis to the number that is written beside it.
+        label: maps a tick of the vertical axis to its displayed number.
     """
     if isinstance(axes, Axes):
         axes.axis("off")
@@ -106,7 +106,7 @@ def graduate(axes: Axes | Panel, across: Ticker, up: Ticker, label: Callable[[fl
     columns, rows = _ticks(across, *axes.get_xlim()), _ticks(up, *axes.get_ylim())
     beside, below = axes.get_yaxis_transform(), axes.get_xaxis_transform()
     light: dict[str, Any] = {"color": GRID, "linewidth": 0.7, "zorder": -2}  # under an axes, whose zorder is 0
-    for places, transform in ((columns, below), (rows, beside)):  # one broken line each, from edge to edge
+    for places, transform in ((columns, below), (rows, beside)):  # one line with gaps each, from edge to edge
         along, across_it = [place for place in places for _ in range(3)], [0, 1, math.nan] * len(places)
         upright = transform is below
         add_line(figure, along if upright else across_it, across_it if upright else along, transform, **light)
@@ -123,7 +123,7 @@ def _ticks(ticker: Ticker, low: float, high: float) -> list[float]:
 
 
 def _numbers(ticks: Sequence[float]) -> list[str]:
-    """The ticks with as many digits as tell them apart."""
+    """Tick labels with as many digits as needed to distinguish them."""
     for digits in range(6, 17):
         labels = [f"{tick:.{digits}g}" for tick in ticks]
         if len(set(labels)) == len(labels):
@@ -132,7 +132,7 @@ def _numbers(ticks: Sequence[float]) -> list[str]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Ticks of a logarithmic axis: powers of ten, and over a short range 2 and 5 (or 3) of each too."""
+    """Ticks of a logarithmic axis: powers of ten, and for short ranges also 2 and 5 (or 3) times these."""
     factors = (1, 2, 5) if high < 60 * low else (1, 3) if high < 1500 * low else (1,)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     ticks = [factor * 10.0**power for power in range(first, last + 1, 1 + (last - first) // 7) for factor in factors]
@@ -140,18 +140,18 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def shorten(text: Any, length: int) -> str:
-    """A text cut in its end to at most `length` characters."""
+    """Truncates a text to at most `length` characters."""
     text = str(text)
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Writes a PNG whole or not at all; makes its folder."""
+    """Writes a PNG atomically; creates its folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path.with_name(f"{path.name}.{threading.get_ident()}"))  # threads draw too
     try:
-        # At level 1 it takes a fraction of the time; such pictures are about as small.
+        # Level 1 is much faster, and such pictures are about as small.
         image_of(figure).save(temporary, "png", compress_level=1)
         temporary.replace(path)
     finally:
@@ -159,7 +159,7 @@ def save(figure: Figure, path: str | Path) -> None:
 
 
 def image_of(figure: Figure) -> Image.Image:
-    """A figure as an image without transparency, whose file would take longer to write."""
+    """A figure as an image without an alpha channel, which would be slower to write."""
     return Image.fromarray(_drawing.pixels_of(figure)).convert("RGB")
 
 
@@ -171,7 +171,7 @@ def pixels_of(figure: Figure) -> np.ndarray:
 
 
 class Drawing(NamedTuple):
-    """How texts are put into a figure, and how its pixels are made."""
+    """Functions that add texts to a figure and render it."""
 
     add_text: Callable[..., object]
     pixels_of: Callable[[Figure], np.ndarray]
@@ -181,6 +181,6 @@ _drawing = Drawing(Figure.text, pixels_of)
 
 
 def use(drawing: Drawing) -> None:
-    """Draws all pictures of this process another way from here on."""
+    """Sets the drawing functions for all further pictures of this process."""
     global _drawing
     _drawing = drawing

@@ -14,7 +14,7 @@ from studies.plots.colours import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY
 from studies.plots.figure import DPI, graduate, log_ticks, message, shorten, title, write
 from studies.plots.panel import Panel, add_line
 
-MAX_POINTS = 1000  # of one curve; more cannot be seen
+MAX_POINTS = 1000  # per curve; more would not be visible
 MAX_CURVE_AXES = 12
 
 
@@ -69,7 +69,7 @@ def _curves(
         add_line(figure, x, y, transform=panel.transData, color=colour, zorder=order, **dense, **marker)
         if place < 6:
             last = f"{of_all[1][~np.isnan(of_all[1])][-1]:.4g}" if not np.isnan(of_all[1]).all() else "no finite value"
-            # Of many there is room for the names alone.
+            # With many splits there is only room for names.
             label = f"— {shorten(split, 16)} {last}".strip() if len(splits) <= 3 else f"— {shorten(split, 12)}"
             across, up = place % 3, place // 3
             write(panel, 0.36 * across, 1.05 + 0.065 * up, label, size=8, color=colour, transform=panel.transAxes)
@@ -83,7 +83,7 @@ def _curves(
 
 
 def _finite(points: tuple[Sequence[int], Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values, NaN where they are not finite: a gap."""
+    """Steps and values, with NaN (a gap) for non-finite values."""
     steps, values = (np.asarray(numbers, dtype=float) for numbers in points)
     return steps, np.where(np.isfinite(values), values, np.nan)
 
@@ -96,7 +96,7 @@ def _with_margins(values: np.ndarray) -> tuple[float, float]:
 
 
 def thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most MAX_POINTS of a curve: the lowest and the highest of each stretch, so that no spike is lost."""
+    """At most MAX_POINTS of a curve: minimum and maximum of each segment, so that no spike is lost."""
     if len(x) <= MAX_POINTS:
         return x, y
     stretches = np.array_split(np.arange(len(x)), MAX_POINTS // 2 - 1)

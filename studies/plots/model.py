@@ -1,4 +1,4 @@
-"""Pictures of what a model has learnt, by kind of task and layer: plain arrays in, a matplotlib Figure out."""
+"""Pictures of what a model has learnt, by task and layer: plain arrays in, a matplotlib Figure out."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MAX_POINTS = 1500
 def decision_boundary(
     across: Any, up: Any, probabilities: Any, points: Any, classes: Any, labels: Sequence[str]
 ) -> Figure:
-    """Where a model of two features says which class, and the samples it was asked about.
+    """The decision regions of a model of two features, with samples.
 
     Args:
         across: (X,) values of the first feature.
         up: (Y,) values of the second.
-        probabilities: (Y, X, C) of each class at each of these places, rows from below.
+        probabilities: (Y, X, C) of each class at each of these points, rows from bottom to top.
         points: (N, 2) samples.
         classes: (N,) their true classes.
         labels: C class names.
@@ -33,7 +33,7 @@ def decision_boundary(
     across, up, probabilities = np.asarray(across), np.asarray(up), np.asarray(probabilities)
     points, classes = np.asarray(points)[:MAX_POINTS], np.asarray(classes)[:MAX_POINTS]
     colours = np.array([to_rgb(CLASS_COLOURS[index % len(CLASS_COLOURS)]) for index in range(len(labels))])
-    # Every class's colour by its probability, on white: pale where the model is in doubt.
+    # Class colours weighted by probability, on white: pale where the model is uncertain.
     certain = probabilities.max(axis=-1, keepdims=True)
     pixels = 1 - 0.45 * certain * (1 - probabilities @ colours)
     figure, axes = new_figure(5, 4.4, left=0.7, bottom=0.7, right=1.4, top=0.6)
@@ -87,7 +87,7 @@ def predicted_against_true(truth: Sequence[float], predicted: Sequence[float]) -
 
 
 def activation_functions(x: Any, values: dict[str, Any], derivatives: dict[str, Any]) -> Figure:
-    """Each function with its derivative: what a gradient is multiplied by on its way back through it.
+    """Each function with its derivative, the factor of gradients in the backward pass.
 
     Args:
         x: (N,) arguments.
@@ -110,10 +110,10 @@ def activation_functions(x: Any, values: dict[str, Any], derivatives: dict[str, 
 
 
 def gradient_by_distance(norms: dict[str, Sequence[float]]) -> Figure:
-    """How a gradient shrinks, or grows, on its way back in time, on a logarithmic scale.
+    """How a gradient vanishes or explodes back in time, on a logarithmic scale.
 
     Args:
-        norms: name -> norms from 0 steps back on.
+        norms: name -> norms at 0, 1, ... steps back.
     """
     figure, axes = new_figure(6, 3.4, left=0.9, bottom=0.7, right=1.9, top=0.6)
     least, most = np.inf, 0.0
@@ -131,11 +131,11 @@ def gradient_by_distance(norms: dict[str, Sequence[float]]) -> Figure:
     return figure
 
 
-MAX_MAPS = 16  # of a layer
+MAX_MAPS = 16  # per layer
 
 
 def filters(kernels: Any) -> Figure:
-    """The kernels of a convolution as images: blue where they want darkness, orange where they want light.
+    """The kernels of a convolution as images: negative weights in blue, positive ones in orange.
 
     Args:
         kernels: (K, h, w).
@@ -147,7 +147,7 @@ def filters(kernels: Any) -> Figure:
 
 
 def feature_maps(image: Any, maps: dict[str, Any]) -> Figure:
-    """An image, and below it what the filters of each layer make of it, each map from its least to its most.
+    """An image, and below it the feature maps of each layer, each scaled to its own range.
 
     Args:
         image: (H, W).
@@ -166,7 +166,7 @@ def feature_maps(image: Any, maps: dict[str, Any]) -> Figure:
     return figure
 
 
-TILE = 36  # pixels from one tile's edge to the next one's, of which a caption and a gap take 8
+TILE = 36  # pixels between tiles, of which caption and gap take 8
 
 
 def _coloured(values: np.ndarray) -> np.ndarray:
@@ -176,7 +176,7 @@ def _coloured(values: np.ndarray) -> np.ndarray:
 
 
 def _mosaic(rows: list[np.ndarray], inches: float) -> tuple[Figure, Any]:
-    """One image of tiles, each (h, w, 3), stretched to the same size; a row each, broken after MAX_MAPS."""
+    """One image of rows of tiles (h, w, 3), scaled to equal size, wrapped after MAX_MAPS."""
     rows = [row[start : start + MAX_MAPS] for row in rows for start in range(0, len(row), MAX_MAPS)]
     columns, side = max(len(row) for row in rows), TILE - 8
     mosaic = np.ones((TILE * len(rows), TILE * columns, 3))

@@ -1,7 +1,7 @@
-"""A rectangle of a figure with coordinates of its own: what most pictures of a trial need of matplotlib's Axes.
+"""A rectangle of a figure with its own coordinates: the subset of matplotlib's Axes that most pictures need.
 
-An Axes takes 10 ms to make and to draw empty, and resamples an image for another 15: several times what the picture
-of a small trial takes. A Panel is made of transforms alone; lines, images and texts go straight into the figure.
+Creating and drawing an empty Axes takes 10 ms, and resampling an image 15 ms: several times the rest of a small trial's
+picture. A Panel only consists of transforms; lines, images and texts are added directly to the figure.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class Panel:
     """A rectangle of a figure.
 
     Args:
-        box: left, bottom, width and height, in shares of the figure's.
+        box: left, bottom, width and height, as fractions of the figure's.
         across: values at the left and at the right edge.
         up: values at the lower and at the upper edge.
 
     Attributes:
-        transAxes, transData: from the panel's own coordinates, 0 to 1, and from values, to pixels; their names are
-            those of Axes, so that `figure.write` and `figure.title` take either.
+        transAxes, transData: transforms from panel coordinates, 0 to 1, and from values, to pixels; named as in Axes,
+            so that `figure.write` and `figure.title` accept both.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Panel:
         return self.figure
 
     def get_xaxis_transform(self) -> Transform:
-        """x in values, y in the panel's own coordinates."""
+        """x in values, y in panel coordinates."""
         return blended(self.transData, self.transAxes)
 
     def get_yaxis_transform(self) -> Transform:
-        """The other way round."""
+        """x in panel coordinates, y in values."""
         return blended(self.transAxes, self.transData)
 
     def get_xlim(self) -> tuple[float, float]:
@@ -62,25 +62,25 @@ class Panel:
         return self.up
 
     def image(self, pixels: Any) -> None:
-        """Pixels, uint8 (H, W, 3), that fill the panel, the first row at the top; each is drawn as a rectangle."""
+        """Fills the panel with pixels, uint8 (H, W, 3), first row at the top, without interpolation."""
         image = Pixels(np.asarray(pixels, dtype=np.uint8), self.transAxes)
         image.set_figure(self.figure)
         self.figure.artists.append(image)
 
 
 def add_line(figure: Figure, x: Any, y: Any, transform: Transform, **style: Any) -> None:
-    """A line through points, broken where one is NaN."""
+    """A line through points, with gaps at NaN."""
     line = Line2D(x, y, transform=transform, **style)
     line.set_figure(figure)
     figure.lines.append(line)
 
 
 class Pixels(Artist):
-    """An image whose pixels are repeated until it fills its place: nothing is interpolated.
+    """An image scaled by nearest neighbour.
 
     Args:
         pixels: uint8 (H, W, 3).
-        place: from (0, 0) and (1, 1) to two corners.
+        place: maps (0, 0) and (1, 1) to two opposite corners.
     """
 
     def __init__(self, pixels: np.ndarray, place: Transform) -> None:
@@ -91,10 +91,10 @@ class Pixels(Artist):
     def draw(self, renderer: Any) -> None:
         (left, bottom), (right, top) = np.round(self._place.transform([(0, 0), (1, 1)])).astype(int)
         height, width = self.pixels.shape[:2]
-        rows = np.arange(top - bottom)[::-1] * height // (top - bottom)  # a renderer begins with the lowest row
+        rows = np.arange(top - bottom)[::-1] * height // (top - bottom)  # a renderer starts with the bottom row
         columns = np.arange(right - left) * width // (right - left)
         whole = np.dstack([self.pixels, np.full((height, width, 1), 255, dtype=np.uint8)]).view(np.uint32)[..., 0]
-        shown = whole.take(columns, 1).take(rows, 0)[..., None].view(np.uint8)  # pixels as numbers: far faster
+        shown = whole.take(columns, 1).take(rows, 0)[..., None].view(np.uint8)  # pixels as single numbers: much faster
         context = renderer.new_gc()
         renderer.draw_image(context, left, bottom, shown)
         context.restore()

@@ -1,4 +1,4 @@
-"""The pictures that a module may ask for by name (`pictures(dataloader)`), from all files that draw some."""
+"""The pictures that a module may request by name (`pictures(dataloader)`)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def draw(name: str, **arguments: Any) -> Figure:
     """Draws the picture of that name.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: unknown name.
     """
     if name not in PICTURES:
         raise ValueError(f"unknown picture {name}{nearest(name, PICTURES)}")

@@ -1,4 +1,4 @@
-"""A study's pictures: plain lists in, a matplotlib Figure (or a plotly one, to move about in) out."""
+"""A study's pictures: plain lists in, a matplotlib Figure (or an interactive plotly one) out."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from studies.plots.figure import DPI, log_ticks, message, new_figure, shorten, t
 if TYPE_CHECKING:
     import plotly.graph_objects
 
-# From light to dark in one hue: read right in grey and by colour-blind readers.
-LARGEST = 1e100  # of values that can be drawn: differences of larger ones may be infinite
+# One hue from light to dark: also readable in greyscale and by colour-blind readers.
+LARGEST = 1e100  # largest drawable value: differences of larger ones may be infinite
 SHADES = LinearSegmentedColormap.from_list("shades", ["#D7E6F2", "#7FB3D9", BLUE, "#00304D"])
 
 
@@ -31,7 +31,7 @@ def study_history(
 
     Args:
         number: trial numbers.
-        value: the metric's value; None or NaN where there is none.
+        value: the metric's value; None or NaN if missing.
         state: COMPLETE, PRUNED, FAIL, ...; only complete trials can be the best.
         metric: its name.
         direction: maximize or minimize.
@@ -45,7 +45,7 @@ def study_history(
     figure, axes = new_figure(7.0, 3.4, left=0.85, bottom=0.65, right=0.3, top=0.85)
     low, high = _limits(values, direction)
     pad = 0.06 * (high - low)
-    shown = np.clip(values, low, high)  # what is far out stands at the rim, as a triangle
+    shown = np.clip(values, low, high)  # outliers are drawn as triangles at the edge
     kinds = (
         ("complete", complete, "o", BLUE),
         ("pruned", (states == "PRUNED") & _can_be_drawn(values), "s", GREY),
@@ -100,10 +100,10 @@ def study_history(
 
 
 class Scale:
-    """Where a parameter's values lie on an axis from 0 to 1, and that axis' ticks.
+    """Maps a parameter's values to an axis from 0 to 1, with ticks.
 
     Numbers are placed by value or, if `log` and all are positive, by logarithm. Everything else (words, lists,
-    truth values, mixtures, infinities) is a category. Ticks of numbers are at least `apart` from one another.
+    booleans, mixed types, infinities) is a category. Ticks of numbers are at least `apart` from one another.
     """
 
     def __init__(self, values: Sequence[Any], log: bool, apart: float = 0.06) -> None:
@@ -115,7 +115,7 @@ class Scale:
             first = {category(value): value for value in values}
             try:
                 self.labels = sorted(first, key=first.__getitem__)
-            except TypeError:  # no order among them, as between None and a word
+            except TypeError:  # not comparable, e.g. None and a word
                 self.labels = sorted(first)
             self.ticks = [(index + 0.5) / len(self.labels) for index in range(len(self.labels))]
             self.places = np.array([self.ticks[self.labels.index(name)] for name in names])
@@ -124,7 +124,7 @@ class Scale:
         numbers = np.asarray(values, dtype=float)
         choices = np.unique(numbers)
         low, high = choices[0], choices[-1]
-        if len(choices) > 6:  # else they are ticks themselves
+        if len(choices) > 6:  # else the values themselves are ticks
             choices = np.array(log_ticks(low, high) if log else MaxNLocator(4).tick_values(low, high))
         if log:
             numbers, low, high = np.log10(numbers), math.log10(low), math.log10(high)
@@ -134,7 +134,7 @@ class Scale:
         at = ((np.log10(choices) if log else choices) - start) / span
         kept: list[tuple[float, str]] = []
         for place, choice in zip(at, choices, strict=True):
-            if -1e-9 <= place <= 1 + 1e-9 and (not kept or place - kept[-1][0] > apart):  # else they would overlap
+            if -1e-9 <= place <= 1 + 1e-9 and (not kept or place - kept[-1][0] > apart):  # avoid overlaps
                 kept.append((float(place), f"{choice:.4g}"))
         self.ticks, self.labels = [place for place, _ in kept], [text for _, text in kept]
 
@@ -207,7 +207,7 @@ def parallel_coordinates(
 
 
 def load_interactive() -> Any:
-    """Plotly's graph objects, which are slow to import, and of use to studies only."""
+    """Imports plotly's graph objects, which is slow and only needed for studies."""
     import plotly.graph_objects
 
     return plotly.graph_objects
@@ -216,7 +216,7 @@ def load_interactive() -> Any:
 def interactive_parallel_coordinates(
     params: dict[str, Sequence[Any]], value: Sequence[float], metric: str, direction: str, log: set[str]
 ) -> plotly.graph_objects.Figure:
-    """The same to move about in: drag axes, or pick ranges on them. Trials without a value are left out."""
+    """Interactive parallel coordinates: axes can be dragged, and ranges selected. Omits trials without a value."""
     go = load_interactive()
 
     values = _floats(value)
@@ -256,12 +256,12 @@ def interactive_parallel_coordinates(
 
 
 def importance(importances: dict[str, float], metric: str, of: tuple[int, int] | None = None) -> Figure:
-    """Which parameters decide the metric, the most important one on top.
+    """Parameter importances, most important on top.
 
     Args:
         importances: parameter name -> share of the metric's variance over the space that it explains, 0 to 1.
         metric: its name.
-        of: how many trials were looked at, and of how many; None: of all.
+        of: number of trials used, and of all trials; None: all were used.
     """
     if not importances:
         return message(f"Importance for {metric}", "too few trials to tell")
@@ -298,7 +298,7 @@ def slices(
         value: the metric's value per trial; trials without a finite one are left out.
         metric: its name.
         log: the parameters with a logarithmic axis.
-        direction: maximize or minimize; where known, hopeless trials are drawn at the rim, out of the others' way.
+        direction: maximize or minimize; if given, bad outliers are drawn at the edge.
     """
     values = _floats(value)
     kept = np.flatnonzero(_can_be_drawn(values)).tolist()
@@ -357,7 +357,7 @@ def _slice_axes(axes: Axes, scale: Scale, name: str, first: bool) -> None:
 
 
 def short(name: str, among: Any) -> str:
-    """model.learning_rate -> learning_rate, unless another parameter is called the same there."""
+    """model.learning_rate -> learning_rate, unless ambiguous among the names."""
     last = name.rpartition(".")[2]
     return last if sum(other.rpartition(".")[2] == last for other in among) == 1 else name
 
@@ -371,7 +371,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _can_be_drawn(values: np.ndarray) -> np.ndarray:
-    """Which values have a place on an axis: neither NaN nor infinite, nor nearly."""
+    """Which values can be drawn: not NaN, infinite or nearly infinite."""
     return np.abs(values) < LARGEST
 
 
@@ -385,9 +385,9 @@ def _best(values: np.ndarray, direction: str) -> int:
 
 
 def _limits(values: np.ndarray, direction: str | None) -> tuple[float, float]:
-    """The range worth drawing: from the best to the worst that is no outlier, for one diverged trial flattens all.
+    """The range to draw: best value to worst non-outlier, since one diverged trial would flatten all others.
 
-    An outlier is worse than the median by over 8 median absolute deviations, some 5 standard deviations.
+    Outliers are worse than the median by over 8 median absolute deviations (about 5 standard deviations).
     """
     values = values[_can_be_drawn(values)]
     if len(values) == 0:
@@ -407,14 +407,14 @@ def _limits(values: np.ndarray, direction: str | None) -> tuple[float, float]:
 
 
 def _jittered(scale: Scale, rank: np.ndarray) -> np.ndarray:
-    """Trials of one category side by side, by rank (0 to 1), so that they do not cover each other."""
+    """Positions of one category's trials, spread by rank (0 to 1) to avoid overlaps."""
     if not scale.is_category:
         return scale.places
     return scale.places + (np.nan_to_num(rank) - 0.5) * 0.5 / len(scale.ticks)
 
 
 def _wrap(name: str, width: int) -> list[str]:
-    """A name on at most two lines, broken at an underscore, a dot or a slash where it can be."""
+    """Wraps a name to at most two lines, preferably at an underscore, dot or slash."""
     if len(name) <= width:
         return [name]
     breaks = [index + 1 for index, letter in enumerate(name) if letter in "_./" and index < width]

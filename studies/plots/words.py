@@ -18,12 +18,12 @@ MAX_WORDS = 40
 
 
 def decoded_words(source: Sequence[str], target: Sequence[str], predicted: Sequence[str]) -> Figure:
-    """Words as read, as meant and as written: the wrong ones first, their wrong letters in orange.
+    """Source, target and predicted words: wrong ones first, with wrong letters in orange.
 
     Args:
-        source: N words as the encoder reads them.
-        target: N words as they should be written.
-        predicted: N words as the decoder wrote them.
+        source: N input words.
+        target: N correct outputs.
+        predicted: N outputs of the decoder.
     """
     words = sorted(zip(source, target, predicted, strict=True), key=lambda word: word[1] == word[2])[:MAX_WORDS]
     if not words:
@@ -45,7 +45,7 @@ def decoded_words(source: Sequence[str], target: Sequence[str], predicted: Seque
         write(axes, 0, row, "✓" if right else "✗", color=GREEN if right else ORANGE, **style)
         write(axes, starts[1], row, read, color=GREY, **style)
         write(axes, starts[2], row, meant, **style)
-        # The right letters, and over them the wrong and missing ones, which fall into the gaps: all are as wide.
+        # Correct letters, with wrong and missing ones drawn over the gaps: the font is monospaced.
         fits = [index < len(meant) and meant[index] == letter for index, letter in enumerate(written)]
         kept = "".join(letter if fit else " " for letter, fit in zip(written, fits, strict=True))
         amiss = "".join(" " if fit else letter for letter, fit in zip(written, fits, strict=True))
@@ -57,12 +57,12 @@ def decoded_words(source: Sequence[str], target: Sequence[str], predicted: Seque
 
 
 def exact_match_by_length(length: Sequence[int], correct: Sequence[int], total: Sequence[int]) -> Figure:
-    """The share of words written without any error, by length, with 95% Wilson score intervals (Wilson 1927).
+    """The share of entirely correct words by length, with 95% Wilson score intervals (Wilson 1927).
 
     Args:
         length: word lengths, in characters.
-        correct: words of that length that were written right.
-        total: words of that length.
+        correct: number of correct words of that length.
+        total: number of words of that length.
     """
     n, right = np.asarray(total, dtype=float), np.asarray(correct, dtype=float)
     seen = n > 0
@@ -91,7 +91,7 @@ def exact_match_by_length(length: Sequence[int], correct: Sequence[int], total: 
 
 
 def _shorten_together(target: str, predicted: str, length: int) -> tuple[str, str]:
-    """Both words, cut; two words that differ are still two words that differ."""
+    """Truncates both words so that differing words still differ."""
     short = shorten(target, length), shorten(predicted, length)
     if target != predicted and short[0] == short[1]:
         start = next((i for i, (a, b) in enumerate(zip(target, predicted, strict=False)) if a != b), length)

@@ -1,11 +1,11 @@
-// The page of `harness demo`: a panel per model. What is drawn or typed goes to the server while it changes.
+// The page of `harness demo`: one panel per model. Drawings and words are sent to the server as they change.
 
-const PAPER = 280  // width of a sheet; strokes are kept in this unit, whatever size the screen gives them
-const PEN = 20  // of the same unit, on a sheet for one figure: as thick as MNIST's, once it is scaled
-const FIGURE = 28  // pixels of an image that holds one figure
-const STEP = 10  // of an arrow key
-const PAUSE = 200  // milliseconds without a key before a word is asked
-const DOUBTFUL = 0.9  // letters less probable stand out
+const PAPER = 280  // width of a sheet in the unit of strokes, independent of the screen
+const PEN = 20  // in the same unit, for one figure: after scaling, as thick as in MNIST
+const FIGURE = 28  // pixels of an image with one figure
+const STEP = 10  // per arrow key
+const PAUSE = 200  // milliseconds without a key press before a word is sent
+const DOUBTFUL = 0.9  // less probable letters are highlighted
 
 const percent = share => (share > 0.0005 || share === 0 ? (100 * share).toFixed(1) : '<0.1') + '%'
 
@@ -16,7 +16,7 @@ function fill(element, share) {
 
 const copy = id => document.getElementById(id).content.firstElementChild.cloneNode(true)
 
-/** Asks a model: one request at a time, and of what changes meanwhile only the newest is asked next. */
+/** Queries a model: one request at a time; of the changes meanwhile, only the newest is sent next. */
 function asker(number, show) {
   let newest = null, busy = false
   return async make => {
@@ -57,7 +57,7 @@ function drawingPanel(model, number) {
     for (const stroke of strokes) {
       context.beginPath()
       context.moveTo(...stroke[0])
-      // Through the middles of the segments, with the points as what bends the curve.
+      // Curves through the midpoints of the segments, with the points as control points.
       stroke.forEach(([x, y], i) => {
         const [nextX, nextY] = stroke[i + 1] ?? [x, y]
         context.quadraticCurveTo(x, y, (x + nextX) / 2, (y + nextY) / 2)
@@ -143,7 +143,7 @@ function drawingPanel(model, number) {
   })
   sheet.addEventListener('pointermove', event => {
     if (event.pointerId !== pointer) return
-    const between = event.getCoalescedEvents?.() ?? []  // a fast pen moves more often than the screen is drawn
+    const between = event.getCoalescedEvents?.() ?? []  // a pen moves more often than the screen is redrawn
     strokes.at(-1).push(...(between.length ? between : [event]).map(place))
     changed()
   })
@@ -175,7 +175,7 @@ function wordPanel(model, number) {
   const verdict = panel.querySelector('.verdict'), typed = () => field.value.trim()
 
   function show(said, asked) {
-    if (typed() !== asked) return  // typed on meanwhile
+    if (typed() !== asked) return  // the word has changed meanwhile
     const { input = '', answer = '', probability, error = '', notes = [] } = said
     const letters = said.letters ?? [...answer].map(letter => ({ letter }))
     tiles.replaceChildren(...letters.map(({ letter, probability: share }, i) => {

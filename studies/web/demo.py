@@ -1,7 +1,7 @@
-"""`harness demo`: a page to draw and to type on, and trained models that answer meanwhile.
+"""`harness demo`: a page for drawing and typing, with live answers of trained models.
 
-What is drawn or typed goes the way of `harness predict`: a datamodule's `inputs`, a module's `answers`. The models
-live in this process, so that an answer takes milliseconds.
+Inputs are handled as by `harness predict`: by a datamodule's `inputs` and a module's `answers`. The models are loaded
+in this process, so an answer takes milliseconds.
 """
 
 from __future__ import annotations
@@ -33,18 +33,17 @@ def demo(
     """Serves the page until Ctrl-C or SIGTERM.
 
     Args:
-        model: as for predict; None: the newest that takes drawings and the newest that takes words.
+        model: as for predict; None: the newest for drawings and the newest for words.
         host: address to listen on.
         port: between 1 and 65535 inclusive; None: 8000, or a free one if that is taken.
-        open_browser: also open the page in a browser, where there is a display.
-        announce: gets the address, once it answers, and the run ids of the models.
+        open_browser: also open the page in a browser, if there is a display.
+        announce: called with the URL, once the server answers, and the models' run ids.
 
     Returns:
-        The exit code: 0 after Ctrl-C or SIGTERM, which are how a page ends; 130 or 143 where there was none yet.
+        The exit code: 0 after Ctrl-C or SIGTERM, the normal ending; 130 or 143 if the page was not up yet.
 
     Raises:
-        ValueError: in one line: there is no such model, it takes neither drawings nor words, or the host or
-            port cannot be listened on.
+        ValueError: in one line: unknown model, it takes neither drawings nor words, or host or port cannot be used.
     """
     is_up = False
     try:
@@ -70,7 +69,7 @@ def demo(
 
 
 def open_panels(model: str | None, state_folder: StateFolder, scratch: Path, display: Display) -> list[ModelPanel]:
-    """The models to show, ready to be asked; see `demo`."""
+    """Loads the models to show; see `demo`."""
     display.phase("importing torch")
     from studies.inference.predict_worker import in_a_line
 
@@ -88,7 +87,7 @@ def open_panels(model: str | None, state_folder: StateFolder, scratch: Path, dis
             )
         return [panel]
     panels: dict[str, ModelPanel] = {}
-    passed_over: set[str] = set()  # classes of data whose kind is known, and not wanted any more
+    passed_over: set[str] = set()  # datamodule classes whose kind is no longer needed
     for trained in newest_first(state_folder):
         if len(panels) == len(TRAINS):
             break
@@ -111,23 +110,23 @@ def open_panels(model: str | None, state_folder: StateFolder, scratch: Path, dis
 
 
 def kind_of(sizes: dict[str, Any]) -> str | None:
-    """What a model takes, by the sizes of its data: a "drawing", a "word" or neither."""
+    """The kind of input, inferred from the data's sizes: "drawing", "word" or None."""
     if sizes.get("image_shape"):
         return "drawing"
     return "word" if {"vocab_size", "characters"} & set(sizes) else None
 
 
 class ModelPanel:
-    """A trained model that is asked by many threads, about one drawing or word at a time.
+    """A trained model that many threads query, with one drawing or word at a time.
 
     Args:
         kind: "drawing" or "word".
-        title: the model and its data, by their classes.
+        title: class names of model and data.
         run_id: the run that trained it.
-        sizes: what its data decide; the page needs the image's shape and the names of classes, if there are.
+        sizes: data-derived arguments; the page needs the image shape and any class names.
         module: the model.
         datamodule: its data.
-        scratch: an empty folder, for drawings on their way.
+        scratch: an empty folder for uploaded drawings.
     """
 
     def __init__(
@@ -147,7 +146,7 @@ class ModelPanel:
 
     @classmethod
     def of(cls, trained: Trained, scratch: Path) -> ModelPanel | None:
-        """The panel of a trained model, or None for one that takes neither drawings nor words."""
+        """The panel of a trained model, or None if it takes neither drawings nor words."""
         from studies.inference.predict_worker import check, restore
 
         experiment = trained.experiment
@@ -163,16 +162,16 @@ class ModelPanel:
         return cls(kind, title, trained.run_id, sizes, module, datamodule, scratch)
 
     def describe(self) -> dict[str, Any]:
-        """What the page has to know to draw the panel."""
+        """The data that the page needs to draw the panel."""
         wanted = {name: self.sizes.get(name) for name in ("image_shape", "class_names", "max_length")}
         return {"kind": self.kind, "title": self.title, "run_id": self.run_id, **wanted}
 
     def close(self) -> None:
-        """Waits for the last answer and gives no other: Python must not end while a thread computes."""
+        """Waits for the last answer and allows no more: Python must not exit while a thread computes."""
         self._lock.acquire()
 
     def ask(self, content: bytes) -> dict[str, Any]:
-        """What `harness predict --json` says to one input, and of a drawing `seen`; or `error`, in one line."""
+        """The answer of `harness predict --json` to one input, with `seen` for a drawing; or a one-line `error`."""
         from studies.inference.predict_worker import ask, in_a_line
 
         try:
@@ -187,7 +186,7 @@ class ModelPanel:
 
 
 def seen(image: Tensor) -> dict[str, Any]:
-    """The image that a model sees, (channels, height, width), as grey `pixels` of 0 to 255, row by row."""
+    """The model's input image (channels, height, width) as grey `pixels`, 0 to 255, in row-major order."""
     grey = image.float().mean(dim=0)
     grey = (grey - grey.min()) / (grey.max() - grey.min()).clamp(min=1e-6) * 255
     height, width = grey.shape

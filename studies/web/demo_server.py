@@ -1,10 +1,10 @@
-"""The page of `harness demo` over HTTP, for browsers on this machine.
+"""HTTP server for the page of `harness demo`, for browsers on this machine.
 
     GET /             the page; /demo.css and /demo.js belong to it
-    GET /models       what there is to ask, in the order of the panels
-    POST /models/N    an image file or a word, as it is; the answer is what `harness predict` says to it
+    GET /models       the models, in the order of the panels
+    POST /models/N    an image file or a word; responds like `harness predict`
 
-All but the page is JSON. An input that a model cannot read is answered by 200 and `error`: the request was right.
+All but the page is JSON. An input that a model cannot read gets status 200 and `error`: the request was valid.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-LARGEST = 1_000_000  # bytes of a request; a drawing has some 5000
+LARGEST = 1_000_000  # bytes of a request; a drawing has about 5000
 
 
 class Panel(Protocol):
-    """A model that the page shows."""
+    """A model on the page."""
 
     def describe(self) -> dict[str, Any]: ...
 
@@ -43,14 +43,14 @@ class Panel(Protocol):
 
 
 class DemoServer(ThreadingHTTPServer):
-    """Listens at once, and serves once `serve_forever` is called.
+    """Listens immediately; serves once `serve_forever` is called.
 
     Args:
         host: address to listen on.
-        port: port; 0 is a free one.
+        port: port; 0: any free one.
     """
 
-    request_queue_size = 128  # the library's 5 turns visitors away who come at once
+    request_queue_size = 128  # the default of 5 rejects simultaneous connections
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__((host, port), Handler, bind_and_activate=False)
@@ -64,8 +64,8 @@ class DemoServer(ThreadingHTTPServer):
     def knows(self, host: str | None) -> bool:
         """Whether a request's Host header is an address of this server.
 
-        A page from elsewhere may have its own name point to this machine (DNS rebinding); then the browser
-        lets it read what is answered here. An address or "localhost" cannot be made to point elsewhere.
+        A foreign page may make its own host name resolve to this machine (DNS rebinding), and the browser would let
+        it read our responses. IP addresses and "localhost" are safe from that.
         """
         try:
             name = urlsplit(f"//{host or ''}").hostname or ""
@@ -80,12 +80,12 @@ class DemoServer(ThreadingHTTPServer):
         return self.address.is_unspecified or address == self.address
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # a browser that goes away is no error
+        if not isinstance(sys.exception(), OSError):  # a disconnecting browser is not an error
             super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection of a browser."""
+    """One browser connection."""
 
     protocol_version = "HTTP/1.1"
     timeout = 60.0  # seconds without a byte
@@ -128,7 +128,7 @@ class Handler(BaseHTTPRequestHandler):
         return False
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """An error as JSON, those among them that http.server finds; what was not read of the request is left."""
+        """Sends an error as JSON, including http.server's own; the unread rest of the request is discarded."""
         self.close_connection = True
         self._send_json(code, {"error": message or HTTPStatus(code).phrase})
 
@@ -144,4 +144,4 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: a drawing is a hundred requests."""
+        """No-op: a drawing causes a hundred requests."""

@@ -1,4 +1,4 @@
-"""What commands share that show a page of this machine: a port, the browser, and signals that end it."""
+"""Shared by commands that serve a local page: port selection, browser, and signals."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-_claims: list[IO[str]] = []  # locks on ports, held by being open
+_claims: list[IO[str]] = []  # locks on ports, held while open
 
 
 class Interrupted(BaseException):
-    """A signal to stop. No `except Exception` on its way, of a server or of an import, may take it."""
+    """A signal to stop. A BaseException, so that no `except Exception` of a server or import swallows it."""
 
     def __init__(self, signum: int) -> None:
         self.signum = signum
 
 
 def choose_port(host: str, port: int | None, default: int) -> int:
-    """A port that can be listened on, and that no other command of ours will take.
+    """Chooses a port that is free and not claimed by another harness command.
 
     Args:
         host: address to listen on.
         port: between 1 and 65535 inclusive; None: the default, or a free one if that is taken.
-        default: the command's own.
+        default: the command's default port.
 
     Raises:
-        ValueError: in one line: the host is not of this machine, or the port is taken.
+        ValueError: in one line: the host is not an address of this machine, or the port is taken.
     """
     if port is not None:
         if not 1 <= port <= 65535:
@@ -58,10 +58,10 @@ def choose_port(host: str, port: int | None, default: int) -> int:
 
 
 def _claimed(port: int) -> bool:
-    """Claims a port among all that start a server so, for as long as this process lives.
+    """Claims a port among harness commands for the lifetime of this process.
 
-    MLflow's server binds its port only after 20 s of imports. Of two that had chosen the same one, the second
-    would take the first one's answers for its own, and show another database.
+    MLflow's server binds its port only after 20 s of imports. If two commands chose the same port, the second would
+    mistake the first one's server for its own and show another database.
     """
     lock = open(Path(tempfile.gettempdir()) / f"harness-port-{os.getuid()}-{port}.lock", "a")  # noqa: SIM115
     try:
@@ -74,7 +74,7 @@ def _claimed(port: int) -> bool:
 
 
 def _refusal(host: str, port: int) -> str | None:
-    """Why nobody could listen there now, or None."""
+    """Why the address cannot be listened on, or None."""
     try:
         bound(host, port).close()
     except OSError as error:
@@ -83,14 +83,14 @@ def _refusal(host: str, port: int) -> str | None:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that has the address, so far without listening; port 0 is a free one."""
+    """A socket bound to the address, not yet listening; port 0: any free one."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     except OSError as error:
         raise ValueError(f"host must be an address of this machine, but got host={host}") from error
     taken = socket.socket(family, socket.SOCK_STREAM)
     try:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT is no hindrance
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ignore TIME_WAIT
         taken.bind((host, port))
     except OSError as error:
         taken.close()
@@ -101,15 +101,15 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def reachable(host: str) -> str:
-    """How a browser on this machine calls the host: "every address" is none."""
+    """The host name for a browser on this machine: wildcard addresses become localhost."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
 
 
 def show(url: str, announce: Callable[[str], None], open_browser: bool) -> None:
-    """Announces an address that answers and, where it can and is wanted, opens it in a browser."""
+    """Announces a URL that answers and, if requested and possible, opens it in a browser."""
     announce(url)
-    # Without a display webbrowser would start a browser for terminals, in this terminal.
+    # Without a display, webbrowser would start a text browser in this terminal.
     if open_browser and (sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         with contextlib.suppress(webbrowser.Error):
             webbrowser.open(url)
@@ -117,7 +117,7 @@ def show(url: str, announce: Callable[[str], None], open_browser: bool) -> None:
 
 @contextlib.contextmanager
 def signals_raise() -> Iterator[None]:
-    """The first signal to stop raises; an impatient second Ctrl-C does not disturb what the first one began."""
+    """Makes the first stop signal raise Interrupted; later ones are ignored during the cleanup."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def interrupt(signum: int, frame: FrameType | None) -> None:

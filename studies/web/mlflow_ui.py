@@ -1,7 +1,7 @@
-"""`harness ui`: MLflow's tracking server on this machine, from start to the last process gone.
+"""`harness ui`: runs MLflow's tracking server on this machine and cleans up all of its processes.
 
-The server is `mlflow server` with one worker and no job runners: it lives in a process group of its own, under
-a guard (this file, run as a program) that ends the group when `harness ui` is gone, even by SIGKILL.
+The server is `mlflow server` with one worker and no job runners, in its own process group, under a guard (this file,
+run as a script) that ends the group when `harness ui` is gone, even by SIGKILL.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from studies.web.local_server import Interrupted, choose_port, reachable, say, s
 
 DEFAULT_PORT = 5000
 STARTING = 180.0  # seconds to wait for the first answer; a cold disk and two cores take 20 to 40
-GRACE = 3.0  # seconds from SIGTERM to SIGKILL; a browser's open connections keep the server from ending by itself
+GRACE = 3.0  # seconds from SIGTERM to SIGKILL; a browser's open connections keep the server from exiting
 
 LIGHT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -41,23 +41,23 @@ def serve(
     path: str = "",
     announce: Callable[[str], None] = print,
 ) -> int:
-    """Shows MLflow's UI: starts a tracking server and stays until it is stopped, or points to one that runs.
+    """Shows MLflow's UI: starts a tracking server and runs until stopped, or refers to a running one.
 
     Args:
-        tracking_uri: the database to serve, or the http(s) address of a server; then nothing is started.
+        tracking_uri: the database to serve, or the http(s) URL of a server; then nothing is started.
         artifact_root: URI of the folder for artifacts of experiments made through this server.
         host: address to listen on.
         port: between 1 and 65535 inclusive; None: 5000, or a free one if that is taken.
-        open_browser: also open the address in a browser, where there is a display.
-        path: what to show: what follows the server's address, from "#/" on.
-        announce: gets the address, once it answers.
+        open_browser: also open the URL in a browser, if there is a display.
+        path: URL path to show, from "#/" on.
+        announce: called with the URL, once it answers.
 
     Returns:
-        The exit code: 0 if a server was only pointed to, 1 if the server ended by itself, 130 after Ctrl-C,
-        143 after SIGTERM.
+        The exit code: 0 for an existing server, 1 if the server exited unexpectedly, 130 after Ctrl-C, 143 after
+        SIGTERM.
 
     Raises:
-        ValueError: if the host or port cannot be listened on.
+        ValueError: the host or port cannot be used.
     """
     if tracking_uri.startswith(("http://", "https://")):
         show(f"{tracking_uri.rstrip('/')}/{path}", announce, open_browser)
@@ -81,7 +81,7 @@ def serve(
 
 
 def server_command(tracking_uri: str, artifact_root: str, host: str, port: int) -> list[str]:
-    """MLflow's tracking server in two processes rather than eleven; the rest of it is in `LIGHT`."""
+    """The command for MLflow's server with two processes instead of eleven; see also `LIGHT`."""
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--uvicorn-opts", "--no-access-log"]
     command += ["--host", host, "--port", str(port)]
     return [*command, "--backend-store-uri", tracking_uri, "--default-artifact-root", artifact_root]
@@ -89,10 +89,10 @@ def server_command(tracking_uri: str, artifact_root: str, host: str, port: int) 
 
 @contextlib.contextmanager
 def _running(command: list[str], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """The server's guard, which leads a process group of its own; afterwards the whole group is gone."""
+    """Runs the server's guard in its own process group, and ends the whole group afterwards."""
     guard = subprocess.Popen(
-        [sys.executable, "-P", __file__, *command],  # -P: this file's folder must not be on the path
-        stdin=subprocess.PIPE,  # ends with this process, however that ends
+        [sys.executable, "-P", __file__, *command],  # -P: keep this file's folder off the path
+        stdin=subprocess.PIPE,  # closed when this process ends in any way
         stdout=log,
         stderr=subprocess.STDOUT,
         env={**os.environ, **LIGHT},
@@ -105,7 +105,7 @@ def _running(command: list[str], log: IO[bytes]) -> Iterator[subprocess.Popen[by
 
 
 def _wait_until_it_answers(guard: subprocess.Popen[bytes], url: str) -> bool:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy between us and ourselves
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy for local requests
     begin = time.monotonic()
     say("starting MLflow's tracking server (about 20 s)")
     while guard.poll() is None and time.monotonic() - begin < STARTING:
@@ -114,7 +114,7 @@ def _wait_until_it_answers(guard: subprocess.Popen[bytes], url: str) -> bool:
         try:
             with direct.open(url, timeout=5):
                 break
-        except OSError:  # URLError is one
+        except OSError:  # includes URLError
             time.sleep(0.25)
     if sys.stderr.isatty():
         print("\r", end="", file=sys.stderr, flush=True)
@@ -140,10 +140,10 @@ def _tail(log: IO[bytes]) -> str:
 
 
 def watch(command: list[str]) -> int:
-    """Runs a command until it ends, or until standard input does; then ends this process's whole group.
+    """Runs a command until it exits or standard input is closed; then ends this process's whole group.
 
     Returns:
-        The command's exit code, if it ended by itself.
+        The command's exit code, if it exited by itself.
     """
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     while child.poll() is None:

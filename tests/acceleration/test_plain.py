@@ -39,7 +39,7 @@ def test_the_option_sets_the_variable_before_anything_is_done(
         else:
             monkeypatch.setenv("HARNESS_PLAIN", before)
         assert cli.main([*command, "--plain"]) == 0
-        assert os.environ.get("HARNESS_PLAIN") == before  # who calls main() goes on as before
+        assert os.environ.get("HARNESS_PLAIN") == before  # main()'s caller is not affected
     assert heard == [True, True, True]
 
 
@@ -50,7 +50,7 @@ def test_plain_trials_are_not_packed(capsys: pytest.CaptureFixture[str], monkeyp
 
 
 def loop_of(folder: Path, plain: bool) -> str:
-    """What trains a trial of a LocalExecutor, as its module says."""
+    """The loop that trains a LocalExecutor's trial, as printed by its module."""
     executor = LocalExecutor(plain=plain)
     of_trial = spec(folder)
     of_trial.experiment["model"]["class_path"] = "toy.Telling"

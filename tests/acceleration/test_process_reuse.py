@@ -1,4 +1,4 @@
-"""What a trial may leave behind in its process, and that the next one there does as it would have done alone."""
+"""State that a trial may leave in its process, and that the next trial there is not affected."""
 
 import gc
 import multiprocessing
@@ -37,7 +37,7 @@ HAS_CHILDREN = slate_module._has_children
 
 @pytest.fixture(autouse=True)
 def childless() -> Iterator[None]:
-    """This process may have a warm server, which a trial's has not."""
+    """This process may have a warm server, unlike a trial's process."""
     with pytest.MonkeyPatch.context() as patch:  # a test may undo its own
         patch.setattr(slate_module, "_has_children", lambda: False)
         yield
@@ -81,7 +81,7 @@ def test_a_class_speaks_for_itself_and_not_for_what_inherits_from_it(monkeypatch
     class Promised(Mine):
         keeps_no_state = True
 
-    for cls in (Mine, Promised):  # as if a user had put them into a package of that name
+    for cls in (Mine, Promised):  # as if in a user's package of that name
         monkeypatch.setattr(lightning_modules, cls.__name__, cls, raising=False)
     assert keeps_no_state("lightning_modules.MLP") and keeps_no_state("lightning_modules.Promised")
     assert not keeps_no_state("lightning_modules.Mine")
@@ -147,7 +147,7 @@ def test_a_process_does_not_run_trials_for_ever(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def wiped() -> Iterator[None]:
-    """This process is not one of trials, and goes on."""
+    """This is not a trial's process, and it lives on."""
     yield
     gc.unfreeze()
 
@@ -155,7 +155,7 @@ def wiped() -> Iterator[None]:
 def test_a_trials_objects_are_gone_and_what_stays_is_not_looked_at_again(wiped: None) -> None:
     baseline, kept = Baseline(), torch.nn.Linear(2, 2)
     module = torch.nn.Linear(2, 2)
-    module.trainer = [module]  # they know each other
+    module.trainer = [module]  # a reference cycle
     gone = weakref.ref(module)
     del module
     baseline.wipe()
@@ -202,10 +202,10 @@ def words(folder: Path) -> dict[str, Any]:
 
 
 def story(folder: Path) -> tuple[int, list[Any], dict[str, torch.Tensor], str]:
-    """The process of a trial, the numbers it said, its weights and its log.txt."""
+    """A trial's process, metrics, weights and log.txt."""
     events = EventReader(folder / NAME).read()
     assert isinstance(events[-1], Finished), (folder / "log.txt").read_text()
-    (started,) = [event for event in events if isinstance(event, Started)]  # on a busy machine not the first
+    (started,) = [event for event in events if isinstance(event, Started)]  # on a busy machine it may not be the first
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     numbers = [(event.step, event.values) for event in events if isinstance(event, Metrics)]
     return started.pid, numbers, saved, (folder / "log.txt").read_text()

@@ -9,7 +9,7 @@ from studies.common.errors import StorageFailed, disk_is_full, in_one_line, is_t
 
 
 def wrapped(error: BaseException) -> RuntimeError:
-    """As libraries do: an error of their own around the one that counts."""
+    """Wraps the relevant error in another one, as libraries do."""
     try:
         try:
             raise error

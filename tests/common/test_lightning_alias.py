@@ -1,4 +1,4 @@
-"""`import lightning` in all its forms gives pytorch_lightning's very modules and classes."""
+"""`import lightning` in all its forms gives pytorch_lightning's own modules and classes."""
 
 import importlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""The state folder moved, copied, and of any name: nothing absolute is believed."""
+"""The state folder moved, copied, and with any name: absolute paths are not trusted."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def test_what_a_spec_says_of_places(tmp_path: Path) -> None:
 
 
 class Places:
-    """A project whose state folder is moved about, and the command, run in it."""
+    """A project whose state folder is moved, and the command run in it."""
 
     def __init__(self, toy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self.toy, self.capsys, self.monkeypatch = toy, capsys, monkeypatch
@@ -62,7 +62,7 @@ class Places:
 
 
 def addresses(home: Path) -> set[str]:
-    """Beginnings of all addresses in MLflow's database."""
+    """Prefixes of all URIs in MLflow's database."""
     import sqlite3
 
     with sqlite3.connect(home / "mlflow.db") as connection:

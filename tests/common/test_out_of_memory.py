@@ -27,7 +27,7 @@ def test_it_says_how_much_and_which_batch_size() -> None:
 def test_only_kills_of_our_own_control_group_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
 ) -> None:
-    """The machine's own count would blame a trial that somebody killed on what a neighbour ran out of."""
+    """The machine-wide count would misattribute a kill to another process's lack of memory."""
     (tmp_path / name).write_text(text)
     monkeypatch.setattr(memory, "_group_files", lambda new, old: [tmp_path / "absent", tmp_path / name])
     assert kills() == 3

@@ -1,4 +1,4 @@
-"""A user's own packages come before those of the harness that have the same names."""
+"""A user's packages take precedence over the harness's of the same names."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Two folders with the same experiment and other code are told apart; a folder that was moved is the same."""
+"""Folders with the same experiment but different code are distinguished; a moved folder is the same."""
 
 import shutil
 from pathlib import Path

@@ -29,7 +29,7 @@ def test_who_dies_amid_making_it_leaves_none(tmp_path: Path) -> None:
         assert not path.exists(), "nobody sees it half made"
         raise KeyboardInterrupt
 
-    (tmp_path / ".x.db.4194999.tmp").touch()  # of one who was killed here, and had no time to tidy up
+    (tmp_path / ".x.db.4194999.tmp").touch()  # left by a killed process
     with pytest.raises(KeyboardInterrupt), made_whole(f"sqlite:///{path}", dies):
         pass
     assert [item.name for item in tmp_path.iterdir()] == ["x.lock"]

@@ -65,7 +65,7 @@ values = st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.text(max_siz
 def test_every_choice_comes_back_from_storage_as_it_was(items: list[Any]) -> None:
     encoded = [encode_choice(item) for item in items]
     if len({repr(item) for item in encoded}) < len(items) or any(encoded.count(item) > 1 for item in encoded):
-        return  # 1 and true, or a text that looks like a list: refused or equal anyway
+        return  # 1 and true, or text that looks like a list: rejected or equal anyway
     choice = Choice(items)
     for item in items:
         assert decode_choice(choice, encode_choice(item)) == item

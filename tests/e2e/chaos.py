@@ -104,7 +104,7 @@ def chaos(seed: int, home: Path, trials: int, kills: int) -> tuple[dict[str, Any
 
 
 def series(home: Path, answer: dict[str, Any]) -> dict[int, dict[str, list[tuple[int, float]]]]:
-    """Trial -> metric -> its series, as MLflow has it."""
+    """Trial -> metric -> its series in MLflow."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{home}/mlflow.db")

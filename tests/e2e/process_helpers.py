@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: the installed command, run in the background, and what it left behind."""
+"""Shared by the end-to-end tests: runs the installed command in the background, and inspects its results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Workspace:
 
     Args:
         folder: where mlruns/ and the output of commands go.
-        environment: on top of this process's own.
+        environment: in addition to this process's own.
     """
 
     def __init__(self, folder: Path, **environment: str) -> None:
@@ -49,7 +49,7 @@ class Workspace:
         return self.start(*arguments).wait()
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        """All events of a kind that the trials' logs have."""
+        """All events of a kind in the trials' logs."""
         found = []
         for path in self.home.glob("trials/*/events.jsonl"):
             for line in path.read_text(errors="replace").splitlines():
@@ -58,9 +58,9 @@ class Workspace:
         return [event for event in found if event["kind"] == kind]
 
     def statuses(self, study: str = "toy") -> list[tuple[str, str, str | None]]:
-        """Of each trial: Optuna's state, MLflow's status and outcome.
+        """Each trial's Optuna state, MLflow status and outcome.
 
-        A driver that was killed may not have come to write which run a trial is; the next one finds it by its tags.
+        A killed driver may not have stored a trial's run id; the next one finds the run by its tags.
         """
         client = MlflowClient(tracking_uri=self.uri)
         rows = []
@@ -76,7 +76,7 @@ class Workspace:
         return rows
 
     def curves(self, trials: list[dict[str, Any]], *names: str) -> list[list[tuple[int, float]]]:
-        """The stored series of some metrics, trial by trial."""
+        """The stored series of the metrics, by trial."""
         client = MlflowClient(tracking_uri=self.uri)
         return [
             sorted((m.step, m.value) for m in client.get_metric_history(trial["run_id"], name))
@@ -90,7 +90,7 @@ class Workspace:
         return bool(answer["sound"])
 
     def processes(self) -> list[psutil.Process]:
-        """Processes that work on this folder, the servers of theirs included."""
+        """Processes that work on this folder, including servers."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -99,12 +99,12 @@ class Workspace:
         return found
 
     def is_empty(self) -> bool:
-        """Whether all its processes end within some seconds."""
+        """Whether all its processes end within seconds."""
         return eventually(lambda: not self.processes(), 20)
 
 
 class Command:
-    """A command that runs in the background, its output going to files."""
+    """A command that runs in the background, with output to files."""
 
     def __init__(self, argv: list[str], folder: Path, environment: dict[str, str]) -> None:
         number = len(list(folder.glob("*.out")))
@@ -129,7 +129,7 @@ class Command:
         return status, json.loads(lines[-1]) if lines else {}, self.err.read_text()
 
     def until(self, condition: Callable[[], object], seconds: float = 120) -> None:
-        """Waits for something to become true while the command runs."""
+        """Waits for a condition while the command runs."""
         assert eventually(lambda: condition() or not self.runs, seconds), self.err.read_text()
         assert self.runs, self.err.read_text()
 
@@ -144,7 +144,7 @@ def eventually(condition: Callable[[], object], seconds: float) -> bool:
 
 
 def forget_open_databases() -> None:
-    """MLflow keeps databases open by their address, also where another file lies there by now."""
+    """Clears MLflow's cache of open databases, whose files may have been replaced."""
     utils._artifact_repos_cache.clear()
     utils._tracking_store_registry._get_store_with_resolved_uri.cache_clear()
     for engine in SqlAlchemyStore._engine_map.values():

@@ -1,6 +1,6 @@
-"""A study, looked at in MLflow's UI: `harness study`, `harness ui` and headless Chromium (Debian's package).
+"""A study in MLflow's UI: `harness study`, `harness ui` and headless Chromium (Debian's package).
 
-HARNESS_SCREENSHOTS names a folder that gets a picture of each page, for a person to look at.
+HARNESS_SCREENSHOTS names a folder for screenshots of each page, for manual inspection.
 """
 
 import json
@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 pytestmark = pytest.mark.slow
 
-HARNESS = str(Path(sys.executable).with_name("harness"))  # the installed command, also where it is not on PATH
+HARNESS = str(Path(sys.executable).with_name("harness"))  # the installed command, even if not on PATH
 TRIALS = 3
 TIMEOUT = 30_000  # milliseconds
 expect.set_options(timeout=TIMEOUT)
@@ -34,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def study(home: Path) -> dict[str, Any]:
-    """A small real study; returns what `harness study --json` said."""
+    """A small real study; returns the output of `harness study --json`."""
     command = [HARNESS, "study", "mnist_mlp", "--trials", str(TRIALS), "--pruner", "none", "--seed", "0"]
     done = subprocess.run(
         [*command, "--trainer.max_epochs", "1", "--json"], capture_output=True, text=True, env=environment(home)
@@ -45,7 +45,7 @@ def study(home: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def url(home: Path, study: dict[str, Any]) -> Iterator[str]:
-    """The address that `harness ui` says; afterwards Ctrl-C must end it."""
+    """The URL of `harness ui`, which Ctrl-C must end afterwards."""
     server = subprocess.Popen(
         [HARNESS, "ui", "mnist_mlp", "--no-open", "--json"],
         stdout=subprocess.PIPE,
@@ -76,11 +76,13 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def visit(browser: Browser, url: str, name: str) -> Iterator[Page]:
-    """A page in a browser that was never here before; the last sight of it is kept as a picture."""
+    """A page in a fresh browser profile; a screenshot is taken at the end."""
     page = browser.new_page(viewport={"width": 1600, "height": 1000})
     page.set_default_timeout(TIMEOUT)
     page.goto(url)
-    page.locator('[data-component-id="mlflow.assistant.chat_panel.close"]').click()  # opens by itself the first time
+    page.locator(
+        '[data-component-id="mlflow.assistant.chat_panel.close"]'
+    ).click()  # opens automatically the first time
     yield page
     folder = os.environ.get("HARNESS_SCREENSHOTS")
     if folder:
@@ -101,7 +103,7 @@ def trial_links(page: Page) -> Locator:
 
 
 def values_in_order(page: Page, study: str) -> list[float]:
-    """The metric's column from top to bottom: the runs of a study, those without a value left out."""
+    """The metric's column from top to bottom for a study's runs, without empty values."""
     rows = page.locator(f'.ag-row[row-id^="tag.harness.study.{study}."]')
     texts = rows.locator('[col-id="metrics.`best/val/accuracy`"]').all_inner_texts()
     return [float(text) for text in texts if text != "-"]

@@ -1,4 +1,4 @@
-"""The installed `harness`, in a temporary folder, as a user has it."""
+"""The installed `harness`, in a temporary folder, as for a user."""
 
 import json
 import os
@@ -77,7 +77,7 @@ search:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder of somebody's, with a package of theirs and folders that are called like ours."""
+    """A user's folder, with a package and folders named like ours."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "__init__.py").touch()
     (tmp_path / "mine" / "blobs.py").write_text(MODULE)

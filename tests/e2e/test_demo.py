@@ -1,6 +1,6 @@
 """`harness demo` after real fits, drawn and typed on in headless Chromium (Debian's package).
 
-HARNESS_SCREENSHOTS names a folder that gets a picture of the page, for a person to look at.
+HARNESS_SCREENSHOTS names a folder for screenshots of the page, for manual inspection.
 """
 
 import json
@@ -24,7 +24,7 @@ expect.set_options(timeout=TIMEOUT)
 
 @contextmanager
 def demo(workspace: Workspace, *arguments: str) -> Iterator[str]:
-    """The page's address; afterwards Ctrl-C ends the command, which leaves nothing behind."""
+    """The page's URL; afterwards Ctrl-C ends the command, which leaves no processes behind."""
     server = subprocess.Popen(
         [HARNESS, "demo", *arguments, "--no-open", "--json"],
         stdout=subprocess.PIPE,
@@ -45,7 +45,7 @@ def demo(workspace: Workspace, *arguments: str) -> Iterator[str]:
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    """A page without complaints in its console."""
+    """A page without errors in its console."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *OFFLINE])
         page = browser.new_page(viewport={"width": 860, "height": 980}, device_scale_factor=2)
@@ -63,7 +63,7 @@ def share(page: Page, digit: int) -> float:
 
 
 def begin_a_stroke(page: Page) -> tuple[float, float, float]:
-    """Puts the pen down in the middle of the sheet's upper part; the middle across, the sheet's top and height."""
+    """Puts the pen down in the upper middle; returns the horizontal centre, the sheet's top and height."""
     expect(page.locator(".sheet")).to_be_visible()
     expect(page.locator(".answer strong")).to_have_text("")
     box = page.locator(".sheet").bounding_box()
@@ -110,7 +110,7 @@ def test_a_digit_is_drawn_and_a_word_is_typed(tmp_path: Path, page: Page) -> Non
         drawn.locator(".clear").click()
         expect(drawn.locator(".answer strong")).to_have_text("")
         assert sum(share(page, digit) for digit in range(10)) == 0
-        page.goto("about:blank")  # no question is on its way any more when the server ends
+        page.goto("about:blank")  # no request is pending when the server ends
 
 
 def test_one_model_that_is_named_is_shown_alone(tmp_path: Path, page: Page) -> None:

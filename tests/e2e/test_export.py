@@ -1,4 +1,4 @@
-"""`harness export` after real fits of each family, as a user has them: each file is used as the command says."""
+"""`harness export` after real fits of each family, as for a user: each file is used as the command prints."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ SHAPES = {"table": "5, 2", "images": "5, 1, 28, 28", "words": "3, 6"}
 
 
 def use(workspace: Workspace, run: str, family: str, format: str) -> str:
-    """Exports a run, does what the command prints and returns the shape of what came out."""
+    """Exports a run, runs the printed code and returns the output's shape."""
     command = [HARNESS, "export", run, "--format", format]
     result = subprocess.run(command, capture_output=True, text=True, cwd=workspace.folder, env=workspace.environment)
     assert result.returncode == 0, result.stderr

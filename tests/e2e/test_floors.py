@@ -1,4 +1,4 @@
-"""What the shipped experiments reach on the full data, through the installed command (docs/results.md)."""
+"""Results of the shipped experiments on the full data, through the installed command (docs/results.md)."""
 
 import json
 import os

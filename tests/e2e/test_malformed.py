@@ -1,4 +1,4 @@
-"""State files that are cut, emptied, flipped or replaced: never a traceback, never a loss of what was good."""
+"""Truncated, emptied, bit-flipped or replaced state files: no traceback, and no loss of intact data."""
 
 import json
 import random
@@ -67,7 +67,7 @@ def located(home: Path, name: str, run_id: str) -> Path:
 def test_a_damaged_file_is_no_traceback_and_what_was_good_stays(
     home: Path, run: Any, damage: Callable[[bytes], bytes]
 ) -> None:
-    """Each file in turn, mended in between: 12 files in 4 ways, beside the typed mistakes of tests/cli/test_main.py."""
+    """Each file in turn, restored in between: 12 files in 4 ways, in addition to tests/cli/test_main.py."""
     status, answer, err = run(*STUDY[:3], "2", *STUDY[4:])
     assert status == 0, err
     good = [(trial["number"], trial["state"], trial["value"]) for trial in answer["trials"]]

@@ -1,4 +1,4 @@
-"""`harness predict` after real fits of each family, as a user has them, and after a study."""
+"""`harness predict` after real fits of each family, as for a user, and after a study."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Kills, signals and several processes, for real: the installed command, its workers, its ranks."""
+"""Kills, signals and several processes, end to end: the installed command, its workers, its ranks."""
 
 import functools
 import json
@@ -22,7 +22,7 @@ IMAGES = str(Path(TOY).with_name("images.yaml"))
 
 @pytest.mark.parametrize("seed", ["0", "2"])
 def test_a_chaos_run(tmp_path: Path, seed: str) -> None:
-    """The whole of it is `make chaos`: ten of them, each twice as long."""
+    """`make chaos` has ten such runs, each twice as long."""
     command = [sys.executable, chaos.__file__, "--seeds", seed, "--trials", "15", "--kills", "8"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0 and "1 of 1 runs clean" in result.stdout, result.stdout + result.stderr
@@ -59,7 +59,7 @@ def test_eight_workers_and_a_hundred_trials_with_kills_run_each_exactly_once(tmp
 
 @pytest.fixture(scope="module")
 def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...]], Any]:
-    """Value and curves of a study of one trial that nobody stops."""
+    """Value and curves of an uninterrupted study of one trial."""
 
     @functools.cache
     def outcome(study: tuple[str, ...]) -> Any:

@@ -27,11 +27,11 @@ SHAPES = {
 
 @contextlib.contextmanager
 def served(workspace: Workspace, name: str) -> Iterator[str]:
-    """The address of a server of a champion, for a while."""
+    """The URL of a server of a champion."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    here = str(Path(sys.executable).parent)  # where MLflow finds uvicorn
+    here = str(Path(sys.executable).parent)  # so that MLflow finds uvicorn
     environment = {**workspace.environment, "MLFLOW_TRACKING_URI": workspace.uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment["PATH"] = here + os.pathsep + environment["PATH"]
     command = ["mlflow", "models", "serve", "-m", f"models:/{name}@champion", "--env-manager", "local"]

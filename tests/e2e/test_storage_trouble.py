@@ -1,4 +1,4 @@
-"""Full disks, too little memory, locked databases and absent servers, for real."""
+"""Full disks, too little memory, locked databases and unreachable servers, end to end."""
 
 import functools
 import os
@@ -18,14 +18,20 @@ from process_helpers import TOY, Workspace, eventually
 pytestmark = pytest.mark.slow
 STUDY = ["study", TOY, "--no-test", "--trials", "3", "--workers", "2"]
 SLOWLY = [*STUDY, "--model.seconds", "0.05", "--trainer.max_epochs", "8"]
-SAVING = [*SLOWLY, "--trainer.log_every_n_steps", "1000"]  # what it writes are checkpoints, and a line with each
-SAYING = [*STUDY, "--data.points", "3200", "--model.seconds", "0.005"]  # hundreds of lines between two checkpoints
+SAVING = [*SLOWLY, "--trainer.log_every_n_steps", "1000"]  # mostly writes checkpoints
+SAYING = [
+    *STUDY,
+    "--data.points",
+    "3200",
+    "--model.seconds",
+    "0.005",
+]  # mostly writes events: hundreds of lines between two checkpoints
 Outcome = tuple[list[object], list[list[tuple[int, float]]]]
 
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]], Outcome]:
-    """Leaderboard and curves of a study without trouble."""
+    """Leaderboard and curves of an undisturbed study."""
 
     @functools.cache
     def outcome(study: tuple[str, ...]) -> Outcome:
@@ -42,7 +48,7 @@ def outcome_of(workspace: Workspace, result: tuple[int, dict[str, Any], str]) ->
 
 
 class SmallDisk:
-    """A file system of a few MB in memory."""
+    """A file system of a few MB, in memory."""
 
     def __init__(self, path: Path, megabytes: int) -> None:
         self.path = path
@@ -79,7 +85,7 @@ def disks() -> Iterator[list[SmallDisk]]:
 def test_a_full_disk_is_one_clear_error_and_with_space_the_study_goes_on_as_if_nothing_had_been(
     tmp_path: Path, disks: list[SmallDisk], what: str, calm: Callable[[list[str]], Outcome]
 ) -> None:
-    """What does not fit: a checkpoint, a line of an event log, an artifact, MLflow's database, Optuna's."""
+    """The file that does not fit: a checkpoint, an event log, an artifact, MLflow's or Optuna's database."""
     workspace = Workspace(tmp_path)
     study, extra = {"checkpoint": SAVING, "event": SAYING}.get(what, SLOWLY), []
     if what in ("checkpoint", "event", "artifact"):
@@ -176,7 +182,7 @@ def test_a_server_that_is_gone_for_a_while_loses_no_metric(
 
 
 class Server:
-    """A tracking server of MLflow's own that can be stopped and started again."""
+    """An MLflow tracking server that can be stopped and restarted."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.folder, self.port = folder, port

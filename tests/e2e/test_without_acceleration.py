@@ -1,4 +1,4 @@
-"""Each shipped experiment comes to the same values and weights, to the bit, where studies/acceleration/ was deleted."""
+"""Each shipped experiment has bit-identical values and weights if studies/acceleration/ was deleted."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from studies.protocol.checkpoint_files import newest_checkpoint
 
 ROOT = Path(__file__).parents[2]
 BY_STEPS = ["--trainer.max_steps", "100", "--trainer.val_check_interval", "100"]
-ONE_EPOCH = {"reverse_gru": BY_STEPS, "recurrent_cells": BY_STEPS}  # theirs is a stretch of steps between validations
+ONE_EPOCH = {
+    "reverse_gru": BY_STEPS,
+    "recurrent_cells": BY_STEPS,
+}  # their epoch is a number of steps between validations
 TIMES = ("_seconds", "per_second", "system/")
 
 
 @pytest.fixture(scope="session")
 def bare_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The code without its folder of accelerations."""
+    """The code without studies/acceleration/."""
     tree = tmp_path_factory.mktemp("bare")
     for package in ("studies", "lightning_modules", "datamodules"):
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__", "acceleration"))

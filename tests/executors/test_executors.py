@@ -1,4 +1,4 @@
-"""Both executors, through the same calls; real processes for the local one."""
+"""Both executors, through the same interface; real processes for the local one."""
 
 import os
 import signal
@@ -77,7 +77,7 @@ def test_two_trials_at_once(executor: LocalExecutor, tmp_path: Path) -> None:
 def test_numbers_too_small_for_an_ordinary_float_are_0_where_the_class_asks_for_it(
     tmp_path: Path, module: str, is_zero: bool
 ) -> None:
-    """In its trial alone, which may be this very process; on the plain path too."""
+    """Only in its trial, which may be this process; also on the plain path."""
     of_trial = spec(tmp_path, epochs=1, trainer={"log_every_n_steps": 1})
     of_trial.experiment["model"]["class_path"] = f"toy.{module}"
     executor = InlineExecutor(threads=1)
@@ -139,7 +139,7 @@ def test_a_killed_process_is_reported_with_its_signal(executor: LocalExecutor, t
 
 
 def known(folder: Path, name: str) -> TrialSpec:
-    """A trial of classes that are known to leave nothing behind."""
+    """A trial of classes known to keep no state."""
     model = {"class_path": "lightning_modules.MLP", "init_args": {"hidden_sizes": [4]}}
     data = {"class_path": "datamodules.Tabular", "init_args": {"dataset": "moons"}}
     experiment = {"model": model, "data": data, "trainer": {"max_epochs": 1}}
@@ -149,7 +149,7 @@ def known(folder: Path, name: str) -> TrialSpec:
 def pid_of(folder: Path, name: str) -> int:
     said = events(folder, name)
     assert isinstance(said[-1], Finished)
-    (started,) = [event for event in said if isinstance(event, Started)]  # on a busy machine not the first
+    (started,) = [event for event in said if isinstance(event, Started)]  # on a busy machine it may not be the first
     return started.pid
 
 
@@ -223,7 +223,7 @@ def test_two_processes_of_one_trial(executor: LocalExecutor, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_two_processes_stop_together(executor: LocalExecutor, tmp_path: Path) -> None:
-    """Only rank 0 hears the driver; were the other not told, both would wait for each other for ever."""
+    """Only rank 0 receives the driver's messages; if the other did not learn of them, both would deadlock."""
     ddp = {"devices": 2, "strategy": "ddp", "accelerator": "cpu"}
     executor.submit(spec(tmp_path, epochs=10_000, model=SLOW, trainer=ddp))
     stopped = False
@@ -262,7 +262,7 @@ def test_inline_runs_here_and_asks_its_handler(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_server_that_is_dying_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its socket is closed at once, but it counts as running until its memory is taken down."""
+    """Its socket is closed at once, but it counts as running until its memory is freed."""
     executor = LocalExecutor()
     process: Any = executor._context.Process
     start, refused = process.start, []

@@ -1,4 +1,4 @@
-"""Which trials are of one kind."""
+"""Which trials can be packed together."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""Trial processes are like a user's own: they may start others, and all of those end with trial and driver."""
+"""Trial processes are like ordinary ones: they may start others, which end with trial and driver."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ from studies.protocol.trial_spec import TrialSpec
 
 TOY = Path(__file__).parents[1] / "toy"
 
-# A driver whose server has nothing imported, so that it is there at once. It dies, or raises and closes nothing.
+# A driver whose server imports nothing, so that it starts at once. It dies, or raises without closing anything.
 DRIVER = """
 import json, os, sys, time
 from studies.executors import local
@@ -55,7 +55,7 @@ def executor(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalExecutor]:
 
 
 def started(file: Path) -> list[int]:
-    """The numbers of the processes that `children.start_children` started, its own first, once they are there."""
+    """The pids written by `children.start_children`, its own first, once available."""
     deadline = time.monotonic() + 60
     while not file.exists():
         assert time.monotonic() < deadline
@@ -114,7 +114,7 @@ def test_what_a_call_started_ends_with_it(executor: LocalExecutor, tmp_path: Pat
 
 @pytest.fixture
 def drive(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
-    """Starts a driver that does so in the end, and ends it with the test."""
+    """Starts a driver with this ending, and ends it with the test."""
     script = tmp_path / "driver.py"
     script.write_text(DRIVER)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TOY.parents[1]), str(TOY)])}
@@ -161,7 +161,7 @@ def test_leftovers_of_a_driver_and_watchdog_that_were_killed_end_with_the_next_s
         pass
     _, start, namespace = orphans.this_driver().split(":", 2)
     dead, living = f"{ended.pid}:{start}:{namespace}", orphans.this_driver()
-    elsewhere = f"{ended.pid}:{start}:pid:[1]"  # a container's, whose numbers are its own
+    elsewhere = f"{ended.pid}:{start}:pid:[1]"  # a container's, with its own pid namespace
     left, ours, theirs = (
         subprocess.Popen(["sleep", "300"], env={orphans.DRIVER: driver}) for driver in (dead, living, elsewhere)
     )

@@ -1,6 +1,6 @@
-"""Modules with constructors of many kinds; each keeps what it was given, as `received`. See test_arguments.py."""
+"""Modules with various constructors; each stores its arguments as `received`. See test_arguments.py."""
 
-# ruff: noqa: B006, B008  such defaults are what is tested
+# ruff: noqa: B006, B008  such defaults are tested
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Block(nn.Module):
 
 
 class Options:
-    """A class that is no module."""
+    """A class that is not a module."""
 
     def __init__(self, path: Path = Path("here"), ratio: float = 0.5, **more: Any) -> None:
         self.path, self.ratio, self.more = path, ratio, more
@@ -184,7 +184,7 @@ class Variadic(Keeps):
 
 
 class Inherits(EnumDefault):
-    """Its parameters are those of its base, and one."""
+    """Has its base's parameters and one more."""
 
     def __init__(self, extra: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -249,12 +249,12 @@ class Modules(Keeps):
 
 
 class BuiltByHand(Keeps):
-    """Its default is an object that was made with arguments of its own."""
+    """Its default is an object with its own arguments."""
 
     def __init__(self, options: Options = Options(Path("there"), 0.25, note="kept")) -> None:
         super().__init__(options=options)
 
 
 def make_module(width: int = 4) -> Keeps:
-    """A function that says what it returns may stand where a class does."""
+    """A function with a return annotation may be used like a class."""
     return Keeps(width=width)

@@ -9,7 +9,7 @@ from studies.cli.main import main
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[str, Any], str]:
-    """Exit code, the JSON object, and stderr of `harness ... --json`."""
+    """Exit status, JSON object and stderr of `harness ... --json`."""
     capsys.readouterr()
     status = main([*argv, "--json"])
     captured = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Modules, data and a callback with habits that make going on hard; see test_resume.py."""
+"""Modules, data and a callback with features that make resuming hard; see test_resume.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomS
 
 
 class Net(LightningModule):
-    """Eight numbers to three classes, with dropout: whoever loses a random state parts ways."""
+    """Eight numbers to three classes, with dropout: a lost random state changes the results."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Net(LightningModule):
 
 
 class SumsOverEpochs(Net):
-    """What it sums up is in no checkpoint: it is left between epochs."""
+    """Accumulates values that are not in checkpoints, so it only stops between epochs."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss = self.loss(batch)
@@ -61,7 +61,7 @@ class OneCycle(Net):
 
 
 class DrawsInHooks(Net):
-    """Draws from all generators in every hook that a fit has."""
+    """Draws from all generators in every hook of a fit."""
 
     def setup(self, stage: str) -> None:
         torch.rand(2)
@@ -88,7 +88,7 @@ class DrawsInHooks(Net):
 
 
 class ChangesWeights(Net):
-    """Shrinks its weights after each batch, and more after each epoch: the best weights are seen only in between."""
+    """Shrinks its weights after each batch, and more after each epoch: the best weights only exist in between."""
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         with torch.no_grad():
@@ -126,7 +126,7 @@ class TwoLoaders(Net):
 
 
 class OwnObjects(Net):
-    """Keeps what weights_only=True refuses."""
+    """Saves an object that weights_only=True rejects."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["where"] = Path(".")
@@ -144,7 +144,7 @@ class Torchmetrics(Net):
         self.sum = torchmetrics.SumMetric()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
-        self.sum.update(batch[0].sum())  # logged by a hook of its own
+        self.sum.update(batch[0].sum())  # logged in another hook
         return super().training_step(batch, batch_idx)
 
     def on_train_epoch_end(self) -> None:
@@ -158,7 +158,7 @@ class Torchmetrics(Net):
 
 
 class Counter(Callback):
-    """Counts, and lets the count into the training."""
+    """Counts, and the count affects the training."""
 
     def __init__(self) -> None:
         self.epochs = 0

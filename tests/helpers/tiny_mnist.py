@@ -1,4 +1,4 @@
-"""MNIST made of a few random images, for tests that must not fetch the real one."""
+"""A fake MNIST of a few random images, for tests that must not download the real one."""
 
 import hashlib
 from pathlib import Path
@@ -29,7 +29,7 @@ FILES = idx_files()
 
 
 def use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes MNIST consist of the tiny files, which come from nowhere but what a test offers."""
+    """Replaces MNIST by the tiny files; the only source is what a test provides."""
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
     monkeypatch.setattr(mnist, "TRAINING_IMAGES", TRAIN)
     monkeypatch.setattr(mnist_files, "SHA256", checksums)

@@ -1,4 +1,4 @@
-"""Trials' folders as they are after a fit, of untrained models of each family."""
+"""Trial folders as after a fit, with untrained models of each family."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ WORDS = "the cat sat on mat turkey yekrut bird house mouse stone water light gre
 
 
 def trained(folder: Path, run_id: str, module: Any, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """A trial's folder as it is after the fit; returns the payload of `predict`, without items."""
+    """Creates a trial folder as after a fit; returns the payload of `predict`, without items."""
     experiment = {"model": model, "data": data, "trainer": {}}
     path = folder / "trials" / run_id
     (path / "checkpoints").mkdir(parents=True)
@@ -45,7 +45,7 @@ def table(folder: Path, run_id: str = "bb02") -> dict[str, Any]:
 
 
 def digits(folder: Path, run_id: str = "cc03") -> dict[str, Any]:
-    """Of a CNN; the data have to be there or to be tiny_mnist's."""
+    """A CNN's folder; MNIST must be available, or tiny_mnist's."""
     torch.manual_seed(0)
     model = {"class_path": "lightning_modules.CNN", "init_args": {"width": 2}}
     arguments = {"data_dir": str(folder), "validation_size": 10, "batch_size": 1}

@@ -36,7 +36,7 @@ def test_ask_waits_for_the_verdict(tmp_path: Path) -> None:
     def trial() -> None:
         verdicts.append(channel.ask(Report(1, 0, 0.5)))
         verdicts.append(channel.ask(Report(2, 0, 0.4)))
-        verdicts.append(channel.ask(Report(3, 0, 0.3)))  # told to stop: it does not ask again
+        verdicts.append(channel.ask(Report(3, 0, 0.3)))  # after a stop, no more messages are sent
 
     thread = threading.Thread(target=trial)
     thread.start()

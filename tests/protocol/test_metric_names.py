@@ -1,4 +1,4 @@
-"""Names and texts of any kind become such as MLflow takes."""
+"""Any names and texts become acceptable to MLflow."""
 
 import math
 from pathlib import Path
@@ -26,7 +26,7 @@ from studies.protocol.metric_names import (
     stored_text,
 )
 
-ANY_LETTER = st.characters(codec=None)  # lone surrogates and NUL among them
+ANY_LETTER = st.characters(codec=None)  # including lone surrogates and NUL
 PATHS = st.lists(st.sampled_from(["", ".", "..", "a", "val", "/", " ", "@", "\udce4"]), max_size=6)
 NAMES = st.text(ANY_LETTER) | PATHS.map("/".join) | st.text("a/.", min_size=240, max_size=300)
 ODD = ["", ".", "..", "/", "//", "../up", "/abs", "val//double", "val/./dot", "a/", "..b", "x" * 300, "val/[a]", "a\n"]

@@ -66,7 +66,7 @@ def test_parameters_depend_on_seed_and_number_alone(tmp_path: Path, sampler: str
     for folder in folders:
         folder.mkdir()
     first = open_search(folders[0], sampler, space=written)
-    drawn = [first.ask().params for _ in range(5)]  # five at once, none told
+    drawn = [first.ask().params for _ in range(5)]  # five at once, without results
     restarted = []
     for number in range(5):  # one at a time, by a new driver each
         search = open_search(folders[1], sampler, space=written)
@@ -77,13 +77,13 @@ def test_parameters_depend_on_seed_and_number_alone(tmp_path: Path, sampler: str
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
 def test_a_sampler_that_learns_draws_the_same_after_a_restart(tmp_path: Path, sampler: str) -> None:
-    """What a driver keeps of one draw for the next must not show in what is drawn."""
+    """Caches between draws must not affect the drawn values."""
     drawn = []
     for folder, restarts in ((tmp_path / "steady", False), (tmp_path / "restarted", True)):
         folder.mkdir()
         search = open_search(folder, sampler)
         params = []
-        for number in range(14):  # TPE draws at random for 10
+        for number in range(14):  # TPE's first 10 draws are random
             search = open_search(folder, sampler) if restarts else search
             params.append(search.ask().params)
             search.tell(number, "COMPLETE", float(number % 5))
@@ -151,10 +151,10 @@ def test_a_trial_left_running_goes_on_with_the_same_parameters(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"direction": "minimize"}, "another direction"),
-        ({"space": {"model.lr": [1, 2]}}, "another space"),
-        ({"metric": "other"}, "another metric"),
-        ({"seed": 6}, "another seed"),
+        ({"direction": "minimize"}, "a different direction"),
+        ({"space": {"model.lr": [1, 2]}}, "a different space"),
+        ({"metric": "other"}, "a different metric"),
+        ({"seed": 6}, "a different seed"),
     ],
 )
 def test_a_study_of_that_name_with_another_definition(tmp_path: Path, changes: dict[str, Any], said: str) -> None:

@@ -1,4 +1,4 @@
-"""Modules that log in all the ways that people do, beside and instead of `self.log`."""
+"""Modules that log in various ways, besides and instead of `self.log`."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Chatty(Toy):
 
 
 class Several(Toy):
-    """Logs per step and per epoch, from hooks, and by the logger's own methods at steps of its own."""
+    """Logs per step and per epoch, from hooks, and by the logger's methods at custom steps."""
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = nn.functional.mse_loss(self(batch[0]), batch[1])
@@ -80,11 +80,11 @@ class Several(Toy):
         self.log("val/loss", nn.functional.mse_loss(self(batch[0]), batch[1]), on_step=True, on_epoch=True)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("step", 100.0 + self.current_epoch)  # Lightning takes it as the step of all that it logs here
+        self.log("step", 100.0 + self.current_epoch)  # Lightning uses it as the step of everything logged here
 
 
 class TwoOptimizers(Several):
-    """Takes two optimizer steps a batch by itself."""
+    """Takes two optimizer steps per batch (manual optimization)."""
 
     def __init__(self, learning_rate: float = 0.1, num_features: int = 3) -> None:
         super().__init__(learning_rate=learning_rate, num_features=num_features)
@@ -102,7 +102,7 @@ class TwoOptimizers(Several):
 
 
 class Own(Logger):
-    """A logger of the user's own, with a method that only it has."""
+    """A user's logger with an additional method."""
 
     name, version = "own", "1"
 
@@ -124,7 +124,7 @@ class Own(Logger):
 
 
 class Loyal(Toy):
-    """Knows its own logger."""
+    """Uses its own logger."""
 
     def on_train_epoch_end(self) -> None:
         self.logger.applaud()

@@ -1,4 +1,4 @@
-"""What a user's code may start in a trial process: processes of several kinds. Standard library only."""
+"""Child processes of various kinds, as user code may start them in a trial process. Standard library only."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SLEEP = ["sleep", "300"]
 
 
 def start_children(file: str, apart: bool = True) -> None:
-    """Starts children that would live on for minutes; their numbers are in the file, and this process's first.
+    """Starts children that would run for minutes; writes this process's and their pids to the file.
 
     Args:
-        apart: one of them gets a session of its own.
+        apart: one of them gets its own session.
     """
     children = [
         subprocess.Popen(SLEEP).pid,
@@ -33,7 +33,7 @@ def start_children(file: str, apart: bool = True) -> None:
 
 
 def _forked(daemon: bool) -> int:
-    process = multiprocessing.Process(target=lambda: time.sleep(300), daemon=daemon)  # only a fork takes a lambda
+    process = multiprocessing.Process(target=lambda: time.sleep(300), daemon=daemon)  # a lambda only works with fork
     process.start()
     assert process.pid is not None
     return process.pid
@@ -52,8 +52,8 @@ def start_children_and(payload: dict[str, Any]) -> str:
 
 
 def circumstances(payload: None) -> dict[str, Any]:
-    """What a process of the user's own would find."""
-    print("b\udce4r", flush=True)  # a lone surrogate: a file's name that is no text
+    """Properties of an ordinary user process."""
+    print("b\udce4r", flush=True)  # a lone surrogate, as in an undecodable file name
     return {
         "interrupts": signal.getsignal(signal.SIGINT) is signal.default_int_handler,
         "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])],

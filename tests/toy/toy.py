@@ -27,11 +27,11 @@ class Toy(LightningModule):
 
     Args:
         learning_rate: step size of SGD, above 0.
-        width: of nothing; a parameter with a few choices.
+        width: unused; a parameter with a few choices.
         num_features: length of an input; comes from the data.
-        trouble: what goes wrong in the second epoch; "cured": it raises until trials/cured is there.
-        once: whether the trouble comes only the first time the trial runs.
-        seconds: slept in each training step.
+        trouble: what goes wrong in the second epoch; "cured": raises until trials/cured exists.
+        once: whether this only happens the first time the trial runs.
+        seconds: sleep per training step.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Toy(LightningModule):
             raise ValueError(f"learning_rate must be above 0, but got {learning_rate=}")
         self.save_hyperparameters(logger=False)
         self.linear = nn.Linear(num_features, 1)
-        self.dropout = nn.Dropout(0.1)  # draws random numbers, so that a lost generator state shows
+        self.dropout = nn.Dropout(0.1)  # draws random numbers, so that a lost generator state is visible
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(x)  # (B, F) -> (B, 1)
@@ -102,7 +102,7 @@ class ToyData(LightningDataModule):
 
     Args:
         batch_size: between 1 and 32.
-        points: how many.
+        points: number of points.
     """
 
     harness_links = ("sizes",)
@@ -129,11 +129,11 @@ class ToyData(LightningDataModule):
 
 
 class ToyImages(LightningDataModule):
-    """Random images of three classes, resident, as the shipped datamodules are.
+    """Random images of three classes, in memory like those of the shipped datamodules.
 
     Args:
         batch_size: images per batch.
-        seed: of their order.
+        seed: for their order.
     """
 
     harness_links = ("seed", "sizes")
@@ -163,7 +163,7 @@ class ToyImages(LightningDataModule):
 
 
 class Denormal(Toy):
-    """Logs what a number too small for an ordinary float is in its process: 0, as it asks."""
+    """Logs the value of a denormal number in its process: 0, as it requests."""
 
     flush_denormals = True
 
@@ -173,7 +173,7 @@ class Denormal(Toy):
 
 
 class InheritsDenormal(Denormal):
-    """Has not asked for anything by itself."""
+    """Does not request it itself."""
 
 
 class Broken(Toy):
@@ -184,7 +184,7 @@ class Broken(Toy):
 
 
 class Fragile(MLP):
-    """An MLP for ToyImages that raises once it has taken so many steps."""
+    """An MLP for ToyImages that raises after a number of steps."""
 
     packable_hyperparameters = (*MLP.packable_hyperparameters, "fails_at")
 
@@ -212,7 +212,7 @@ class Fragile(MLP):
 
 
 class Polling(Fragile):
-    """Raises at logged steps only, and so lets whole steps be taken for it."""
+    """Only raises at logged steps, so whole steps can be taken for it."""
 
     @only_at_logged_steps
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -229,7 +229,7 @@ class Cycling(Polling):
 
 
 class Fading(Polling):
-    """Its dropout is less from epoch to epoch."""
+    """Its dropout decreases from epoch to epoch."""
 
     packable_hyperparameters = Polling.packable_hyperparameters
 
@@ -241,14 +241,14 @@ class Fading(Polling):
 
 
 class Unstackable(Fragile):
-    """Its training step is not the one it inherits."""
+    """Overrides the inherited training step."""
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         return 2 * super().training_step(batch, batch_idx)
 
 
 class Witness(Callback):
-    """Writes down, for each rank, every value that a callback of the user's sees after a validation."""
+    """Records, for each rank, every value that a user's callback sees after a validation."""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -257,10 +257,10 @@ class Witness(Callback):
 
 
 class Killer(Callback):
-    """Kills its process (kill -9) amid a batch, the first time the trial comes there.
+    """Kills its process (kill -9) within a batch, the first time the trial gets there.
 
     Args:
-        batch: how-many-eth of all epochs, from 1.
+        batch: 1-based index over all epochs.
     """
 
     def __init__(self, batch: int) -> None:
@@ -274,7 +274,7 @@ class Killer(Callback):
 
 
 class OwnSeed(ToyData):
-    """A datamodule with a seed and sizes of its own, which are nobody else's business."""
+    """A datamodule with attributes `seed` and `sizes` that are not declared as links."""
 
     harness_links = ()
 
@@ -303,14 +303,14 @@ class WorkersData(ToyData):
 
 
 class Starting(Toy):
-    """Starts processes at the beginning of a fit, and does not end them."""
+    """Starts processes at the beginning of a fit and does not end them."""
 
     def on_fit_start(self) -> None:
         start_children(str(Path(self.trainer.default_root_dir) / "children"))
 
 
 class Unusual(Toy):
-    """Does to its process what users' code does."""
+    """Changes its process as user code may."""
 
     def __init__(self, habit: str = "none", num_features: int = 1) -> None:
         super().__init__(num_features=num_features)
@@ -345,7 +345,7 @@ class SpeechlessError(Exception):
 
 
 class Telling(Toy):
-    """Prints what trains it."""
+    """Prints the loop that trains it."""
 
     def on_train_start(self) -> None:
         print(f"trained by {type(self.trainer.fit_loop.epoch_loop).__name__}")

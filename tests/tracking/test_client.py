@@ -113,7 +113,7 @@ def test_files_and_table(tracking: Tracking, tmp_path: Path) -> None:
     (tmp_path / "out" / "pictures" / "a.png").write_bytes(b"png")
     tracking.log_files(run_id, tmp_path / "out")
     tracking.log_files(run_id, tmp_path / "absent.txt")
-    for rows in ([1], [1, 2]):  # written whole each time, not appended to
+    for rows in ([1], [1, 2]):  # rewritten each time, not appended
         tracking.log_table(run_id, {"rank": rows}, "leaderboard.json")
     assert {item.path for item in client(tracking).list_artifacts(run_id)} == {"pictures", "leaderboard.json"}
     table = json.loads(Path(client(tracking).download_artifacts(run_id, "leaderboard.json")).read_text())
@@ -122,7 +122,7 @@ def test_files_and_table(tracking: Tracking, tmp_path: Path) -> None:
 
 
 def test_an_empty_artifact_has_no_bytes(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server leaves a size of 0 out of its answer."""
+    """A server omits a size of 0 in its response."""
     listed = [FileInfo("provenance/diff.patch", False, None), FileInfo("log.txt", False, 7)]
     monkeypatch.setattr(MlflowClient, "list_artifacts", lambda self, run_id, path=None: listed)
     assert tracking.files("any") == {"provenance/diff.patch": 0, "log.txt": 7}
@@ -152,7 +152,7 @@ def test_a_database_of_another_version_is_one_line(home: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:contextlib")  # of torch's own cells
+@pytest.mark.filterwarnings("ignore::UserWarning:contextlib")  # from torch's own cells
 def test_a_published_model_takes_what_was_said_to_be_variable(tracking: Tracking) -> None:
     torch.manual_seed(0)
     module = GRUSeq2Seq(hidden_size=3, vocab_size=6, max_length=3).eval()

@@ -1,4 +1,4 @@
-"""Which artifact URIs are folders of this machine."""
+"""Which artifact URIs are local folders."""
 
 from pathlib import Path
 

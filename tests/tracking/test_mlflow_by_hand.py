@@ -1,4 +1,4 @@
-"""What a person can do in MLflow's UI between two commands, and what user code can call its metrics."""
+"""Manual changes in MLflow's UI between commands, and arbitrary metric names from user code."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ STUDY = {"harness.kind": "study", "harness.study": "s"}
 
 
 class Shown:
-    """A tracking, and what it said."""
+    """A Tracking with its notices."""
 
     def __init__(self, home: Path) -> None:
         self.said: list[str] = []
@@ -110,7 +110,7 @@ def test_a_run_that_is_gone_for_good_stops_nobody(shown: Shown, home: Path) -> N
     for run_id in (gone, sound):
         shown.tracking.end(run_id, "FINISHED")
     assert shown.client.get_run(sound).data.metrics == {"best/val/loss": 0.5}
-    assert len(shown.said) == 1 and f"MLflow has no run {gone} any more" in shown.said[0]
+    assert len(shown.said) == 1 and f"MLflow no longer has run {gone}" in shown.said[0]
 
 
 def test_ranks_pass_over_deleted_runs(shown: Shown) -> None:

@@ -1,4 +1,4 @@
-"""The thread that owns the tracking: what waits, in which order, and what may go first."""
+"""The tracking thread: which calls are queued, in which order, and which go first."""
 
 import sqlite3
 import threading
@@ -12,7 +12,7 @@ from studies.tracking.queue import TrackingQueue
 
 
 class Slow:
-    """A tracking whose first call takes until it is let go."""
+    """A tracker whose first call blocks until released."""
 
     def __init__(self) -> None:
         self.made: list[Any] = []
@@ -80,7 +80,7 @@ class Locked:
 def test_in_a_hurry_a_locked_database_is_still_waited_for_some_seconds() -> None:
     queue = TrackingQueue(make=Slow)
     queue.hurry()
-    assert queue._patiently(Locked(times=1)) == "done"
+    assert queue._retry(Locked(times=1)) == "done"
     assert queue.trouble is None
 
 
@@ -89,4 +89,4 @@ def test_after_those_seconds_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
     queue = TrackingQueue(make=Slow)
     queue.hurry()
     with pytest.raises(StorageFailed, match="database is locked"):
-        queue._patiently(Locked(times=2))
+        queue._retry(Locked(times=2))

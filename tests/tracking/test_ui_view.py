@@ -1,4 +1,4 @@
-"""The prepared view, as text. That MLflow's UI reads it so is shown in tests/e2e/test_browser.py."""
+"""The prepared view, as text. tests/e2e/test_browser.py opens it in MLflow's UI."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ NAMES = st.lists(
 
 
 def state_of(view: View) -> dict[str, Any]:
-    """The page's state, taken out as the UI does it: JSON within an envelope of name, createdAt and state."""
+    """The page's state, extracted as in the UI: JSON within an envelope of name, createdAt and state."""
     envelope = json.loads(view.tag_value)
     assert isinstance(envelope["name"], str) and isinstance(envelope["createdAt"], int)
     return json.loads(envelope["state"])
@@ -42,7 +42,7 @@ def test_puts_the_best_first(direction: str, ascending: bool, best: str) -> None
 
 
 def test_without_a_metric_the_table_keeps_children_under_parents() -> None:
-    """The UI nests runs only in the order of start time, ungrouped."""
+    """The UI only nests runs if sorted by start time and ungrouped."""
     state = state_of(prepared_view("7", None, "maximize", ["model.learning_rate"]))
     assert state["orderByKey"] == "attributes.start_time"
     assert "groupBy" not in state
@@ -61,7 +61,7 @@ def test_the_address_opens_the_stored_view_as_model_training() -> None:
     key = view.tag_key.removeprefix("mlflow.sharedViewState.")
     assert view.path.startswith("#/experiments/7/runs?workflowType=machine_learning")
     assert f"viewStateShareKey={key}" in view.path
-    # Any of these in the address would make the UI leave the stored view aside.
+    # Any of these in the URL would make the UI ignore the stored view.
     assert not any(word in view.path for word in ("orderBy", "searchFilter", "startTime", "lifecycleFilter"))
 
 

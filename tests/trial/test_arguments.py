@@ -1,4 +1,4 @@
-"""A constructor gets here what LightningCLI gives it: the same values of the same types, for parameters of any kind."""
+"""Constructors get the same arguments as from LightningCLI, of the same types, for parameters of any kind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from studies.trial.arguments import dumped
 from studies.trial.instantiate import build
 
 LINEAR = "{class_path: torch.nn.Linear, init_args: {in_features: 4, out_features: 2}}"
-# Class, and what its file has below `model:`.
+# Class, and the content below `model:` in the file.
 KINDS = {
     "path by default": ("PathDefault", ""),
     "path": ("PathDefault", "{root: some/where}"),
@@ -125,7 +125,7 @@ REFUSED = {
 
 
 def shown(value: Any) -> Any:
-    """What a value is, in a form that can be compared: its type with all that it holds."""
+    """A comparable form of a value: its type and contents."""
     kind = type(value).__name__
     if isinstance(value, torch.nn.Module):
         tensors = {name: shown(tensor) for name, tensor in value.state_dict().items()}
@@ -148,7 +148,7 @@ def shown(value: Any) -> Any:
         return kind, repr(value)  # nan is not equal to itself
     if type(value).__module__ == "argument_kinds":
         return kind, shown(vars(value))
-    if callable(value):  # a factory, which the parser makes: known by what it makes
+    if callable(value):  # a factory made by the parser: compared by its results
         torch.manual_seed(0)
         return kind, shown(value())
     return kind, value
@@ -162,7 +162,7 @@ def written(folder: Path, class_name: str, arguments: str) -> Path:
 
 @pytest.fixture(scope="module")
 def cli() -> LightningCLI:
-    """A LightningCLI whose parser serves for all: it takes half a second to be made."""
+    """A LightningCLI whose parser is shared, since creating it takes half a second."""
     arguments = ["--model=argument_kinds.PathDefault", "--trainer.logger=false", "--trainer.enable_checkpointing=false"]
     options: dict[str, Any] = {"seed_everything_default": False, "save_config_callback": None, "run": False}
     return LightningCLI(LightningModule, subclass_mode_model=True, args=arguments, **options)
@@ -175,7 +175,7 @@ def by_lightning(cli: LightningCLI, file: Path) -> Any:
 
 
 def by_the_harness(file: Path) -> Any:
-    """As an experiment comes to a trial: read, written into its spec, and read again."""
+    """The way of an experiment to a trial: read, written into the spec, and read again."""
     sections = load(str(file)).sections
     spec = TrialSpec(run_id="r", experiment=sections, seed=0, folder=str(file.parent))
     sections = TrialSpec.load(spec.save()).experiment

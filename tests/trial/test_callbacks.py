@@ -81,7 +81,7 @@ def test_a_stop_ends_the_fit_at_the_next_step(tmp_path: Path) -> None:
     channel = Channel(EventWriter(tmp_path / NAME))
     channel.stop_reason = "interrupted"
     fit(tmp_path, channel)
-    assert [e.step for e in events(tmp_path, CheckpointSaved)] == [], "an epoch cut short is no place to go on"  # type: ignore[attr-defined]
+    assert [e.step for e in events(tmp_path, CheckpointSaved)] == [], "no checkpoint after an incomplete epoch"  # type: ignore[attr-defined]
     assert events(tmp_path, Metrics) == []
 
 
@@ -116,7 +116,7 @@ def test_a_broken_checkpoint_is_skipped_for_the_one_before(tmp_path: Path) -> No
     previous.write_bytes(b"")
     found = loadable(str(last))
     assert found.path is None and "previous.ckpt is broken" in found.notices[1]
-    assert "starts again" in found.notices[2]
+    assert "starts over" in found.notices[2]
     assert loadable(None) == Found(None)
 
 

@@ -31,7 +31,7 @@ from studies.trial.checkpointing import (
 
 
 def after(batch: int, accumulates: int) -> Any:
-    """A Trainer after a batch of a long epoch, counted from 0, that neither validates nor logs there."""
+    """A Trainer after a batch (0-based) of a long epoch, without validation or logging there."""
     epoch_loop = SimpleNamespace(batch_progress=SimpleNamespace(is_last_batch=False))
     return SimpleNamespace(
         fit_loop=SimpleNamespace(total_batch_idx=batch, epoch_loop=epoch_loop),
@@ -44,7 +44,7 @@ def after(batch: int, accumulates: int) -> Any:
 
 
 def test_a_trial_is_not_left_amid_an_accumulation() -> None:
-    """Its gradients are in no checkpoint."""
+    """Checkpoints contain no gradients."""
     assert [can_leave(after(batch, 1), batch) for batch in range(4)] == [True] * 4
     assert [can_leave(after(batch, 2), batch) for batch in range(4)] == [False, True, False, True]
     assert [can_leave(after(batch, 3), batch) for batch in range(6)] == [False, False, True] * 2

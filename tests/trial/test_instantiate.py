@@ -17,7 +17,7 @@ IMAGES: dict[str, Any] = {"model": {"class_path": "lightning_modules.MLP"}, "tra
 
 
 def test_every_sampled_value_arrives() -> None:
-    """The optimizer and the loader get what the spec says (a tuner once lost its first parameter)."""
+    """Optimizer and loader get the spec's values (the first parameter was once lost)."""
     experiment = {
         "model": {"class_path": "lightning_modules.MLP", "init_args": {"learning_rate": 0.0123, "weight_decay": 0.045}},
         "data": {"class_path": "toy.ToyImages", "init_args": {"batch_size": 16}},

@@ -1,4 +1,4 @@
-"""The logger that modules have: each of its methods, the same metrics as plain Lightning's, and all in MLflow."""
+"""The modules' logger: each of its methods, the same metrics as plain Lightning, and everything in MLflow."""
 
 import copy
 import json
@@ -39,7 +39,7 @@ from studies.trial.run import run as run_trial
 
 
 class Heard(Channel):
-    """A channel that keeps what is said."""
+    """A channel that records events."""
 
     def __init__(self) -> None:
         super().__init__(None)
@@ -344,7 +344,7 @@ def test_an_unknown_method_is_named_with_those_there_are(logger: EventLogger) ->
     assert not hasattr(logger.experiment, "get_experiment_by_name")
 
 
-# -- the logger as Lightning knows loggers -------------------------------------------------------------------
+# -- Lightning's logger interface -------------------------------------------------------------------
 
 
 def test_other_ranks_say_nothing(
@@ -399,7 +399,7 @@ def test_the_users_loggers_come_first(logger: EventLogger) -> None:
 
 
 class Recorder(Logger):
-    """What Lightning gives a logger."""
+    """The values that Lightning passes to a logger."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -416,7 +416,7 @@ class Recorder(Logger):
 
 
 def plain(experiment: dict[str, Any], folder: Path) -> list[tuple[str, int | None, float]]:
-    """What a logger is given where Lightning alone fits and tests an experiment."""
+    """The values that a logger gets when Lightning alone fits and tests an experiment."""
     pl.seed_everything(1, workers=True, verbose=False)
     parts = build(experiment, 1)
     module, datamodule = parts.module, parts.datamodule
@@ -470,7 +470,7 @@ def test_the_same_points_as_plain_lightning(model: str, trainer: dict[str, Any],
     assert len([point for point in ours if point[0] == "test/loss"]) == 1
 
 
-# -- going on ------------------------------------------------------------------------------------------------
+# -- resuming ------------------------------------------------------------------------------------------------
 
 
 def test_a_trial_that_goes_on_repeats_no_point_whatever_its_step(tmp_path: Path) -> None:
@@ -478,7 +478,7 @@ def test_a_trial_that_goes_on_repeats_no_point_whatever_its_step(tmp_path: Path)
         return [Metrics(batch % 4, 0, {"own": float(number)}, batch, batch) for batch in batches for number in range(2)]
 
     log = EventWriter(tmp_path / NAME)
-    killed = life(range(1, 7))[:-1]  # before it could say its last
+    killed = life(range(1, 7))[:-1]  # before its last event
     for event in [Started(1, "h", "cpu", {}), *killed, Started(2, "h", "cpu", {}), *life(range(5, 10))]:
         log.append(event)
     calls: Any = Calls()

@@ -1,4 +1,4 @@
-"""Bad input that only the classes themselves can judge; also tests studies/trial/arguments.py."""
+"""Bad input that only the classes themselves can detect; also tests studies/trial/arguments.py."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from studies.trial.preflight import preflight
 
 
 def payload(**changes: Any) -> dict[str, Any]:
-    """A sound experiment, changed: model__learning_rate=0 sets model.init_args.learning_rate."""
+    """A valid experiment with changes: model__learning_rate=0 sets model.init_args.learning_rate."""
     experiment: dict[str, Any] = {
         "model": {"class_path": "toy.Toy", "init_args": {}},
         "data": {"class_path": "toy.ToyData", "init_args": {}},

@@ -1,4 +1,4 @@
-"""A trial that is left and taken up again is, to the bit, the trial left alone: for modules of any habit."""
+"""An interrupted and resumed trial is bit-identical to an uninterrupted one, for all kinds of modules."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ LEAVES += [
 
 
 class Leaves(Channel):
-    """A driver that says stop: once a step has been logged, or at the end of an epoch."""
+    """A driver that requests a stop once a step was logged, or at the end of an epoch."""
 
     def __init__(self, log: EventWriter, step: int | None = None, epoch: int | None = None) -> None:
         super().__init__(log)
@@ -83,7 +83,7 @@ class Leaves(Channel):
 
 
 def train(folder: Path, sections: dict[str, Any], **leave: int) -> list[Event]:
-    """Trains, or goes on from what lies in the folder."""
+    """Trains, or resumes from the folder."""
     last = folder / "checkpoints" / "last.ckpt"
     spec = TrialSpec(
         run_id="r",
@@ -112,7 +112,7 @@ def final(folder: Path) -> dict[str, Any]:
 
 
 def points(events: list[Event]) -> dict[tuple[int, str], float]:
-    """Each logged value by step and name; a value that is logged again when a trial goes on must be the same."""
+    """Each logged value by step and name; values logged again after a resume must be equal."""
     found: dict[tuple[int, str], float] = {}
     for event in events:
         if isinstance(event, Metrics):
@@ -166,9 +166,7 @@ def test_left_and_taken_up_is_left_alone(
     assert isinstance(resumed[-1], Finished)
     assert_same(points(whole), points(resumed))
     ends = [final(folder), final(tmp_path)]
-    if (
-        name == "SWA"
-    ):  # Lightning's callback does not take its schedule up in the epoch for batch norm, which takes no step
+    if name == "SWA":  # Lightning's callback does not restore its schedule in the batch-norm epoch, which takes no step
         ends = [{**end, "optimizer_states": [], "lr_schedulers": [], "callbacks": {}} for end in ends]
     assert_same(*ends)
     best = [torch.load(path / "checkpoints" / "best.ckpt", weights_only=True) for path in (folder, tmp_path)]

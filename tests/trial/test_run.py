@@ -139,7 +139,7 @@ def test_the_datamodule_has_the_trials_seed(tmp_path: Path) -> None:
 
 
 class StopAfter(Channel):
-    """A driver that says stop once a step has been logged."""
+    """A driver that requests a stop once a step was logged."""
 
     def __init__(self, log: EventWriter, step: int) -> None:
         super().__init__(log)
@@ -171,7 +171,7 @@ def test_a_pruned_trial_has_pictures_and_no_test(tmp_path: Path) -> None:
 
 
 def shipped(name: str, folder: Path) -> dict[str, Any]:
-    """Small versions of the shipped models, with dropout, on resident data."""
+    """Small versions of the shipped models, with dropout, on in-memory data."""
     (folder / "words.txt").write_text("\n".join(a + b + c for a in "abcde" for b in "fghi" for c in "jklm"))
     words = {"batch_size": 8, "validation_size": 5, "test_size": 5, "words_file": str(folder / "words.txt")}
     models = {

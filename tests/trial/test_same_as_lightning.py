@@ -1,4 +1,4 @@
-"""`harness train` against LightningCLI, on the same file without `search:`: same weights to the bit, same values."""
+"""`harness train` and LightningCLI on the same file without `search:`: bit-identical weights, same values."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ EXPERIMENTS = {
     ),
 }
 WAYS: dict[str, list[str]] = {"local": [], "inline": ["--executor", "inline"], "plain": ["--plain"]}
-OFTEN = ("trainer",)  # those that are run in all ways each time
+OFTEN = ("trainer",)  # these are run in all ways each time
 RUNS = [
     pytest.param(name, way, marks=[] if way == "local" or name in OFTEN else pytest.mark.slow)
     for name in EXPERIMENTS
@@ -56,7 +56,7 @@ def file_of(folder: Path, name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def by_lightning(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all experiments, and beside each what LightningCLI, in one process of its own, made of it."""
+    """A folder with all experiments, and LightningCLI's results for each, from one separate process."""
     folder = tmp_path_factory.mktemp("same")
     for script in HERE.glob("*.py"):
         shutil.copy(script, folder)
@@ -113,7 +113,7 @@ def test_the_same_weights_and_the_same_values(
 def test_a_class_in_a_file_and_files_laid_over_each_other(
     by_lightning: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Other ways to write the same experiment."""
+    """Other spellings of the same experiment."""
     folder = by_lightning / "elsewhere"
     folder.mkdir()
     first, second, third = folder / "first.yaml", folder / "second.yaml", folder / "third.yaml"

@@ -1,4 +1,4 @@
-"""The learning rates of an extended trial: a schedule that ended with the training ends with the longer one."""
+"""Learning rates of extended trials: schedules that ended with the training end with the longer training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toy import Toy
 
 from studies.protocol.events import Event, Failed, Finished, Metrics, Notice
 
-SHORT, LONG, BATCHES = 2, 4, 4  # epochs, and of the batches in each
+SHORT, LONG, BATCHES = 2, 4, 4  # epochs, epochs, and batches per epoch
 
 
 class Scheduled(Toy):
@@ -66,7 +66,7 @@ def train(folder: Path, epochs: int, schedule: str, length: int | None = None, *
 
 
 def extend(folder: Path, schedule: str, length: int | None = None) -> list[Event]:
-    """What is said by the extension."""
+    """Notices of the extension."""
     before = train(folder, SHORT, schedule, length)
     assert isinstance(before[-1], Finished), before[-1]
     resume = str(folder / "checkpoints" / "last.ckpt")

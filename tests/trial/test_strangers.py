@@ -1,4 +1,4 @@
-"""What is optional is optional, and what a stranger's module does is done: trials of modules with unusual habits."""
+"""Trials of third-party modules with unusual features, and with optional parts missing."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class NoOptimizer(Toy):
 
 
 class Alone(Toy):
-    """Has its loaders itself."""
+    """Has its own loaders."""
 
     def __init__(self) -> None:
         super().__init__(num_features=3)
@@ -142,7 +142,7 @@ def test_checkpoints_of_the_users_own_are_artifacts(tmp_path: Path) -> None:
 
 
 def final_weights(sections: dict[str, Any], folder: Path) -> dict[str, Tensor]:
-    """Those that plain Lightning comes to."""
+    """The values from plain Lightning."""
     from studies.trial.instantiate import build
 
     pl.seed_everything(1, workers=True, verbose=False)
@@ -184,7 +184,7 @@ def test_a_fit_that_stops_within_an_epoch_keeps_its_last_weights(tmp_path: Path)
     assert all(torch.equal(kept[name], last[name]) for name in last)
 
 
-# -- layers and states that are made late ---------------------------------------------------------------------
+# -- lazily created layers and states ---------------------------------------------------------------------
 
 
 class BuiltInSetup(Toy):
@@ -208,7 +208,7 @@ class BuiltInConfigureModel(Toy):
 
 
 class Lazy(Toy):
-    """Its layer learns its size from the first batch."""
+    """Its layer infers its size from the first batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ def test_layers_that_are_made_late_come_back(tmp_path: Path, module: str) -> Non
 
 
 class KeepsObjects(Toy):
-    """Needs an object of its own in its checkpoints."""
+    """Needs a custom object in its checkpoints."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["where"] = Path("here")
@@ -333,7 +333,7 @@ class MLP(LightningModule):
 """
 ASK = """
 import json, sys
-import datamodules, lightning_modules  # ours are there before, as in the warm server
+import datamodules, lightning_modules  # already imported, as in the warm server
 from studies.trial.preflight import preflight
 print(json.dumps([preflight(asked) for asked in json.loads(sys.argv[1])]))
 """
@@ -356,7 +356,7 @@ def test_a_users_own_packages_win(tmp_path: Path) -> None:
 def test_a_study_is_extended_from_another_folder(
     home: Path, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = toy.with_name("beside.py")  # a name that nobody else imports
+    module = toy.with_name("beside.py")  # a name that is imported nowhere else
     module.write_text("from toy import Toy, ToyData\nclass Beside(Toy):\n    pass\n")
     sections = load_yaml(toy.read_text())
     sections["model"]["class_path"] = "beside.Beside"

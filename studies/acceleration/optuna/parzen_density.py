@@ -35,9 +35,7 @@ def log_density(estimator: _ParzenEstimator, samples: dict[str, np.ndarray]) -> 
     points = estimator._transform(samples)  # (S, parameters)
     of_kernel = np.log(mixture.weights)  # (K,): terms that are the same at all points
     outside = np.zeros(len(points), dtype=bool)
-    tables: list[
-        tuple[np.ndarray, np.ndarray]
-    ] = []  # log-probabilities (V, K) per value, and each point's value index (S,)
+    tables: list[tuple[np.ndarray, np.ndarray]] = []  # log-probabilities (V, K) by value; each point's value (S,)
     places: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # points (S,), kernels' means and 1 / scale
     for values, kernels in zip(points.T, mixture.distributions, strict=True):
         if isinstance(kernels, _BatchedCategoricalDistributions):

@@ -108,9 +108,7 @@ class Pack:
                 member.begin()
             try:
                 losses, outputs = stack.learn([member.batch for member in members])
-            except (
-                Exception
-            ) as error:  # out of memory, or an operation that cannot be mapped: no member has stepped yet
+            except Exception as error:  # out of memory, or cannot be mapped: no member has stepped yet
                 self._give_up(members, error)
                 break
             for member, loss, said in zip(members, losses, outputs, strict=True):
@@ -152,9 +150,7 @@ class Pack:
                         member.step.go_on_with_schedules(member.step.next_index + done - 1)
         except OptionsChanged:
             self._whole = False
-        except (
-            Exception
-        ) as error:  # out of memory, shapes, or an operation that cannot be mapped: the step was not taken
+        except Exception as error:  # out of memory, shapes, or cannot be mapped: the step was not taken
             self._give_up(members, error)
         if steps.trouble is not None and not self._told:
             self._told = True

@@ -221,9 +221,7 @@ class _Masks(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, inputs: Tensor, dropout: _OwnDropout) -> tuple[Tensor, int]:
         assert in_dims[0] == 0
-        masks = torch.empty_like(
-            inputs, memory_format=torch.contiguous_format
-        )  # in the order in which nn.Dropout draws
+        masks = torch.empty_like(inputs, memory_format=torch.contiguous_format)  # drawn in this order
         for mask, part, generator in zip(masks.unbind(0), dropout.parts, dropout.generators, strict=True):
             if hasattr(part, "mask") and not mask.is_cuda:
                 mask.copy_(part.mask(mask.shape, mask.dtype, generator))

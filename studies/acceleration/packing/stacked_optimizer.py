@@ -20,13 +20,7 @@ from studies.acceleration.packing.stacked_module import Stack
 from studies.acceleration.training.optimizer_step import stepper
 
 LINEAR = (SGD, Adam, AdamW, RMSprop)  # optimizers whose update is linear in the learning rate
-OWN = {
-    "params",
-    "param_names",
-    "lr",
-    "initial_lr",
-    "weight_decay",
-}  # options of a parameter group that may differ; all others must be equal
+OWN = {"params", "param_names", "lr", "initial_lr", "weight_decay"}  # options of a group that may differ
 
 Group = dict[str, Any]
 
@@ -70,9 +64,7 @@ class StackedOptimizer:
         # Avoids its warning about first steps outside a graph.
         self._optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
         self._take_step = stepper(self._optimizer)
-        self._moments: list[
-            tuple[Optimizer, Tensor, str, Tensor]
-        ] = []  # optimizer, parameter, name of the moment, its slice
+        self._moments: list[tuple[Optimizer, Tensor, str, Tensor]] = []  # optimizer, parameter, moment's name, slice
         for name, owners in stack.owners.items():
             self._optimizer.state[self._directions[name]] = self._stacked(states[name])
             for optimizer, owner, state in zip(optimizers, owners, states[name], strict=True):

@@ -1,24 +1,23 @@
-"""Lightning's training loop without its machinery, at the steps where nothing happens but training.
+"""Lightning's training loop without its overhead, for steps that do nothing but train.
 
-A step of a small model takes some 250 µs; what Lightning does around it (closures, profiler contexts, hooks that
-nobody overrides, results that nobody logged) takes about as long again. FastEpochLoop does the same things in the
-same order, and nothing else: the same calls of the module and of the callbacks that listen, the same counters, the
-same bits; what is logged it has Lightning log. test_epoch_loop.py and equality/ compare
-the two.
+A step of a small model takes about 250 µs; Lightning's work around it (closures, profiler contexts, hooks that are not
+overridden, empty results) takes as long again. FastEpochLoop does the same things in the same order, and nothing else:
+the same calls of the module and of listening callbacks, the same counters, bit-identical results; logging is left to
+Lightning. test_epoch_loop.py and equality/ compare the two.
 
-Whether a step can be taken here is asked at that step, once its batch is there (`PlainStep.is_plain`): a module or a
-callback may change anything in the middle of an epoch. If it cannot, the step is Lightning's own. Three parts of a
-step have a way that is shorter still:
+Whether a step can take this path is decided at that step, once its batch is loaded (`PlainStep.is_plain`), since a
+module or callback may change anything within an epoch. If not, Lightning takes the step. Three parts of a step have an
+even shorter path:
 
-- Where nobody listens to its parts, they are not told (`_is_quiet`). Else each hook is looked up as it is called.
-- An optimizer that is known is stepped without PyTorch's Python around its kernels (optimizer_step.py). Any other
-  one is given a closure, as Lightning gives it one: whatever its `step` does around that is done.
-- Where nothing was changed meanwhile, a step ends without asking what else is to be done; else as Lightning ends it.
+- If no hook of a step's parts is overridden, none is called (`_is_quiet`). Otherwise each is looked up when called.
+- A known optimizer is stepped without PyTorch's Python code around its kernels (optimizer_step.py). Any other optimizer
+  gets a closure, as from Lightning, so whatever its `step` does around it is done.
+- If nothing was changed meanwhile, a step ends without further checks; otherwise as Lightning ends it.
 
-Such steps may also be taken for several trials at once (packed_trials.py): a loop that is given `together` offers
-it the plain steps that come next, in place of taking them itself.
+Plain steps may also be taken for several trials at once (packed_trials.py): a loop with `together` passes the plain
+steps that come next to it instead of taking them.
 
-It is written against the inside of Lightning 2.6, to which pyproject.toml holds it.
+Relies on internals of Lightning 2.6, the version pinned in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -52,33 +51,33 @@ from studies.acceleration.training.optimizer_step import FusedAdam, backward, is
 from studies.acceleration.training.replay import ReplayedModule, is_replayable
 
 TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-# Where a module overrides one of these, the step is Lightning's own.
+# If a module overrides one of these, Lightning takes the step.
 SPECIAL = ("optimizer_step", *TRANSFER)
 SPECIAL_HOOKS, TRANSFER_HOOKS = attrgetter(*SPECIAL), attrgetter(*TRANSFER)
-MOVES = ("to", "_apply")  # of a torchmetrics object
+MOVES = ("to", "_apply")  # methods of a torchmetrics object
 START = "on_train_batch_start"
-# What a callback may want to hear of a step once its training_step has been called, and what a module may too.
+# Hooks after training_step, of callbacks and of the module.
 PARTS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 END = "on_train_batch_end"
 HEARD = (*PARTS, END)
 DONE = ("optimizer_zero_grad", "backward", "configure_gradient_clipping", "clip_gradients", "lr_scheduler_step")
 
-# Of a Trainer: what decides how a step is taken and ended. A step during which one is set ends as Lightning ends it.
+# Trainer attributes that decide how a step is taken and ended. If one is set during a step, Lightning ends the step.
 SETTINGS = attrgetter(
     *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "log_every_n_steps", "should_stop"),
     *("val_check_batch", "check_val_every_n_epoch", "_val_check_time_interval", "limit_val_batches"),
     *("limit_train_batches", "fast_dev_run", "profiler"),
 )
 
-REPLAYS_PAY = 64  # steps left in an epoch: to record some takes as long as a dozen
+REPLAYS_PAY = 64  # remaining steps of an epoch from which replaying pays off: recording costs as much as a dozen
 
-# (the step, the loader's fetcher, how many plain steps come next) -> how many were taken; 0: take one yourself.
-# The end of the last one taken is left to the loop, which may have to log it.
+# (step, the loader's fetcher, number of plain steps ahead) -> number of steps taken; 0 means the caller must run one
+# itself. The end of the last step taken is left to the loop, which may have to log it.
 Together = Callable[["PlainStep", Any, int], int]
 
 
 def speed_up(trainer: Trainer, together: Together | None = None) -> None:
-    """Gives a Trainer, before its fit, the loop of this file; `together` may take plain steps in its place."""
+    """Installs this loop in a Trainer before its fit; `together` may take plain steps in its place."""
     usual = trainer.fit_loop.epoch_loop
     loop = trainer.fit_loop.epoch_loop = FastEpochLoop(trainer, usual.min_steps, usual.max_steps)
     loop.together = together
@@ -87,10 +86,10 @@ def speed_up(trainer: Trainer, together: Together | None = None) -> None:
 
 
 class FastEpochLoop(_TrainingEpochLoop):
-    """Takes plain steps by itself and leaves the others to Lightning."""
+    """Takes plain steps itself and leaves the others to Lightning."""
 
     together: Together | None = None
-    _replayed: ReplayedModule | None = None  # of an epoch before
+    _replayed: ReplayedModule | None = None  # from an earlier epoch
     _step: PlainStep | None = None
 
     def on_run_start(self, data_fetcher: Any) -> None:
@@ -101,10 +100,10 @@ class FastEpochLoop(_TrainingEpochLoop):
         return PlainStep(self) if _is_ordinary(self.trainer, data_fetcher) else None
 
     def replayed(self, module: Any) -> ReplayedModule | None:
-        """What replays a module's steps from here on: what did so before, which looks once whether it still may.
+        """The replay of a module's steps; one from an earlier epoch is re-verified once.
 
         Returns:
-            None: they have turned out not to be replayable.
+            None if the steps turned out not to be replayable.
         """
         if self._replayed is None or not self._replayed.is_of(module):
             self._replayed = ReplayedModule(module)
@@ -112,8 +111,8 @@ class FastEpochLoop(_TrainingEpochLoop):
         return None if self._replayed.replay.is_over else self._replayed
 
     def advance(self, data_fetcher: Any) -> None:
-        """Takes steps until there is something to do at the end of one, which is left to `on_advance_end`."""
-        # The first batch of an epoch, and of a fit that goes on, is Lightning's: it resets this and that.
+        """Takes steps until the end of one needs `on_advance_end`."""
+        # Lightning takes the first batch of an epoch and of a resumed fit, since it resets state there.
         has_begun = self.trainer._logger_connector._first_loop_iter is not None
         if self._step is None or not has_begun or self.restarting or self._skip_next_val:
             super().advance(data_fetcher)
@@ -125,7 +124,7 @@ class FastEpochLoop(_TrainingEpochLoop):
             else:
                 item = next(data_fetcher)
                 if data_fetcher.done or not step.is_plain(item[0]):
-                    if not step.is_current():  # from here on it may be plain again, for another optimizer, say
+                    if not step.is_current():  # it may be plain again, e.g. with another optimizer
                         self._step = self._new_step(data_fetcher)
                     super().advance(_Fetched(item, data_fetcher))  # type: ignore[arg-type]
                     return
@@ -136,7 +135,7 @@ class FastEpochLoop(_TrainingEpochLoop):
             self._batches_that_stepped += 1
 
     def _take_together(self, step: PlainStep, data_fetcher: Any) -> bool:
-        """Has plain steps taken with those of other trials, if it may; returns whether any were."""
+        """Takes plain steps together with other trials, if possible; returns whether any were taken."""
         if self.together is None or step.is_watched or not step.is_current():
             return False
         wanted = self._plain_steps(data_fetcher)
@@ -145,7 +144,7 @@ class FastEpochLoop(_TrainingEpochLoop):
         return taken > 0
 
     def _plain_steps(self, data_fetcher: Any) -> int:
-        """How many steps from here on do nothing but train, apart from the last, which may be logged."""
+        """Number of next steps that do nothing but train, except that the last may be logged."""
         trainer: Any = self.trainer
         batches, all_batches, steps = (
             self.batch_progress.current.ready,
@@ -167,7 +166,7 @@ class FastEpochLoop(_TrainingEpochLoop):
 
 
 class _Fetched:
-    """A loader's fetcher whose next item has been taken out of it already."""
+    """A loader's fetcher whose next item has already been fetched."""
 
     def __init__(self, item: Any, fetcher: Any) -> None:
         self._item, self._fetcher = item, fetcher
@@ -181,7 +180,7 @@ class _Fetched:
 
 
 class _Results(_ResultCollection):
-    """Logged values. Each time one is logged Lightning moves all its metric holds to where the value is.
+    """Logged values. At each logged value, Lightning moves its metric's contents to the value's device.
 
     Attributes:
         is_news: something was logged since this was set to False.
@@ -200,7 +199,7 @@ class _Results(_ResultCollection):
 
 
 class _Settled(_ResultMetric):
-    """Of plain values. Is moved only where it is not there yet: to walk through it takes half a millisecond."""
+    """For plain values. Only moved if on another device, since traversing it takes 0.5 ms."""
 
     def to(self, *arguments: Any, **options: Any) -> _ResultMetric:  # type: ignore[override]
         if len(arguments) == 1 and not options and self.value.device == arguments[0]:
@@ -209,7 +208,7 @@ class _Settled(_ResultMetric):
 
 
 class _SettledMetric(_ResultMetric):
-    """Of a torchmetrics object of the user's. Is moved only where it, or part of it, is not there yet."""
+    """For a user's torchmetrics object. Only moved if any part is on another device."""
 
     def to(self, *arguments: Any, **options: Any) -> _ResultMetric:  # type: ignore[override]
         metric = vars(self).get("value")
@@ -219,11 +218,11 @@ class _SettledMetric(_ResultMetric):
 
 
 def _is_settled(metric: Any, device: torch.device) -> bool:
-    """Whether a torchmetrics object would be left as it is if it were moved: all that it holds are tensors there.
+    """Whether moving a torchmetrics object would change nothing: it only holds tensors on the device.
 
-    Lists of tensors are made anew by a move, children and weights have ways of their own, and a subclass may have too.
+    A move recreates lists of tensors; children, weights and subclasses may have their own logic.
     """
-    if not isinstance(metric, Metric):  # of the first value: none is there yet
+    if not isinstance(metric, Metric):  # at the first value there is none yet
         return False
     fields = vars(metric)
     return (
@@ -244,18 +243,18 @@ def _is_settled(metric: Any, device: torch.device) -> bool:
 
 
 def _are_there(metric: Metric, device: torch.device) -> bool:
-    """Whether what a metric has computed already, if anything, are tensors on a device."""
+    """Whether a metric's computed value, if any, consists of tensors on the device."""
     kept = (metric._computed, metric._forward_cache)
     return all(value is None or (type(value) is Tensor and value.device == device) for value in kept)
 
 
 def _before(every: int, done: int) -> int:
-    """Steps before the next that is an every-th one."""
+    """Number of steps before the next multiple of `every`."""
     return every - 1 - done % every
 
 
 def _is_ordinary(trainer: Any, data_fetcher: Any) -> bool:
-    """Whether a fit is of the ordinary kind, whose plain steps are known here in all their parts."""
+    """Whether the fit is of the ordinary kind whose plain steps this file implements."""
     module, datamodule, strategy = trainer.lightning_module, getattr(trainer, "datamodule", None), trainer.strategy
     return (
         type(strategy) is SingleDeviceStrategy
@@ -296,23 +295,23 @@ def _overrides(item: object, base: type, hook: str) -> bool:
 
 
 class PlainStep:
-    """One step: what _TrainingEpochLoop.advance and _AutomaticOptimization.run do, less what does nothing here.
+    """One step: _TrainingEpochLoop.advance and _AutomaticOptimization.run without what has no effect here.
 
-    In parts, some of which are another's where several trials take it at once: `begin`, `learn`, `step`, `finish`,
-    `end`.
+    Its parts are `begin`, `learn`, `step`, `finish` and `end`; if several trials step together, some are done
+    elsewhere.
 
     Attributes:
         module: the LightningModule that is trained.
         optimizer: its only one.
         device: where it trains.
-        is_watched: somebody wants to hear of each step's parts, and so it cannot be taken together.
+        is_watched: some hook of a step's parts is overridden, so it cannot be taken together.
     """
 
     def __init__(self, loop: FastEpochLoop) -> None:
         trainer: Any = loop.trainer
         self._loop, self._trainer, self._strategy = loop, trainer, trainer.strategy
         self.module: Any = trainer.lightning_module
-        self._fields = vars(self.module)  # to set an attribute by way of nn.Module takes 3 µs
+        self._fields = vars(self.module)  # nn.Module.__setattr__ takes 3 µs
         (self.optimizer,) = trainer.optimizers
         self._wrappers = list(self._strategy._lightning_optimizers)
         self._fused = FusedAdam(self.optimizer) if is_known(self.optimizer) else None
@@ -332,11 +331,11 @@ class PlainStep:
         self._steps, self._all_steps = progress.step.current, progress.step.total
         self._zeros, self._all_zeros = progress.zero_grad.current, progress.zero_grad.total
 
-        self._training_step: Any = None  # as it was called last
-        self._wants_index = True  # it, the batch's index
-        self._taken: tuple[Any, Any, int] | None = None  # outputs, batch and its index, of a step that has not ended
-        self._hears_nothing = True  # this step's parts were nobody's business
-        self._ends_as_before = True  # nothing was set in it that changes how it ends
+        self._training_step: Any = None  # as last called
+        self._wants_index = True  # whether it takes the batch's index
+        self._taken: tuple[Any, Any, int] | None = None  # outputs, batch and batch index of a step that has not ended
+        self._hears_nothing = True  # no hook of this step's parts was called
+        self._ends_as_before = True  # nothing was set that changes how it ends
 
         self._listeners = _Listeners(trainer, self.module)
         self._on_end_of_each = _end_of_each(trainer)
@@ -347,7 +346,7 @@ class PlainStep:
         self._replayed = loop.replayed(self.module) if worth_it else None
 
     def is_plain(self, batch: Any) -> bool:
-        """Whether the step that comes next, on this batch, can be taken here."""
+        """Whether the next step, on this batch, can be taken here."""
         return (
             batch is not None
             and self.is_current()
@@ -355,7 +354,7 @@ class PlainStep:
         )
 
     def is_current(self) -> bool:
-        """Whether the fit is still of the kind that it was when this object was made."""
+        """Whether the fit is still of the kind for which this object was created."""
         strategy, module, datamodule = self._strategy, self.module, self._datamodule
         optimizers, wrappers = strategy._optimizers, strategy._lightning_optimizers
         return (
@@ -377,7 +376,7 @@ class PlainStep:
         )
 
     def __call__(self, batch: Any) -> None:
-        """All but its end."""
+        """Takes the step, except for its end."""
         batch, batch_idx, is_told = self._start(batch)
         if is_told and not self.is_current():
             self._finish_batch(self._optimize_as_lightning(batch, batch_idx), batch, batch_idx)
@@ -406,9 +405,9 @@ class PlainStep:
         return batch, batch_idx
 
     def _start(self, batch: Any) -> tuple[Any, int, bool]:
-        """The batch, on its device, its index, and whether somebody was told of it, who may have changed something."""
+        """The batch on its device, its index, and whether a hook was called, which may have changed something."""
         if type(batch) is list and _is_there(batch, self.device):
-            batch = list(batch)  # as Lightning moves it: what is put into it stays out of the loader's
+            batch = list(batch)  # a copy, as in Lightning: changes do not affect the loader's batch
         elif not _is_there(batch, self.device):
             batch = call._call_strategy_hook(self._trainer, "batch_to_device", batch, dataloader_idx=0)
         batches, all_batches = self._batches, self._all_batches
@@ -437,7 +436,7 @@ class PlainStep:
             response = listener(batch, batch_idx)
             is_told = True
         fields["_current_fx_name"] = before
-        if response == -1:  # the rest of the epoch is left out
+        if response == -1:  # skip the rest of the epoch
             loop.batch_progress.increment_by(0, is_last_batch=True)
             loop.batch_progress.increment_processed()
             loop.update_lr_schedulers("step", update_plateau_schedulers=False)
@@ -447,7 +446,7 @@ class PlainStep:
         return is_told
 
     def _optimize_as_lightning(self, batch: Any, batch_idx: int) -> Any:
-        """All between a batch's start and its end, where somebody has changed at its start how that is to be done."""
+        """Lightning's own code between a batch's start and end, for when a start hook changed something."""
         self._hears_nothing = False
         kwargs = self._loop._build_kwargs(OrderedDict(), batch, batch_idx)
         if self.module.automatic_optimization:
@@ -455,7 +454,7 @@ class PlainStep:
         return self._loop.manual_optimization.run(kwargs)
 
     def learn(self, batch: Any, batch_idx: int) -> Any:
-        """Computes the gradients, and returns what callbacks are told of it."""
+        """Computes the gradients and returns the outputs for callbacks."""
         if self._replayed is not None and self._listeners.are_none_by_themselves():
             replayed = self._replayed(batch)
             if replayed is not None:
@@ -465,14 +464,14 @@ class PlainStep:
         try:
             return _as_outputs(self.differentiate(batch, batch_idx))
         finally:
-            if not torch.is_grad_enabled():  # the step has switched it off
+            if not torch.is_grad_enabled():  # the step has disabled it
                 torch._C._set_grad_enabled(True)
 
     def differentiate(self, batch: Any, batch_idx: int) -> Any:
         """Calls the training step, clears the gradients and computes them: what Lightning's Closure does.
 
         Returns:
-            A ClosureResult, or where nobody hears of the step its loss itself.
+            A ClosureResult, or just the loss if no hook needs it.
         """
         module, fields, trainer = self.module, self._fields, self._trainer
         before = fields["_current_fx_name"]
@@ -486,7 +485,7 @@ class PlainStep:
 
         quiet = self._hears_nothing = self._listeners.are_still_none()
         if type(output) is Tensor and quiet and trainer.accumulate_grad_batches == 1 and torch.is_grad_enabled():
-            # Lightning divides by 1 and clones: nobody is there who could tell.
+            # Lightning divides by 1 and clones, which is not observable here.
             loss: Tensor | None = output
             result: Any = output
         else:
@@ -505,7 +504,7 @@ class PlainStep:
                 backward(loss)
             else:
                 module.backward(loss)
-            # A hook of a tensor or a parameter is somebody's code, too.
+            # Tensor and parameter hooks are user code, too.
             quiet = self._hears_nothing = quiet and self._listeners.are_still_none()
             if not quiet:
                 self._tell("on_after_backward")
@@ -534,11 +533,11 @@ class PlainStep:
 
     @property
     def clips(self) -> bool:
-        """Whether it does more with its gradients than to go along them."""
+        """Whether gradients are clipped or otherwise modified before the step."""
         return bool(self._trainer.gradient_clip_val)
 
     def step(self) -> None:
-        """Goes along the gradients that are there."""
+        """Takes the optimizer step with the present gradients."""
         self.before_step()
         if self._fused is not None:
             self._fused.step()
@@ -546,7 +545,7 @@ class PlainStep:
             self.optimizer.step()
 
     def before_step(self) -> None:
-        """What comes between gradients and the step along them."""
+        """Does what comes between the gradients and the optimizer step."""
         trainer, module = self._trainer, self.module
         if not self._hears_nothing:
             self._tell("on_before_optimizer_step", self.optimizer)
@@ -562,7 +561,7 @@ class PlainStep:
             )
 
     def finish(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Notes that the step was taken, and what `_finish_batch` notes."""
+        """Counts the step, and finishes the batch."""
         self._steps.completed += 1
         self._all_steps.completed += 1
         self._finish_batch(outputs, batch, batch_idx)
@@ -586,7 +585,7 @@ class PlainStep:
             self._loop.scheduler_progress.increment_ready()
             self._have_done("lr_scheduler_step", config.scheduler, None)
             self._loop.scheduler_progress.increment_completed()
-            if type(config.scheduler).__module__ != lr_scheduler.__name__:  # somebody's own
+            if type(config.scheduler).__module__ != lr_scheduler.__name__:  # a user's class
                 self._hears_nothing = self._hears_nothing and self._listeners.are_still_none()
                 self._ends_as_before = self._is_as_before()
 
@@ -597,20 +596,20 @@ class PlainStep:
 
     @property
     def is_silent(self) -> bool:
-        """Whether nobody has to hear of a step that is not logged."""
+        """Whether no hook needs to be called at unlogged steps."""
         return self._on_end_of_each is None
 
     @property
     def next_index(self) -> int:
-        """Of the next batch in its epoch."""
+        """Index of the next batch in its epoch."""
         return int(self._batches.ready)
 
     def skip(self, data_fetcher: Any, count: int, loss: Tensor, batch: Any) -> None:
-        """Counts so many steps that another took for it, schedules apart, all but the end of the last.
+        """Accounts for `count` steps taken elsewhere, except for schedules and the end of the last step.
 
         Args:
-            loss: of the last.
-            batch: of the last.
+            loss: of the last step.
+            batch: of the last step.
         """
         source = batches_of(data_fetcher)
         assert source is not None
@@ -636,10 +635,10 @@ class PlainStep:
         self._hears_nothing, self._ends_as_before = True, self._is_as_before()
 
     def end(self) -> bool:
-        """Tells of a step that was taken, unless `end_quietly` has, and logs it if it is to be.
+        """Calls the end hooks, unless `end_quietly` did, and logs the step if due.
 
         Returns:
-            Whether nothing else is to be done before the next one.
+            Whether nothing else has to be done before the next step.
         """
         if self._taken is None:
             return self._goes_on()
@@ -661,7 +660,7 @@ class PlainStep:
         return as_before and self._goes_on()
 
     def end_quietly(self) -> None:
-        """Tells of it only those who want to hear of every step."""
+        """Only calls the hooks that need every step."""
         assert self._taken is not None
         if self._on_end_of_each is not None:
             self._on_end_of_each(*self._taken)
@@ -674,18 +673,18 @@ class PlainStep:
         self._taken = None
 
     def adopt(self) -> None:
-        """Counts what `learn` counts, where the gradients are another's work."""
+        """Updates the counters of `learn` when gradients were computed elsewhere."""
         for zeros in (self._zeros, self._all_zeros):
             zeros.ready += 1
             zeros.started += 1
             zeros.completed += 1
 
     def _is_as_before(self) -> bool:
-        """Whether nothing was set in this step that changes how it ends."""
+        """Whether nothing was set during this step that changes how it ends."""
         return bool(SETTINGS(self._trainer) == self._settings and self.module.automatic_optimization)
 
     def _goes_on(self) -> bool:
-        """Whether `on_advance_end` has nothing to do but to count: no validation, no schedule, no end of the fit."""
+        """Whether `on_advance_end` would only count: no validation, no schedule, no end of the fit."""
         trainer, loop = self._trainer, self._loop
         if trainer._signal_connector.received_sigterm or trainer.should_stop:
             return False
@@ -706,7 +705,7 @@ class PlainStep:
         return bool(done % every == 0)
 
     def _is_due(self, every: int, steps_that_logged: int) -> bool:
-        """Whether there is reason to tell those who need not hear of every step."""
+        """Whether hooks that may skip unlogged steps must be called at this step."""
         listeners = self._listeners
         if not listeners.poll:
             return False
@@ -717,7 +716,7 @@ class PlainStep:
         return self._trainer.should_stop or any(poll() for poll in listeners.polled)
 
     def _tell(self, hook: str, *arguments: Any) -> None:
-        """Calls a hook of all callbacks, then the module's, each as it is now."""
+        """Calls a hook of all callbacks, then of the module, looked up now."""
         self._tell_callbacks(hook, *arguments)
         self._have_done(hook, *arguments)
 
@@ -741,14 +740,14 @@ class PlainStep:
 
 
 def _as_outputs(result: Any) -> Any:
-    """What callbacks are told of a step."""
+    """The outputs that callbacks receive for a step."""
     if type(result) is Tensor:
         return {"loss": result.detach()}
     return {} if result.loss is None else result.asdict()
 
 
 class _StepClosure(AbstractClosure[Any]):
-    """What an optimizer is to call: Lightning's Closure, with what its Precision wraps around it."""
+    """The closure for an optimizer: Lightning's Closure with the Precision plugin's wrapping."""
 
     def __init__(self, step: PlainStep, batch: Any, batch_idx: int) -> None:
         super().__init__()
@@ -772,7 +771,7 @@ class _StepClosure(AbstractClosure[Any]):
 
 
 class _Listeners:
-    """Who listens to the parts of a step, and whether that has changed.
+    """The listeners to the parts of a step, and whether they have changed.
 
     Every callback is called at the end of a logged step. A callback with a method `wants_unlogged_steps` is called at
     the end of another step only if that returns True; a module whose on_train_batch_end has the attribute
@@ -780,8 +779,8 @@ class _Listeners:
 
     Attributes:
         of_callbacks: some callback listens.
-        of_module: the module listens to more than a step's end, or does one of its parts by itself.
-        are_none: nobody does, apart from the module that listens to its end.
+        of_module: the module listens to more than a step's end, or overrides one of its parts.
+        are_none: no one listens, except the module to a step's end.
         poll: some callback or the module can skip unlogged steps.
         polled: those callbacks' `wants_unlogged_steps`.
     """
@@ -808,12 +807,12 @@ class _Listeners:
         self._functions = self._functions_now()
 
     def are_still_none(self) -> bool:
-        """Whether nobody listened, and nobody has begun to."""
+        """Whether there were no listeners, and there still are none."""
         return self.are_none_by_themselves() and self._functions_now() == self._functions
 
     def are_none_by_themselves(self) -> bool:
-        """The same, but for hooks that have been set on classes: enough where nobody's code has run since a step that
-        asked for all."""
+        """Like `are_still_none`, but ignores hooks set on classes: sufficient if no user code has run since a full
+        check."""
         return (
             self.are_none
             and len(self._trainer.callbacks) == len(self._callbacks)
@@ -823,7 +822,7 @@ class _Listeners:
         )
 
     def _functions_now(self) -> list[Any]:
-        """The hooks of all classes: they may be replaced there, too."""
+        """The hooks of all classes, where they may be replaced, too."""
         return [CLASS_HOOKS(type(self._module)), *map(CALLBACK_HOOKS, self._classes)]
 
 
@@ -832,7 +831,7 @@ CLASS_HOOKS, CALLBACK_HOOKS = attrgetter(*HEARD, *DONE), attrgetter(*HEARD)
 
 
 def _end_of_each(trainer: Any) -> Callable[..., None] | None:
-    """Tells of a step's end the module that wants to hear of each; None if it does not."""
+    """A function that calls the module's end hook at every step; None if it does not need that."""
     module, hook = trainer.lightning_module, END
     own = getattr(module, hook) if _overrides(module, LightningModule, hook) else None
     if own is None or not getattr(own, "wants_unlogged_steps", True):
@@ -848,7 +847,7 @@ def _end_of_each(trainer: Any) -> Callable[..., None] | None:
 
 
 def batches_of(data_fetcher: Any) -> Any:
-    """The pass over a loader's batches that a fit reads, where it can show several at once; else None."""
+    """The pass over a loader's batches in a fit, if it can provide several at once; else None."""
     cycle = data_fetcher.combined_loader._iterator
     if type(cycle) is not _MaxSizeCycle or len(cycle.iterators) != 1 or data_fetcher.batches:
         return None
@@ -857,7 +856,7 @@ def batches_of(data_fetcher: Any) -> Any:
 
 
 def _is_there(batch: Any, device: torch.device) -> bool:
-    """Whether a batch is nothing but tensors that are on the device already."""
+    """Whether a batch consists only of tensors already on the device."""
     if type(batch) not in (tuple, list):
         return False
     return all(type(item) is Tensor and item.device == device for item in batch)

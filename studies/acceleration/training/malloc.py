@@ -1,9 +1,8 @@
-"""Keeps memory that a training step frees for the next step, and gives it back where a trial has ended. Standard
-library only.
+"""Keeps memory freed by a training step for the next step, and releases it when a trial ends. Standard library only.
 
-glibc's malloc gives large blocks back to the kernel as soon as they are free, and the next step's tensors, of the same
-sizes, are made of new pages, each of which the kernel clears first: a twentieth of the time of mnist_cnn's fit, a
-quarter of a step of a network twice as wide.
+glibc's malloc returns large blocks to the kernel as soon as they are freed, and the next step's tensors, of the same
+sizes, get new pages, which the kernel has to clear first: 5% of the time of mnist_cnn's fit, 25% of a step of a network
+twice as wide.
 """
 
 from __future__ import annotations
@@ -11,18 +10,18 @@ from __future__ import annotations
 import ctypes
 import os
 
-# Of malloc.h. What is larger than the threshold of mmap has pages of its own, which are given back when it is freed;
-# and where the end of the heap is free, it is given back above the threshold of trim.
+# From malloc.h. Blocks above the mmap threshold have their own pages, which are released when freed; free memory at the
+# end of the heap above the trim threshold is released.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 LARGE = 2**30  # bytes
-ACCEPTED = (LARGE, 2**25)  # the larger one by glibc 2.35 and later only
-KEPT = 2**28  # bytes of freed memory that may stay with a process between its trials
+ACCEPTED = (LARGE, 2**25)  # the larger one only by glibc 2.35 and later
+KEPT = 2**28  # bytes of freed memory that a process may keep between trials
 
 
 def keep_freed_memory() -> bool:
-    """Lets this process keep up to 1 GiB of freed memory; returns whether it does.
+    """Makes this process keep up to 1 GiB of freed memory; returns whether it does.
 
-    It does not where the user has settings of his own (MALLOC_..., GLIBC_TUNABLES) or the C library has no mallopt.
+    It does not if the user has set MALLOC_... or GLIBC_TUNABLES, or the C library has no mallopt.
     """
     if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return False
@@ -30,18 +29,18 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    # Only where it takes a threshold of mmap: to set the other one alone would fix that at 128 KiB.
+    # Only if it accepts the mmap threshold: setting the other one alone would fix this one at 128 KiB.
     if not any(mallopt(M_MMAP_THRESHOLD, size) for size in ACCEPTED):
         return False
-    # In one heap: those of other threads are given back as soon as they are empty, whatever the thresholds.
+    # One arena: other threads' heaps are released as soon as they are empty, whatever the thresholds.
     return bool(mallopt(M_ARENA_MAX, 1)) and bool(mallopt(M_TRIM_THRESHOLD, LARGE))
 
 
 def give_back_freed_memory() -> bool:
-    """Returns freed memory to the kernel if it is much, so that a small trial does not sit in a large one's.
+    """Returns freed memory to the kernel if there is much, so that a small trial does not hold a large one's memory.
 
     Returns:
-        Whether some was returned.
+        Whether any was returned.
     """
     try:
         library = ctypes.CDLL(None)

@@ -1,12 +1,11 @@
-"""A step's gradients and its optimizer, without what PyTorch's Python does around its kernels at each step.
+"""Backward pass and optimizer step without PyTorch's per-step Python overhead around its kernels.
 
-A small model's step takes some 700 µs on a CPU, of which 80 are spent on finding out, again, what was so at the step
-before: whether there are hooks, which parameters have states, on which devices they lie. Here the same kernels are
-called with the same tensors, so every bit is the same (test_optimizer_step.py); where anything is unusual, PyTorch's
-own methods are called. What is unusual is asked at each step: an optimizer may get a hook, another `step`, other
-moments or other parameters at any time.
+A small model's step takes about 700 µs on a CPU, of which 80 µs re-check what was true at the previous step: hooks,
+parameters with states, devices. Here the same kernels are called with the same tensors, so results are bit-identical
+(test_optimizer_step.py); in unusual cases, PyTorch's own methods are called. This is checked at each step, since an
+optimizer may get a hook, another `step`, other moments or parameters at any time.
 
-It is written against the inside of PyTorch 2.15, and falls back to its methods where that has changed.
+Relies on internals of PyTorch 2.15, and falls back to its methods if they have changed.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ _ENGINE: Callable[..., Any] | None = getattr(
 
 
 def stepper(optimizer: Optimizer) -> Callable[[], Any]:
-    """What does the same as `optimizer.step`, as fast as may be."""
+    """Returns a callable equivalent to `optimizer.step`, fused if the optimizer is a plain Adam or AdamW."""
     return FusedAdam(optimizer).step if is_known(optimizer) else optimizer.step
 
 
@@ -62,11 +61,11 @@ class _Group(NamedTuple):
     first: list[Tensor]
     second: list[Tensor]
     steps: list[Tensor]
-    counted: Tensor  # the same in one, so that all are counted at once: one by one on a CPU takes 5 µs each
+    counted: Tensor  # all step counts in one tensor, updated at once: separately, each takes 5 µs on a CPU
 
 
 class _Tensors(NamedTuple):
-    """What an optimizer keeps, in the order of its state."""
+    """An optimizer's tensors, in the order of its state."""
 
     first: list[Tensor]
     second: list[Tensor]
@@ -77,27 +76,27 @@ class FusedAdam:
     """Takes steps of an Adam or AdamW.
 
     Args:
-        optimizer: from time to time its own `step` is called, for example at its first.
+        optimizer: its own `step` is still called sometimes, e.g. the first time.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
         self._fields = vars(optimizer)
         self._groups: list[_Group] = []
-        self._keys: list[Any] = []  # the optimizer's state when the groups were gathered
+        self._keys: list[Any] = []  # keys of the optimizer's state when the groups were gathered
         self._states: list[Any] = []
-        self._tensors = _Tensors([], [], [])  # in those
-        self._wrapper: Any = None  # a scheduler's, around the class's own `step`
+        self._tensors = _Tensors([], [], [])  # tensors of these states
+        self._wrapper: Any = None  # a scheduler's wrapper around the class's `step`
 
     def step(self) -> None:
-        """Does what `optimizer.step()` does."""
+        """Equivalent to `optimizer.step()`."""
         if self.is_untouched():
             self.take()
         else:
             self._optimizer.step()
 
     def is_untouched(self) -> bool:
-        """Whether the optimizer's own `step` would do nothing now but go along the gradients by fused kernels."""
+        """Whether the optimizer's own `step` would now only call the fused kernels."""
         fields = self._fields
         step = fields.get("step")
         return (
@@ -114,10 +113,10 @@ class FusedAdam:
         )
 
     def take(self) -> None:
-        """Goes along the gradients, as the class's `step` does once it has called its closure."""
+        """Takes the step, as the class's `step` does after calling its closure."""
         optimizer = self._optimizer
         if self._wrapper is not None:
-            self._fields["_opt_called"] = True  # as the wrapper notes it
+            self._fields["_opt_called"] = True  # as the wrapper does
         before = torch.is_grad_enabled()
         torch._C._set_grad_enabled(False)
         try:
@@ -126,7 +125,7 @@ class FusedAdam:
             torch._C._set_grad_enabled(before)
         if not taken:
             type(optimizer).step.__wrapped__(optimizer)  # type: ignore[attr-defined]  # it has called its pre-hooks
-        # Somebody may have begun to listen since the step began.
+        # A hook may have been added since the step began.
         own, everybodys = self._fields["_optimizer_step_post_hooks"], torch_optimizer._global_optimizer_post_hooks
         if own or everybodys:
             for hook in chain(own.values(), everybodys.values()):
@@ -161,7 +160,7 @@ class FusedAdam:
         return True
 
     def _is_current(self) -> bool:
-        """Whether all tensors and options are still the optimizer's: any of them may be replaced by another."""
+        """Whether all tensors and options are still the optimizer's, any of which may be replaced."""
         groups, state, tensors = self._optimizer.param_groups, self._optimizer.state, self._tensors
         if not (self._groups and len(groups) == len(self._groups) and len(state) == len(self._keys)):
             return False
@@ -174,7 +173,7 @@ class FusedAdam:
                 and all(map(is_, parameters, group.parameters))
             ):
                 return False
-        # Keys and states are in the state's order, so that nothing has to be looked up in it, which takes longer.
+        # Keys and states are compared in order, which is faster than look-ups.
         states = self._states
         return (
             all(map(is_, state, self._keys))
@@ -201,15 +200,15 @@ class FusedAdam:
                 state["step"] = step
             gathered.append(_Group(options, parameters, states, first, second, steps, counted))
         self._keys, self._states = list(self._optimizer.state), list(self._optimizer.state.values())
-        if len(self._states) == seen:  # else somebody keeps something there for tensors that are in no group
+        if len(self._states) == seen:  # else there are states of tensors that are in no group
             self._groups = gathered
             self._tensors = _Tensors(*(list(map(name, self._states)) for name in (FIRST, SECOND, STEP)))
         return gathered
 
     def _is_wrapped_by_scheduler(self, step: Any) -> bool:
-        """Whether a `step` set on the optimizer is a learning rate scheduler's, which calls the class's own.
+        """Whether a `step` set on the optimizer is a learning rate scheduler's wrapper of the class's own.
 
-        A wrapper of the user's may say that it is one (functools.wraps copies that): its code is another.
+        A user's wrapper may look like one (functools.wraps copies attributes), so its code object is compared.
         """
         self._wrapper = None
         is_theirs = type(step) is FunctionType and step.__code__ is schedulers_wrapper()
@@ -222,7 +221,7 @@ FIRST, SECOND, STEP = itemgetter("exp_avg"), itemgetter("exp_avg_sq"), itemgette
 
 
 def _is_plain(options: dict[str, Any]) -> bool:
-    """Whether a parameter group's options are those of the kernels here, and none is a tensor."""
+    """Whether a parameter group's options are supported by the kernels here, and none is a tensor."""
     betas = options["betas"]
     return (
         FLAGS(options) == PLAIN_FLAGS

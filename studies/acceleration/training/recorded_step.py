@@ -1,7 +1,7 @@
-"""What a step called below autograd, to be called again on the same memory.
+"""The recorded calls of a step below autograd, to be repeated on the same memory.
 
-Each result is written where the recorded one lies, each view is the recorded one, and what was read of the batch is
-read of another one. Of operations only those in `CALLS` are known.
+Each result is written into the recorded result's memory, views are the recorded ones, and the batch is replaced. Only
+the operations in `CALLS` are supported.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
 
-# Operation -> what writes its result into memory that is there, and the names of that in its call. PyTorch's own
-# functions where there are some, for they are called faster than operations by their names.
+# Operation -> a function that writes the result into existing memory, and the names of its output arguments. PyTorch's
+# Python-level functions if available, since they are called faster than operators.
 CALLS: dict[Any, tuple[Callable[..., Any], tuple[str, ...]]] = {
     aten.addmm.default: (torch.addmm, ("out",)),
     aten.mm.default: (torch.mm, ("out",)),
@@ -35,7 +35,7 @@ CALLS: dict[Any, tuple[Callable[..., Any], tuple[str, ...]]] = {
     aten.sum.default: (aten.sum.out, ("out",)),
     aten.mean.dim: (torch.mean, ("out",)),
     aten.sum.dim_IntList: (torch.sum, ("out",)),
-    aten.relu.default: (partial(torch.clamp_min, min=0), ("out",)),  # which is how PyTorch does it
+    aten.relu.default: (partial(torch.clamp_min, min=0), ("out",)),  # PyTorch's own implementation
     aten.tanh.default: (torch.tanh, ("out",)),
     aten.sigmoid.default: (torch.sigmoid, ("out",)),
     aten.gelu.default: (torch._C._nn.gelu, ("out",)),
@@ -47,7 +47,7 @@ CALLS: dict[Any, tuple[Callable[..., Any], tuple[str, ...]]] = {
     aten._log_softmax_backward_data.default: (aten._log_softmax_backward_data.out, ("out",)),
     aten.nll_loss_forward.default: (aten.nll_loss_forward.output, ("output", "total_weight")),
     aten.nll_loss_backward.default: (aten.nll_loss_backward.grad_input, ("grad_input",)),
-    aten.mse_loss.default: (lambda *given, out: out.copy_(aten.mse_loss(*given)), ("out",)),  # it would resize `out`
+    aten.mse_loss.default: (lambda *given, out: out.copy_(aten.mse_loss(*given)), ("out",)),  # .out resizes
     aten.mse_loss_backward.default: (aten.mse_loss_backward.grad_input, ("grad_input",)),
     aten.ones_like.default: (lambda like, *, out, **_: out.fill_(1), ("out",)),
     aten.new_zeros.default: (lambda like, size, *, out, **_: out.zero_(), ("out",)),
@@ -62,26 +62,26 @@ CALLS: dict[Any, tuple[Callable[..., Any], tuple[str, ...]]] = {
     aten.div_.Scalar: (Tensor.div_, ()),
     aten.div_.Tensor: (Tensor.div_, ()),
 }
-# Those that may write their result over what they read.
+# Operations whose result may overwrite their input.
 ELEMENTWISE = (aten.relu.default, aten.threshold_backward.default, aten.mul.Tensor)
-FILLS = (getattr(aten.random_, "from"), aten.bernoulli_.float)  # write all of a tensor, whatever was in it
+FILLS = (getattr(aten.random_, "from"), aten.bernoulli_.float)  # overwrite a whole tensor
 MAKES_ROOM = (aten.empty.memory_format, aten.empty_like.default, aten.new_empty_strided.default)
-CONSTANTS = (aten.scalar_tensor.default, aten._to_copy.default)  # where no tensor is read
+CONSTANTS = (aten.scalar_tensor.default, aten._to_copy.default)  # if they read no tensor
 
 
 class Computed(NamedTuple):
-    """What a step computes: tensors that it says something by (losses, outputs), and its weights' gradients."""
+    """The results of a step: reported tensors (losses, outputs), and its weights' gradients."""
 
     said: Sequence[Tensor]
     gradients: Sequence[Tensor | None]
 
 
 class Unknown(Exception):
-    """Something that cannot be called again."""
+    """The step contains something that cannot be replayed."""
 
 
 class Recorder(TorchDispatchMode):
-    """Writes down what is called below autograd. All tensors stay alive, so no two share memory by chance."""
+    """Records all calls below autograd. Keeps all tensors alive, so no two share memory by chance."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Recorder(TorchDispatchMode):
         return result
 
     def without_tensors(self) -> list[Any]:
-        """What was called, and with which numbers."""
+        """The calls, with non-tensor arguments."""
         return [
             (func, [_constant(item) for item in args], {name: _constant(item) for name, item in kwargs.items()})
             for func, args, kwargs, _ in self.calls
@@ -120,14 +120,14 @@ class Program:
     """The calls of a step.
 
     Args:
-        recorder: of one step.
+        recorder: recorder of one step.
         batch: its tensors.
-        computed: what it came to.
-        weights: those that its gradients are of.
-        generators: that it may draw from.
+        computed: its results.
+        weights: the weights of its gradients.
+        generators: random generators that it may use.
 
     Raises:
-        Unknown: there is anything in the step that is not known here.
+        Unknown: the step contains something unsupported.
     """
 
     def __init__(
@@ -143,14 +143,14 @@ class Program:
         self._kinds = [_kind(item) for item in batch]
         self._batch = {_memory(item): (place, item) for place, item in enumerate(batch)}
         if len(self._batch) < len(batch):
-            raise Unknown  # two that share their memory could not be told apart
+            raise Unknown  # tensors that share memory cannot be told apart
         self._generators = {_constant(generator) for generator in generators}
-        self._made: set[int] = set()  # memory that the step itself asks for
-        self._taken: dict[int, Tensor] = {}  # memory of a copied gradient -> what it is a copy of
+        self._made: set[int] = set()  # memory allocated by the step
+        self._taken: dict[int, Tensor] = {}  # memory of a copied gradient -> the original
         self._aliases: dict[int, Tensor] = {}
-        self._calls: list[Callable[[], Any]] = []  # in their order; those on the batch are put in anew each time
+        self._calls: list[Callable[[], Any]] = []  # in order; batch arguments are replaced each time
         self._on_batch: list[tuple[int, Callable[..., Any], list[Any], dict[str, Any]]] = []
-        self._moved: dict[int, Tensor] = {}  # memory -> what lies in its place
+        self._moved: dict[int, Tensor] = {}  # memory -> the tensor that replaces it
         last: dict[int, int] = {}  # memory -> the last call that reads or writes it
         for number, (_, args, kwargs, result) in enumerate(recorder.calls):
             of_call = (*args, *kwargs.values(), *_results(result))
@@ -182,9 +182,9 @@ class Program:
             argument.alias_info is not None and argument.alias_info.is_write for argument in func._schema.arguments
         )
         if not writes and all(_memory(item) in read for item in results):
-            return  # a view: its memory is written by others
+            return  # a view: its memory is written by other calls
         if func in CONSTANTS and not read:
-            return  # it is there, and whoever would write to it has not made it
+            return  # a constant, kept as it is: a write to it raises Unknown
         if not writes:
             self._made |= {_memory(item) for item in results}
         if func in MAKES_ROOM:
@@ -195,7 +195,7 @@ class Program:
         if func not in CALLS or read & self._taken.keys():
             raise Unknown
         if writes and func not in FILLS and any(_memory(item) not in self._made for item in results):
-            raise Unknown  # it changes what is there before and after the step
+            raise Unknown  # modifies memory that outlives the step
         if func in ELEMENTWISE:
             self._put_in_place(number, args, result)
         call, places = CALLS[func]
@@ -207,7 +207,7 @@ class Program:
         self._calls.append(partial(call, *bound, **named))
 
     def _put_in_place(self, number: int, args: Sequence[Any], result: Tensor) -> None:
-        """Lets a result lie where something lay that is not needed any more: less memory, and more of it is cached."""
+        """Reuses memory that is no longer needed for a result, which needs less memory and more of it is cached."""
         for item in args:
             if (
                 isinstance(item, Tensor)
@@ -220,13 +220,13 @@ class Program:
                 return
 
     def _is_of_recording(self, copy: Tensor, of: Tensor, *how: Any) -> bool:
-        """Whether autograd copied a gradient that it would have taken, had the recorder not held it too."""
+        """Whether autograd only copied a gradient because the recorder also held a reference to it."""
         if how or _memory(copy) not in self._of_gradients or _kind(copy) != _kind(of):
             return False
         return {_memory(copy), _memory(of)} <= self._made and _memory(of) not in self._taken
 
     def _bound(self, item: Any) -> Any:
-        """What a call is given for it: itself, the same memory without autograd, or a view of the batch."""
+        """The argument for a replayed call: the item itself, a detached alias, or a view of the batch."""
         if not isinstance(item, Tensor):
             if isinstance(item, list | tuple) and any(isinstance(part, Tensor) for part in item):
                 raise Unknown
@@ -245,13 +245,13 @@ class Program:
         return there.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
     def fits(self, batch: Sequence[Tensor]) -> bool:
-        """Whether a batch is of the recorded one's kind, and the weights lie where they lay."""
+        """Whether a batch has the recorded shapes and types, and the weights are at the same addresses."""
         return [_kind(item) for item in batch] == self._kinds and all(
             weight.data_ptr() == pointer for weight, pointer in self._weights
         )
 
     def run(self, batch: Sequence[Tensor]) -> list[Tensor]:
-        """Leaves the gradients in `gradients`, and returns what is said: tensors that the next run overwrites."""
+        """Computes `gradients` and returns the reported tensors, which the next run overwrites."""
         calls = self._calls
         before = torch.is_grad_enabled()
         torch._C._set_grad_enabled(False)

@@ -1,16 +1,15 @@
-"""A training step's operations, recorded once and then called again, without autograd around them.
+"""Records a training step's operations once and then replays them without autograd.
 
-Of a small network's step on a CPU much is not arithmetic: Python's walk through the modules, the graph that autograd
-writes and reads, memory for each result. But each step is the same calls with the same weights, on another batch. So
-some steps are taken as always, while every operation below autograd is written down with the tensors it read and
-wrote (recorded_step.py); when two were the same, the next steps call the same kernels in the same order on the same
-memory. What CUDA graphs are to a GPU, this is to a CPU; on a GPU stack_steps.py has those.
+Much of a small network's step on a CPU is not arithmetic: Python's traversal of the modules, autograd's graph, memory
+allocation. But each step makes the same calls with the same weights on another batch. So some steps are taken normally
+while every operation below autograd is recorded with the tensors it reads and writes (recorded_step.py); once two were
+the same, later steps call the same kernels in the same order on the same memory. This is to a CPU what CUDA graphs are
+to a GPU, where stacked_steps.py uses those.
 
-Only for modules whose own class promises, by `pure_loss`, that their loss is a function of batch and weights alone
-(a subclass that inherits it has promised nothing), and only of operations that are known. The recorded step itself is
-called again before its weights change, from the same random state: if a single bit of what it said, of gradients or of
-random state differs, or anything is unknown, steps are taken as before. A later epoch's first step is compared in the
-same way with what the epoch before has left.
+Only for modules whose own class promises by `pure_loss` that their loss depends only on batch and weights (not
+inherited), and only for supported operations. The recorded step is replayed once before its weights change, from the
+same random state: if a single bit of its outputs, gradients or random state differs, or anything is unsupported, steps
+are taken normally. Each later epoch's first step is verified in the same way.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ from torch.nn.modules import module as torch_module
 from studies.acceleration.training.optimizer_step import backward
 from studies.acceleration.training.recorded_step import Computed, Program, Recorder, Unknown
 
-RECORDED = 3  # steps, at most, until two are the same: the first may make what the others find
+RECORDED = 3  # maximum steps until two are the same: the first may initialize state
 
 
 class Replay:
-    """Computes gradients: at first as it is told to, and once two steps were the same calls by replaying them.
+    """Computes gradients: first by `compute`, and once two steps made the same calls, by replaying them.
 
     Args:
-        compute: what a step computes of its batch.
-        weights: whose gradients those are.
-        generators: of random numbers, that it draws from.
+        compute: computes a step's results from its batch.
+        weights: the weights of the gradients.
+        generators: random generators that it uses.
 
     Attributes:
-        is_over: its steps cannot be replayed.
+        is_over: whether replaying was given up.
     """
 
     def __init__(
@@ -50,20 +49,20 @@ class Replay:
     ) -> None:
         self._compute, self._weights, self._generators = compute, weights, generators
         self._program: Program | None = None
-        self._calls: list[Any] = []  # of the step before
+        self._calls: list[Any] = []  # calls of the previous step
         self._recorded = 0
-        self._is_sure = False  # of the program
+        self._is_sure = False  # whether the program was verified
         self.is_over = False
 
     def invalidate(self) -> None:
-        """Has the next step compared with what is replayed, before others are: something may have changed."""
+        """Requires the next step to verify the recording before it is replayed again: something may have changed."""
         self._is_sure = False
 
     def __call__(self, batch: Any) -> Computed | None:
-        """What a step computes of a batch; the gradients may be overwritten by the next.
+        """Computes a step's results; the next step may overwrite the gradients.
 
         Returns:
-            None: nothing was done, for it cannot be replayed.
+            None if nothing was done because the step cannot be replayed.
         """
         if self.is_over:
             return None
@@ -104,7 +103,7 @@ class Replay:
     def _compared(
         self, program: Program, batch: Any, computed: Computed, states: list[Tensor]
     ) -> tuple[Computed, bool]:
-        """A copy of what a step computed, and whether the program does too, from the same random states, to the bit."""
+        """A copy of a step's results, and whether the program reproduces every bit from the same random states."""
         found = Computed([item.clone() for item in computed.said], [_copied(item) for item in computed.gradients])
         after = self._states()
         self._set(states)
@@ -122,10 +121,10 @@ class Replay:
 
 
 class ReplayedModule:
-    """Replays the training steps of a module that is_replayable.
+    """Replays the training steps of a module for which is_replayable is true.
 
     Attributes:
-        replay: of its steps.
+        replay: the replay of its steps.
     """
 
     def __init__(self, module: Any) -> None:
@@ -134,15 +133,15 @@ class ReplayedModule:
         self.replay = Replay(self._compute, self._parameters)
 
     def is_of(self, module: Any) -> bool:
-        """Whether it replays this module's steps, whose parameters are the same objects."""
+        """Whether it replays this module's steps, with the same parameter objects."""
         now = list(module.parameters())
         return module is self._module and len(now) == len(self._parameters) and all(map(is_, now, self._parameters))
 
     def __call__(self, batch: Any) -> Tensor | None:
-        """Sets the gradients of a batch and keeps its outputs, as a training step does; returns its loss, ().
+        """Computes a batch's gradients and stores its outputs, as a training step does.
 
         Returns:
-            None: nothing was done, for it cannot be replayed.
+            The loss, (), or None if nothing was done because the step cannot be replayed.
         """
         computed = self.replay(batch)
         if computed is None:
@@ -163,15 +162,15 @@ class ReplayedModule:
 
 
 def is_replayable(module: Any) -> bool:
-    """Whether a module's class itself promises what is needed, it lies on a CPU, and nobody listens to its layers."""
+    """Whether a module's class itself declares `pure_loss`, it is on a CPU, and its layers have no hooks."""
     return (
-        bool(vars(type(module)).get("pure_loss"))  # a subclass may have changed what it inherits
+        bool(vars(type(module)).get("pure_loss"))  # not inherited: a subclass may have changed the loss
         and getattr(type(module).training_step, "is_of_loss_and_outputs", False)
         and all(p.device.type == "cpu" and p.layout is torch.strided for p in module.parameters())
         and not any(_is_heard(layer) for layer in module.modules())
         and not any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in module.parameters())
         and not torch_module._has_any_global_hook()
-        and sys.gettrace() is None  # a debugger wants to stop in each step
+        and sys.gettrace() is None  # a debugger must be able to stop in each step
     )
 
 

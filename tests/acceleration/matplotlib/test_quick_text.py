@@ -1,4 +1,4 @@
-"""Texts that Pillow sets, against matplotlib's own."""
+"""Texts rendered by Pillow, compared with matplotlib's own."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,7 +30,7 @@ def drawn(figure: Figure) -> np.ndarray:
 
 
 def ink(kind: type[Text], **style: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns that a text leaves its colour in."""
+    """Rows and columns with a text's colour."""
     figure = Figure(figsize=(3, 3), dpi=100)
     FigureCanvasAgg(figure)
     figure.texts.append(kind(0.5, 0.5, "9 quick Words", figure=figure, transform=figure.transFigure, **style))
@@ -88,7 +88,7 @@ def test_texts_drawn_together_are_the_texts_drawn_one_by_one() -> None:
 
 
 def test_a_figure_of_the_users_own_is_drawn_by_matplotlib() -> None:
-    """Its background, for one, is its own."""
+    """E.g. its background is kept."""
     figure = Figure(figsize=(2, 1), dpi=100, facecolor="black")
     figure.add_subplot().plot([0, 1], color="lime")
     figure.text(0.5, 0.5, "mine", color="red")

@@ -1,4 +1,4 @@
-"""Where a run's artifacts come to lie, and as what; tests/tracking/test_client.py asks MLflow for them."""
+"""Placing a run's artifacts in a local folder; tests/tracking/test_client.py reads them through MLflow."""
 
 import os
 import shutil
@@ -60,7 +60,7 @@ def test_a_checkpoint_keeps_what_it_was_when_it_was_logged(
     logged = tmp_path / "artifacts" / "best.ckpt"
     assert checkpoint.samefile(logged) is links
     (tmp_path / "new").write_text("second")
-    (tmp_path / "new").replace(checkpoint)  # as Checkpoints writes
+    (tmp_path / "new").replace(checkpoint)  # as Checkpoints does
     assert logged.read_text() == "first"
     place(checkpoint, tmp_path / "artifacts")
     place(checkpoint, tmp_path / "artifacts")

@@ -1,4 +1,4 @@
-"""MLflow's calls in one transaction, against what a database has of them from outside."""
+"""MLflow's calls in one transaction, compared with what another connection sees."""
 
 import sqlite3
 import threading
@@ -64,7 +64,7 @@ def test_all_or_nothing(tracking: Tracking) -> None:
     with pytest.raises(MlflowException), one_transaction(tracking.uri):
         run_id = client.create_run(experiment).info.run_id
         client.log_batch(run_id, params=[Param("rate", "1")])
-        client.log_batch(run_id, params=[Param("rate", "2")])  # MLflow lets no parameter change
+        client.log_batch(run_id, params=[Param("rate", "2")])  # MLflow rejects changed parameters
     assert of_runs(tracking) == [0]
     client.create_run(experiment)
     assert of_runs(tracking) == [1]
@@ -83,7 +83,7 @@ def test_another_thread_has_its_own(tracking: Tracking) -> None:
 
 
 def test_a_trial_is_two_transactions(tracking: Tracking) -> None:
-    """Its start with its parameters, and its end with what is left to say."""
+    """A run's start with its parameters, and its end with the remaining data."""
     experiment = tracking.experiment("mine")
     runs: list[str] = []
     assert commits_of(tracking, lambda: runs.append(tracking.start(experiment, "a", {"rate": 1}, {"kind": "x"}))) == 1
@@ -97,7 +97,7 @@ def test_a_trial_is_two_transactions(tracking: Tracking) -> None:
 
 
 def test_what_is_there_already_is_stored_once_and_what_is_not_is_stored(tracking: Tracking) -> None:
-    """A driver that takes over sends a whole log again: then calls are made one by one."""
+    """A driver that takes over sends a whole log again; then calls are made one by one."""
     run_id = tracking.start(tracking.experiment("mine"), "a", {}, {})
     for last in (3, 5):
         for step in range(last):

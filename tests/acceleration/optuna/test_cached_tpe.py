@@ -1,4 +1,4 @@
-"""TPE with a memory, against Optuna's own: the same draws, whatever has happened in the study."""
+"""The caching TPE against Optuna's own: the same draws after any history of the study."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def played(
     study = optuna.create_study(direction=direction, sampler=optuna.samplers.RandomSampler(0), **options)
     params, running = [], []
     search_space, remembered = None, None
-    for number in range(12):  # TPE draws at random for 10
+    for number in range(12):  # TPE's first 10 draws are random
         trial = study.ask()
         drawn(trial, branches=branches)
         if pruned:

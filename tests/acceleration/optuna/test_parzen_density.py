@@ -24,7 +24,7 @@ SPACE: dict[str, BaseDistribution] = {
 
 
 def drawn(names: list[str], count: int, seed: int, near: bool) -> dict[str, np.ndarray]:
-    """Values as TPE calculates with them; `near`: all within a thousandth of the space, where there is one."""
+    """Values in TPE's representation; `near`: all within a thousandth of the space, if it is numeric."""
     random = np.random.RandomState(seed)
     values: dict[str, Any] = {}
     for name in names:

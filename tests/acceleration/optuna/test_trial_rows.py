@@ -1,4 +1,4 @@
-"""What is written of a trial as rows, against what Optuna's own storage reads of them."""
+"""Trials written as rows, compared with what Optuna's own storage reads."""
 
 import math
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""A study whose one writer reads from memory, against what Optuna's own storage reads from the same database."""
+"""The write-behind storage, compared with what Optuna's own storage reads from the same database."""
 
 import math
 from pathlib import Path

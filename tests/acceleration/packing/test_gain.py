@@ -1,4 +1,4 @@
-"""What packing would gain, or why it cannot be done."""
+"""The measured gain of packing, or why it is impossible."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from studies.acceleration.packing.gain import measure
 
 
 def images(**arguments: Any) -> dict[str, Any]:
-    """An MLP, which can be stacked, on resident data."""
+    """An MLP, which can be stacked, on in-memory data."""
     return payload(
         model__class_path="lightning_modules.MLP",
         model__hidden_sizes=[16],

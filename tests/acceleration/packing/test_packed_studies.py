@@ -13,7 +13,7 @@ from studies.driver import packing
 def test_packed_trials_are_ordinary_trials(
     home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing, "PACKING_PAYS", 0.0)  # whether it does here is not what is tested
+    monkeypatch.setattr(packing, "PACKING_PAYS", 0.0)  # the speed-up is not tested here
     images = str(toy.with_name("images.yaml"))
     often = ["--trainer.callbacks", "[]", "--trainer.log_every_n_steps", "5", "--no-test", "--pruner", "none"]
     how = [images, *often, "--trials", "5"]

@@ -1,4 +1,4 @@
-"""Packed trials, in real processes, against the same trials by themselves."""
+"""Packed trials, in real processes, compared with single ones."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def executor(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalExecutor]:
 
 @pytest.fixture(params=["toy.Fragile", "toy.Polling"], ids=["gradients", "steps"])
 def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What is computed together: the gradients alone, where somebody hears of each step, or whole steps."""
+    """What is computed together: only gradients, if hooks need each step, or whole steps."""
     monkeypatch.setitem(MODEL, "class_path", request.param)
     return str(request.param)
 
@@ -54,7 +54,7 @@ def spec(folder: Path, k: int, epochs: int = 17, **fields: Any) -> TrialSpec:
 def go(executor: LocalExecutor, specs: list[TrialSpec], pack: int, on_message: Any = None) -> list[Message]:
     executor.pack, executor.packable_hyperparameters = pack, OVER
     messages = []
-    for part in range(0, len(specs), pack):  # one worker: one after the other, or all at once
+    for part in range(0, len(specs), pack):  # one worker: sequentially, or all at once
         for trial in specs[part : part + pack]:
             executor.submit(trial)
         messages += until_exit(executor, on_message)
@@ -66,7 +66,7 @@ def weights(folder: Path, name: str = "last") -> dict[str, Any]:
 
 
 def packed_and_alone(executor: LocalExecutor, folder: Path, epochs: int) -> tuple[Path, Path]:
-    """Where two trials ran together, and where each by itself."""
+    """Folders of two packed trials, and of two single ones."""
     packed, alone = folder / "packed", folder / "alone"
     go(executor, [spec(packed, k, epochs=epochs) for k in range(2)], 2)
     go(executor, [spec(alone, k, epochs=epochs) for k in range(2)], 1)
@@ -179,7 +179,7 @@ def test_after_a_packs_death_each_goes_on_by_itself(executor: LocalExecutor, tmp
 
 
 def test_what_cannot_be_taken_together_is_taken_apart(executor: LocalExecutor, tmp_path: Path) -> None:
-    """Trials of different shapes, packed by somebody who did not look."""
+    """Trials of different shapes that were packed by mistake."""
     packed, alone = tmp_path / "packed", tmp_path / "alone"
     arguments = [{"dropout": 0.0}, {"dropout": 0.3}]
     executor.packable_hyperparameters = OVER
@@ -195,7 +195,7 @@ def test_what_cannot_be_taken_together_is_taken_apart(executor: LocalExecutor, t
 def test_what_a_model_changes_from_epoch_to_epoch_is_changed_in_a_pack_too(
     monkeypatch: pytest.MonkeyPatch, executor: LocalExecutor, tmp_path: Path
 ) -> None:
-    """Its steps are replayed, and what was recorded in the epoch before is no longer what it does."""
+    """Its steps are replayed, and the previous epoch's recording is no longer valid."""
     monkeypatch.setitem(MODEL, "class_path", "toy.Fading")
     packed, alone = packed_and_alone(executor, tmp_path, 4)
     for k in range(2):
@@ -215,7 +215,7 @@ def test_optimizers_that_differ_in_more_than_their_rates_are_not_one(
 
 
 class Stoppable:
-    """A member of a pack that hears after so many steps that it shall stop."""
+    """A member of a pack that is told to stop after a number of steps."""
 
     batch = None
 

@@ -1,4 +1,4 @@
-"""Stacked models against the same models trained one by one."""
+"""Stacked models compared with the same models trained one by one."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""One optimizer for stacked models against each model's own."""
+"""One optimizer for stacked models compared with each model's own."""
 
 import copy
 from typing import Any
@@ -13,7 +13,7 @@ from studies.acceleration.packing.stacked_optimizer import OptionsChanged, Stack
 
 
 def begun(models: list[Any]) -> list[Optimizer]:
-    """The models' optimizers, each of which has taken a step."""
+    """The models' optimizers, each after one step."""
     optimizers = [model.configure_optimizers()["optimizer"] for model in models]
     for k, (model, optimizer) in enumerate(zip(models, optimizers, strict=True)):
         own_step(model, optimizer, k, 0)
@@ -167,6 +167,6 @@ def test_a_schedule_of_more_than_learning_rates_is_noticed() -> None:
     joint = StackedOptimizer(Stack(models), optimizers)
     joint.begin()
     for optimizer in optimizers:
-        optimizer.param_groups[0]["betas"] = (0.8, 0.999)  # as OneCycleLR does it
+        optimizer.param_groups[0]["betas"] = (0.8, 0.999)  # as OneCycleLR does
     with pytest.raises(OptionsChanged):
         joint.read_rates()

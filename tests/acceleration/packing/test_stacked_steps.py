@@ -1,4 +1,4 @@
-"""Whole steps of stacked models, in one call, against the same models trained one by one."""
+"""Whole steps of stacked models in one call, compared with the same models trained one by one."""
 
 import copy
 from typing import Any
@@ -94,7 +94,7 @@ def of_two(k: int, step: int) -> Any:
     ids=["mlp", "cnn", "two classes", "gru"],
 )
 def test_sums_are_those_of_each_models_outputs(make: Any, batches: Any, device: str) -> None:
-    """A histogram of scores cannot be mapped, nor what is picked by a mask."""
+    """Neither a histogram of scores nor boolean indexing can be mapped."""
     models = [make(k).train() for k in range(K)]
     optimizers = [model.configure_optimizers()["optimizer"] for model in models]
     for k, (model, optimizer) in enumerate(zip(models, optimizers, strict=True)):
@@ -158,8 +158,8 @@ def test_replayed_steps_are_the_others_to_the_bit(make: Any, batches: Any, is_re
         if not replays:
             steps._replay = None
         sums = []
-        for first in (1, 7, 13):  # three blocks, of which the second goes on with what the first recorded
-            if first == 13:  # an epoch begins, before which a callback has changed something
+        for first in (1, 7, 13):  # three blocks; the second reuses the first one's recording
+            if first == 13:  # a new epoch, before which a callback changed something
                 for layer in (layer for model in models for layer in model.modules()):
                     if isinstance(layer, torch.nn.Dropout):
                         layer.p = 0.5

@@ -1,4 +1,4 @@
-"""The fast loop against Lightning's own: same calls, same counters, same logs, same weights to the bit."""
+"""The fast loop compared with Lightning's own: same calls, counters and logs, bit-identical weights."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ HOOKS += ("on_before_optimizer_step", "on_train_batch_end", "on_validation_end",
 
 
 class Diary(Callback):
-    """Writes down what happens when, and in which state the trainer is then."""
+    """Records events with the trainer's state."""
 
     def __init__(self) -> None:
         self.lines: list[Any] = []
@@ -193,7 +193,7 @@ def test_what_only_lightning_knows_how_to_do_is_left_to_it(tmp_path: Path, model
 
 def test_most_steps_are_plain(tmp_path: Path) -> None:
     _, taken = fit(True, tmp_path, log_every_n_steps=11)
-    # Of 22 batches an epoch all but the first and the last.
+    # All of an epoch's 22 batches except the first and the last.
     assert taken == 2 * list(range(1, 21))
 
 
@@ -210,7 +210,7 @@ def test_after_a_change_the_next_step_is_lightnings_and_those_that_follow_are_pl
 
 
 def test_those_who_are_told_of_steps_are_asked_at_each(tmp_path: Path) -> None:
-    """A hook may come to a callback, its class or the module at any time."""
+    """A hook may be added to a callback, its class or the module at any time."""
     listeners = fast_loop._Listeners
     nobody = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     trainer: Any = Trainer(accelerator="cpu", default_root_dir=tmp_path, **nobody)  # type: ignore[arg-type]
@@ -230,7 +230,7 @@ def test_those_who_are_told_of_steps_are_asked_at_each(tmp_path: Path) -> None:
 
 
 def metric_where(change: str) -> Any:
-    """A torchmetrics object, of a kind."""
+    """A torchmetrics object of the given kind."""
     metric: Any = MulticlassAccuracy(2)
     metric.update(torch.tensor([0, 1]), torch.tensor([0, 0]))
     if change == "a subclass moves itself":

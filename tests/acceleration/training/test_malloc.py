@@ -1,4 +1,4 @@
-"""Memory that one step frees is the next one's: seen in the pages that the kernel has to hand out."""
+"""Memory freed by a step is reused by the next, as seen in the number of new pages."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ OTHERS = ("MALLOC_", "GLIBC_TUNABLES")
 
 
 def new_pages(keep: bool, on_a_thread: bool = False, **environment: str) -> int:
-    """How many pages the kernel hands out in 5 steps."""
+    """Number of new pages in 5 steps."""
     code = LOOP.format(keep=keep)
     if on_a_thread:
         code = f"import threading as t\nw = t.Thread(target=exec, args=({code!r}, {{}}))\nw.start()\nw.join()"
@@ -52,7 +52,7 @@ def test_settings_of_the_users_own_stay(name: str, monkeypatch: pytest.MonkeyPat
 
 
 class OldLibrary:
-    """A glibc that takes no large threshold, and notes what it was told."""
+    """A fake glibc that rejects large thresholds, and records its calls."""
 
     def __init__(self, most: int) -> None:
         self.most, self.told = most, {}  # type: ignore[var-annotated]

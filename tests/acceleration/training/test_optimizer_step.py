@@ -1,4 +1,4 @@
-"""Steps without PyTorch's Python around the kernels, against PyTorch's own: the same bits."""
+"""Steps without PyTorch's Python overhead, compared with PyTorch's own: bit-identical."""
 
 import copy
 from collections.abc import Callable
@@ -122,13 +122,13 @@ def test_those_who_listen_to_an_optimizer_are_heard() -> None:
 
 @pytest.mark.parametrize("engine", [True, False])
 def test_gradients_are_those_of_backward(engine: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not engine:  # a PyTorch without it
+    if not engine:  # a PyTorch version without it
         monkeypatch.setattr(fast_step, "_ENGINE", None)
     expected, network = model(), model()
     loss_of(expected, 0).backward()
     loss_of(expected, 1).backward()
     backward(loss_of(network, 0))
-    backward(loss_of(network, 1))  # they add up
+    backward(loss_of(network, 1))  # gradients accumulate
     for ours, theirs in zip(network.parameters(), expected.parameters(), strict=True):
         assert ours.grad is not None and theirs.grad is not None and torch.equal(ours.grad, theirs.grad)
 

@@ -1,4 +1,4 @@
-"""Programs of recorded calls: the same on other batches, and nothing that is not known."""
+"""Programs of recorded calls: equal on other batches, and unsupported operations are rejected."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from studies.acceleration.training.recorded_step import Computed, Program, Recorder, Unknown
 
-Step = Callable[[Tensor, Tensor, Tensor], list[Tensor]]  # of a batch of two and a weight: what is said
+Step = Callable[[Tensor, Tensor, Tensor], list[Tensor]]  # (two batch tensors, a weight) -> reported tensors
 
 
 def batch(seed: int) -> tuple[Tensor, Tensor]:
@@ -35,7 +35,7 @@ def picked(x: Tensor, y: Tensor, weight: Tensor) -> list[Tensor]:
 
 
 def views(x: Tensor, y: Tensor, weight: Tensor) -> list[Tensor]:
-    """Of the batch and of what is made, several at once too."""
+    """Views of the batch and of results, also several at once."""
     one, other = x[:, 1:5].unbind(0)[2:]
     stacked = torch.bmm(x.view(2, 2, 6).mT, x.reshape(2, 2, 6))
     return [one * other, stacked.mean(-1), stacked[1].transpose(0, 1) / 3, x[1]]

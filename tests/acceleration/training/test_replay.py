@@ -1,4 +1,4 @@
-"""Replayed steps against those with autograd: the same bits; and what is not replayed."""
+"""Replayed steps compared with autograd: bit-identical; and what is not replayed."""
 
 import sys
 from collections.abc import Callable
@@ -95,7 +95,7 @@ def test_gradients_and_random_numbers_are_autograds_to_the_bit(
 
 
 class Remembers(MLP):
-    """Breaks its promise: its loss depends on how often it was asked."""
+    """Breaks its promise: its loss depends on the number of calls."""
 
     pure_loss = True
     asked = 0

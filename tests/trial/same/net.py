@@ -1,4 +1,4 @@
-"""Modules and data as users write them, each with a habit; see test_same_as_lightning.py."""
+"""Modules and data as users write them, each with a particular feature; see test_same_as_lightning.py."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Reduction(enum.Enum):
 
 
 class Summing(Net):
-    """An enum that arrives as text would make other weights."""
+    """An enum passed as text would change the weights."""
 
     def __init__(self, reduction: Reduction = Reduction.SUM) -> None:
         super().__init__(0.01)
@@ -72,7 +72,7 @@ class Summing(Net):
 
 
 class Weighted(Net):
-    """So would keys that arrive as text."""
+    """So would keys passed as text."""
 
     def __init__(self, weights: dict[int, float] = {0: 5.0, 2: 0.1}) -> None:  # noqa: B006
         super().__init__()

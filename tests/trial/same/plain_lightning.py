@@ -1,4 +1,4 @@
-"""Fits each config that is named by LightningCLI, and writes beside it what that came to: weights, and what was logged.
+"""Fits each given config by LightningCLI, and writes weights and logged values to a file next to it.
 
 python plain_lightning.py CONFIG.yaml ...
 """

@@ -1,4 +1,4 @@
-"""What modules change in the middle of an epoch, and from where."""
+"""Changes that modules make within an epoch, and where they make them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import nn
 from torch.optim import lr_scheduler
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-STEP = 5  # at which something is changed
+STEP = 5  # step of the change
 
-Change = Callable[[Any], None]  # of a module
+Change = Callable[[Any], None]  # changes a module
 
 
 class Notes(Callback):
-    """Notes the ends of steps, from when it is there."""
+    """Records the ends of steps once it is added."""
 
     def __init__(self) -> None:
         self.notes: list[Any] = []
@@ -86,7 +86,7 @@ def no_moments(module: Net) -> None:
 
 
 def another_parameter(module: Any) -> None:
-    """As Gaussian splatting does it."""
+    """As in Gaussian splatting."""
     optimizer, old = optimizer_of(module), module.net[3].bias
     new = module.net[3].bias = nn.Parameter(old.detach().clone() + 1)
     parameters = optimizer.param_groups[0]["params"]
@@ -156,12 +156,12 @@ def a_wrapped_zero_grad(module: Net) -> None:
 
 
 def own(name: str, hook: Callable[..., Any]) -> Change:
-    """Sets a hook on the module itself; `hook` is given the module first."""
+    """Sets a hook on the module itself; `hook` gets the module as its first argument."""
     return lambda module: setattr(module, name, partial(hook, module))
 
 
 def of_class(name: str, hook: Callable[..., Any]) -> Change:
-    """Sets a hook on the module's class, which `changing` has made for it alone."""
+    """Sets a hook on the module's class, which `changing` creates for it."""
     return lambda module: setattr(type(module), name, hook)
 
 
@@ -279,7 +279,7 @@ PLACES = ["on_train_batch_start", "training_step", "on_after_backward", "on_trai
 
 
 class Changes(Callback):
-    """Changes something when a hook of its own is called."""
+    """Makes a change in one of its own hooks."""
 
     def __init__(self, hook: str, change: Change) -> None:
         def changes(trainer: Any, module: Any, *arguments: Any) -> None:
@@ -289,7 +289,7 @@ class Changes(Callback):
 
 
 def changing(place: str, change: Change, **arguments: Any) -> Net:
-    """A module whose class is its own, and which makes a change once, at a place in its step."""
+    """A module with its own class, which makes a change once, at a given place in its step."""
 
     class Changing(Net):
         is_changed = False

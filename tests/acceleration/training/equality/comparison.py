@@ -1,4 +1,4 @@
-"""Fits the same thing by plain Lightning and by the accelerated loop, and says where the two part."""
+"""Fits by plain Lightning and by the accelerated loop, and reports where they differ."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOOKS = [name for name in dir(Callback) if name.startswith("on_") and name not i
 
 @dataclass
 class Case:
-    """What is fitted. Each fit makes everything anew.
+    """What is fitted. Each fit creates everything from scratch.
 
     Attributes:
         module: makes the module.
@@ -43,7 +43,7 @@ class Case:
 
 
 class Recorder(Logger):
-    """Keeps what it is given, at which step."""
+    """Records logged values and steps."""
 
     name, version = "recorder", ""
 
@@ -58,7 +58,7 @@ class Recorder(Logger):
 
 
 class Spy(Callback):
-    """Notes all hooks, and in which state it finds the trainer there."""
+    """Records all hooks and the trainer's state there."""
 
     def __init__(self) -> None:
         self.notes: list[Any] = []
@@ -87,7 +87,7 @@ for _hook in HOOKS:
 
 
 def summary(value: Any) -> Any:
-    """What can be compared of what two fits have made."""
+    """The comparable results of a fit."""
     if isinstance(value, Tensor):
         return (str(value.dtype), list(value.shape), value.requires_grad, value.detach().tolist())
     if isinstance(value, dict):
@@ -99,7 +99,7 @@ def summary(value: Any) -> Any:
 
 @dataclass
 class Outcome:
-    """What a fit has come to."""
+    """The results of a fit."""
 
     weights: dict[str, Any]
     optimizers: list[Any]
@@ -165,7 +165,7 @@ def outcome(case: Case, folder: Path, fast: bool) -> Outcome:
 
 
 def compare(case: Case, folder: Path) -> Outcome:
-    """Asserts that both fits come to the same; returns the accelerated one."""
+    """Asserts that both fits have equal results; returns the accelerated one."""
     plain, fast = outcome(case, folder, False), outcome(case, folder, True)
     assert plain.error == fast.error, f"{plain.error} and {fast.error}"
     for name in ("notes", "rows"):

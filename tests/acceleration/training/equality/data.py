@@ -22,7 +22,7 @@ def rows(count: int = ROWS) -> tuple[Tensor, Tensor]:
 
 
 class Data(LightningDataModule):
-    """Batches (inputs, targets), as DataLoader makes them: a list."""
+    """Batches (inputs, targets), as a list, like DataLoader's."""
 
     def setup(self, stage: str | None = None) -> None:
         self.dataset = TensorDataset(*rows())
@@ -67,7 +67,7 @@ class SomeAreNone(Data):
 
 
 class AreKept(Data):
-    """The loader hands out the same list each time."""
+    """The loader yields the same list each time."""
 
     def train_dataloader(self) -> Any:
         inputs, targets = rows()
@@ -120,7 +120,7 @@ class SizedStream(Stream):
 
 
 class OverstatedStream(Stream):
-    """Says that there is more than there is."""
+    """Reports a length that is too large."""
 
     def __len__(self) -> int:
         return ROWS + 150

@@ -1,4 +1,4 @@
-"""A small module, and modules that do what real ones do."""
+"""A small module, and modules with features of real ones."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fused_groups(net: Any) -> torch.optim.Optimizer:
 
 
 def clamped(net: Any) -> torch.optim.Optimizer:
-    """Its step is wrapped, as projected gradient descent does it."""
+    """Its step is wrapped, as in projected gradient descent."""
     optimizer = fused(net)
     step = optimizer.step
 
@@ -66,7 +66,7 @@ def clamped(net: Any) -> torch.optim.Optimizer:
 
 
 def halved(net: Any) -> torch.optim.Optimizer:
-    """Lightning calls a pre-hook before the gradients of a step are there."""
+    """Lightning calls pre-hooks before a step's gradients exist."""
     optimizer = fused(net)
 
     def halve(optimizer: Any, arguments: Any, options: Any) -> None:
@@ -153,7 +153,7 @@ class Net(LightningModule):
             batch = batch["inputs"], batch["targets"]
         elif isinstance(batch, Mapping):
             return torch.stack([self.loss(part) for part in batch.values()]).sum()
-        if not isinstance(batch[0], Tensor):  # of several loaders, some of which have ended
+        if not isinstance(batch[0], Tensor):  # several loaders, some exhausted
             return torch.stack([self.loss(part) for part in batch if part is not None]).sum()
         return functional.cross_entropy(self.net(batch[0]), batch[1])
 
@@ -202,7 +202,7 @@ class LogsTwiceDifferently(Net):
 
 
 class LogsMetrics(Net):
-    """Metrics of torchmetrics: objects, a collection, a value; from steps and from hooks."""
+    """torchmetrics: objects, a collection, a value; from steps and hooks."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -287,7 +287,7 @@ class TakesTheIterator(Net):
 
 
 class KeepsItsLoss(Net):
-    """Changes its loss in place once it has been used; the callbacks are told of the loss as it was."""
+    """Modifies its loss in place after use; callbacks get the original loss."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         self.last = super().training_step(batch, batch_idx)
@@ -302,7 +302,7 @@ class KeepsItsLoss(Net):
 
 
 class ChangesTheLossOnItsWay(Net):
-    """Doubles what is given to `on_before_backward`, which is no longer what training_step returned."""
+    """Doubles the loss in `on_before_backward`, so it differs from training_step's result."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         self.last = super().training_step(batch, batch_idx)
@@ -411,7 +411,7 @@ class ConfiguresItsModel(Net):
 
 
 class ChangesItsBatch(Net):
-    """Puts other inputs into the list that it is given."""
+    """Replaces the inputs in its batch list."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         if isinstance(batch, list):
@@ -465,7 +465,7 @@ class DrawsByItself(Net):
 
 
 class LeavesGradientsOff(Net):
-    """Switches gradients off in a step and not on again: Lightning does, after that step."""
+    """Disables gradients in a step without re-enabling them; Lightning does, after that step."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         loss = super().training_step(batch, batch_idx)
@@ -475,7 +475,7 @@ class LeavesGradientsOff(Net):
 
 
 class ClassProperty(Net):
-    """Says by a property of its class that it optimizes by hand."""
+    """Declares manual optimization by a property of its class."""
 
     automatic_optimization = False  # type: ignore[assignment]
 

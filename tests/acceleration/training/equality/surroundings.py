@@ -1,4 +1,4 @@
-"""Options of the Trainer and callbacks that modules are fitted with."""
+"""Trainer options and callbacks for the fits."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class StopsAt(Callback):
 
 
 class ReadsMetrics(Callback):
-    """Keeps what `callback_metrics` gave it at the start, and reads that later on."""
+    """Stores `callback_metrics` at the start and reads it later."""
 
     def __init__(self) -> None:
         self.notes: list[Any] = []
@@ -84,7 +84,7 @@ class LogsForTheModule(Callback):
 
 
 class FinetunesTheEnd(BackboneFinetuning):
-    """Trains the last layer alone in the first epoch."""
+    """Only trains the last layer in the first epoch."""
 
     def on_fit_start(self, trainer: Any, module: Any) -> None: ...
 

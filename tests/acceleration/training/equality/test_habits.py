@@ -1,5 +1,5 @@
-"""Combinations of modules, optimizers, schedules, options, callbacks, data and changes: fitted by the accelerated loop
-they come to what they come to by Lightning's own, to the bit."""
+"""Combinations of modules, optimizers, schedules, options, callbacks, data and changes: the accelerated loop's results
+are bit-identical to those of Lightning's own loop."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ def one_thread() -> Any:
 
 
 def combinations(names: Iterable[Any], others: Sequence[Any], count: int = 1) -> list[Any]:
-    """Each name with so many of some others, in turns; the rest of all combinations is for `make test-slow`."""
+    """Each name with a number of others, in turns; all other combinations are in `make test-slow`."""
     found = []
     for index, name in enumerate(names):
         chosen = {(index + turn * (len(others) // 2)) % len(others) for turn in range(count)}
