@@ -30,7 +30,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert "model.learning_rate" in capsys.readouterr().out
 
 
-def test_train_is_tracked_whole(
+def test_train_is_tracked_completely(
     home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, answer, err = run(capsys, "train", str(toy), "--seed", "3", "--trainer.max_epochs", "2")
@@ -55,7 +55,7 @@ def test_one_seed_one_result(home: Path, toy: Path, capsys: pytest.CaptureFixtur
     assert "test/loss" not in results[0]
 
 
-def test_study_goes_on_and_agrees_with_mlflow(
+def test_a_study_resumes_and_agrees_with_mlflow(
     home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, answer, err = run(capsys, "study", str(toy), "--trials", "2", "--workers", "2", "--no-test")
@@ -110,7 +110,9 @@ def test_the_status_table(home: Path, toy: Path, client: MlflowClient, capsys: p
         assert (run_.info.status, run_.data.tags.get("harness.outcome")) == expected
 
 
-def test_a_nan_fails_its_trial_and_the_study_goes_on(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_nan_fails_its_trial_and_the_study_continues(
+    home: Path, toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = toy.read_text().replace("data.batch_size: [4, 8, 16]", "model.trouble: [none, nan]")
     toy.write_text(text)
     status, answer, _ = run(
@@ -206,7 +208,7 @@ def test_a_pruned_trial_is_extended_to_its_planned_end_and_beyond(
     assert main(["doctor"]) == 0
 
 
-def test_a_process_that_dies_goes_on_from_its_checkpoint(
+def test_a_dead_process_is_resumed_from_its_checkpoint(
     home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = run(capsys, "train", str(toy))[1]
@@ -221,7 +223,7 @@ def test_a_process_that_dies_goes_on_from_its_checkpoint(
 
 
 @pytest.mark.parametrize("name", ["MLP", "CNN", "GRUSeq2Seq"])
-def test_killed_amid_any_batch_and_gone_on_is_never_killed(
+def test_killed_within_any_batch_and_resumed_equals_uninterrupted(
     home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     """The weights that are left, and every stored value, are those of a run that nobody killed."""
@@ -259,7 +261,7 @@ def test_killed_amid_any_batch_and_gone_on_is_never_killed(
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_trials_go_on(
+def test_interrupted_trials_resume(
     home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], number: int, status: int
 ) -> None:
     study = ["study", str(toy), "--trials", "2", "--model.seconds", "0.05", "--trainer.max_epochs", "6", "--no-test"]
@@ -290,7 +292,7 @@ def test_interrupted_trials_go_on(
     assert len(steps) == len(set(steps)) == 6, "nothing lost, nothing twice"
 
 
-def test_a_timeout_stops_and_the_same_command_goes_on(
+def test_a_timeout_stops_and_the_same_command_resumes(
     home: Path, toy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = ["study", str(toy), "--trials", "3", "--model.seconds", "0.05", "--trainer.max_epochs", "9", "--no-test"]
@@ -427,7 +429,7 @@ def test_the_users_bug_is_shown_with_its_traceback_and_nothing_created(
     assert not empty_home.exists()
 
 
-def test_a_study_of_that_name_with_another_space(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_of_the_same_name_with_another_space(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "study", str(toy), "--trials", "1", "--no-test")[0] == 0
     for change, said in (
         (["--data.batch_size", "8"], "another space"),
@@ -443,7 +445,7 @@ def test_a_study_of_that_name_with_another_space(home: Path, toy: Path, capsys: 
     assert "another space" in run(capsys, "study", str(toy), "--trials", "2")[2]
 
 
-def test_places_that_cannot_be_used(
+def test_unusable_folders(
     empty_home: Path, toy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     empty_home.mkdir()
@@ -475,7 +477,7 @@ def test_help_of_an_experiment(toy: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(("torch_is_there", "frozen"), [(False, True), (True, False)])
-def test_the_end_is_short_but_where_torch_would_complain(
+def test_exit_is_fast_unless_torch_would_complain(
     torch_is_there: bool, frozen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []

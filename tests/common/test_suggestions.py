@@ -6,6 +6,6 @@ def test_the_nearest_name_and_all_allowed_ones() -> None:
     assert hint == "; did you mean model.learning_rate? (allowed: model.dropout, model.learning_rate)"
 
 
-def test_nothing_near() -> None:
+def test_no_close_name() -> None:
     assert nearest("zzz", ["tpe", "gp"]) == " (allowed: gp, tpe)"
     assert nearest("zzz", []) == ""

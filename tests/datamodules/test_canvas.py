@@ -111,6 +111,6 @@ def test_training_canvases_show_no_held_out_digit(monkeypatch: pytest.MonkeyPatc
         ({"split_seed": -1}, "split_seed must be at least 0"),
     ],
 )
-def test_what_makes_no_sense_is_refused(arguments: dict[str, Any], said: str) -> None:
+def test_invalid_arguments_are_rejected(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         MNISTCanvas(**arguments)

@@ -72,7 +72,7 @@ def test_an_epoch_yields_each_sample_once_in_rows_that_belong_together(
         assert seen == sorted(seen)
 
 
-def test_batch_size_below_one_is_refused() -> None:
+def test_batch_size_below_one_is_rejected() -> None:
     with pytest.raises(ValueError, match="batch_size must be at least 1, but got batch_size=0"):
         InMemoryLoader(numbers(3), 0)
 
@@ -91,7 +91,7 @@ def test_transform_draws_numbers_that_depend_on_seed_epoch_and_batch() -> None:
     assert first != second
 
 
-def test_iteration_that_was_asked_for_before_set_epoch_uses_the_epoch_set() -> None:
+def test_an_iteration_created_before_set_epoch_uses_the_epoch_set() -> None:
     # Lightning's order of calls at the start of fit.
     loader = InMemoryLoader(numbers(20), 5, shuffle=True)
     iterator = iter(loader)
@@ -100,7 +100,7 @@ def test_iteration_that_was_asked_for_before_set_epoch_uses_the_epoch_set() -> N
     assert [batch[0].tolist() for batch in iterator] == one_epoch(loader, 7)
 
 
-def test_a_restored_loader_goes_on_where_the_epoch_was_left_and_then_starts_anew() -> None:
+def test_a_restored_loader_resumes_within_the_epoch_and_then_starts_over() -> None:
     loader = InMemoryLoader(numbers(20), 5, shuffle=True, seed=3)
     whole, following = one_epoch(loader, 1), one_epoch(loader, 2)
     loader.sampler.set_epoch(1)
@@ -157,7 +157,7 @@ def test_seeded_generator_mixes_its_numbers() -> None:
     after=st.integers(0, 3),
     kind=st.sampled_from(["rows", "samplewise", "drawn", "other tensors"]),
 )
-def test_what_comes_next_can_be_had_at_once_and_skipped(
+def test_upcoming_batches_can_be_fetched_at_once_and_skipped(
     batch_size: int, seeds: list[int], taken: int, count: int, after: int, kind: str
 ) -> None:
     def noise(first: torch.Tensor, second: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, ...]:

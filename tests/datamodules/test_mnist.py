@@ -106,7 +106,7 @@ def test_setup_twice_changes_nothing(tmp_path: Path) -> None:
     assert data.training_set is before
 
 
-def test_sizes_say_what_a_model_needs(tmp_path: Path) -> None:
+def test_sizes_are_what_a_model_needs(tmp_path: Path) -> None:
     assert ready(tmp_path).sizes == {
         "image_shape": [1, 28, 28],
         "input_shape": [1, 28, 28],
@@ -126,13 +126,13 @@ def test_sizes_say_what_a_model_needs(tmp_path: Path) -> None:
         ({"split_seed": -1}, "split_seed must be at least 0, but got split_seed=-1"),
     ],
 )
-def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_rejected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MNIST(**{"validation_size": 10, "batch_size": 8, **arguments})
 
 
 @pytest.mark.parametrize("named_by", ["argument", "environment"])
-def test_data_folder_is_the_argument_or_the_environments(
+def test_the_data_folder_is_from_the_argument_or_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "environment"))
@@ -201,6 +201,6 @@ def test_augmentation_moves_each_image_by_a_few_pixels_at_most() -> None:
 # Fetching
 
 
-def test_an_image_file_that_was_never_fetched_is_not_read(tmp_path: Path) -> None:
+def test_a_missing_image_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataUnavailable, match="prepare_data"):
         MNIST(validation_size=10, batch_size=1, data_dir=str(tmp_path)).setup("fit")

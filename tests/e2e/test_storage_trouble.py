@@ -82,7 +82,7 @@ def disks() -> Iterator[list[SmallDisk]]:
 
 
 @pytest.mark.parametrize("what", ["checkpoint", "event", "artifact", "mlflow", "optuna"])
-def test_a_full_disk_is_one_clear_error_and_with_space_the_study_goes_on_as_if_nothing_had_been(
+def test_a_full_disk_is_one_clear_error_and_with_space_the_study_resumes_undisturbed(
     tmp_path: Path, disks: list[SmallDisk], what: str, calm: Callable[[list[str]], Outcome]
 ) -> None:
     """The file that does not fit: a checkpoint, an event log, an artifact, MLflow's or Optuna's database."""
@@ -126,7 +126,7 @@ def small_memory() -> Iterator[Path]:
     group.rmdir()
 
 
-def test_a_trial_that_the_kernel_kills_for_memory_has_failed_and_says_why(tmp_path: Path, small_memory: Path) -> None:
+def test_an_oom_killed_trial_fails_with_the_reason(tmp_path: Path, small_memory: Path) -> None:
     workspace = Workspace(tmp_path)
     study = ["study", TOY, "--trials", "1", "--no-test", "--model.trouble", "starve"]
     command = workspace.start(*study)

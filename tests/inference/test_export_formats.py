@@ -28,9 +28,7 @@ INPUTS: dict[str, Callable[[int], Tensor]] = {
 
 @pytest.mark.parametrize("format", list(WRITERS))
 @pytest.mark.parametrize(("cls", "input"), [(MLP, "inputs"), (CNN, "images"), (GRUSeq2Seq, "source")])
-def test_each_format_says_what_the_module_says(
-    cls: type[LightningModule], input: str, format: str, tmp_path: Path
-) -> None:
+def test_each_format_reproduces_the_module(cls: type[LightningModule], input: str, format: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     name = cls.__name__
     module, path = cls(**ARGUMENTS[name]).eval(), tmp_path / "file"
@@ -78,7 +76,7 @@ def _content(path: Path) -> bytes:
         return b"".join(archive.read(name) for name in archive.namelist())
 
 
-def test_a_module_for_which_the_batch_is_a_constant_is_refused(tmp_path: Path) -> None:
+def test_a_module_with_a_constant_batch_size_is_rejected(tmp_path: Path) -> None:
     class Stubborn(LightningModule):
         def forward(self, x: Tensor) -> Tensor:
             return torch.stack([row.sum() for row in x])

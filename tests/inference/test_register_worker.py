@@ -86,7 +86,7 @@ def best_of(folder: Path, study: str, value: float, **fields: Any) -> dict[str, 
 
 @pytest.mark.usefixtures("tester")
 @pytest.mark.parametrize(("direction", "better", "worse"), [("maximize", 0.9, 0.5), ("minimize", 0.5, 0.9)])
-def test_a_better_champion_of_another_study_stays(
+def test_a_better_champion_of_another_study_is_kept(
     tmp_path: Path, registry: Registry, direction: str, better: float, worse: float
 ) -> None:
     first = publish(best_of(tmp_path, "first", better, direction=direction))
@@ -97,7 +97,7 @@ def test_a_better_champion_of_another_study_stays(
 
 @pytest.mark.usefixtures("tester")
 @pytest.mark.parametrize(("direction", "better", "worse"), [("maximize", 0.9, 0.5), ("minimize", 0.5, 0.9)])
-def test_a_better_study_takes_the_title(
+def test_a_better_study_becomes_champion(
     tmp_path: Path, registry: Registry, direction: str, better: float, worse: float
 ) -> None:
     publish(best_of(tmp_path, "first", worse, direction=direction))

@@ -26,7 +26,7 @@ def ids(*words: str, length: int = 5) -> Tensor:
 
 @pytest.mark.parametrize("cell", ["gru", "gru_cho", "lstm", "rnn"])
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_a_word_is_read_alike_alone_and_padded_in_a_batch(cell: str, num_layers: int) -> None:
+def test_encoding_is_independent_of_padding(cell: str, num_layers: int) -> None:
     module = model(cell=cell, num_layers=num_layers)
     together = module(ids("abcde", "fa", "h"))
     assert together.shape == (3, 6) and together.dtype == torch.int64
@@ -153,7 +153,7 @@ def test_it_learns_to_reverse(tmp_path: Path) -> None:
         ({"optimizer": "adm"}, "optimizer must be"),
     ],
 )
-def test_a_wrong_argument_is_one_line(arguments: dict[str, Any], said: str) -> None:
+def test_an_invalid_argument_gives_one_line(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         model(**arguments)
     assert "\n" not in str(caught.value)

@@ -112,7 +112,7 @@ def test_every_name_is_accepted() -> None:
         ({"weight_decay": -0.1}, r"weight_decay must be .* at least 0, but got weight_decay=-0\.1"),
     ],
 )
-def test_values_out_of_range_are_refused(changed: dict[str, Any], message: str) -> None:
+def test_values_out_of_range_are_rejected(changed: dict[str, Any], message: str) -> None:
     values: dict[str, Any] = {
         "optimizer": "adam",
         "learning_rate": 1e-3,

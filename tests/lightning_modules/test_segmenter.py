@@ -70,12 +70,12 @@ def test_answers_name_the_classes_and_count_their_pixels() -> None:
     assert first["mask"] == mask[0].tolist()
 
 
-def test_pictures_show_what_is_said() -> None:
+def test_pictures_show_predictions() -> None:
     mask = torch.randint(3, (2, 8, 8))
     pictures = saying(mask).pictures([(torch.randn(2, 1, 8, 8), mask)])
     assert (pictures["masked_canvases"]["predicted"] == mask.numpy()).all()
 
 
-def test_images_too_small_for_the_depth_are_refused() -> None:
+def test_images_too_small_for_the_depth_are_rejected() -> None:
     with pytest.raises(ValueError, match="multiples of 16 pixels, but they have 24x24"):
         Segmenter(depth=4, image_shape=(1, 24, 24))

@@ -101,7 +101,7 @@ def test_training_metrics_are_means_over_the_steps_since_they_were_last_logged(t
     assert [row["train/learning_rate"] for row in rows] == pytest.approx([1e-12] * 3, abs=1e-15)
 
 
-def test_training_sums_start_anew_in_each_epoch(tmp_path: Path) -> None:
+def test_training_sums_are_reset_in_each_epoch(tmp_path: Path) -> None:
     data = batches([4] * 3)
     module = Linear(learning_rate=1e-12)
     with torch.no_grad():
@@ -185,7 +185,7 @@ def test_confusion_matrix_has_the_truth_in_rows() -> None:
     assert matrix["labels"] == ["a", "b", "c"]
 
 
-def test_worst_mistakes_tell_truth_prediction_and_probabilities() -> None:
+def test_worst_mistakes_show_truth_prediction_and_probabilities() -> None:
     mistakes = Fixed().pictures([(digits([1, 2, 2]), torch.tensor([1, 0, 2]))])["worst_mistakes"]
     total = math.exp(2) + 2
 
@@ -247,7 +247,7 @@ def test_pictures_look_at_a_bounded_number_of_samples_and_restore_the_mode() -> 
         ({"learning_rate": -1.0}, "learning_rate must be"),
     ],
 )
-def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_rejected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Linear(**arguments)
 

@@ -91,7 +91,7 @@ def test_the_data_choose_the_task() -> None:
         ((None, None, 0.0), "target_scale must be greater than 0"),
     ],
 )
-def test_what_does_not_fit_is_refused(arguments: tuple[Any, ...], message: str) -> None:
+def test_mismatches_are_rejected(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         task_of(*arguments)
 

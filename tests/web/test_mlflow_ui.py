@@ -80,7 +80,7 @@ def test_no_process_is_left(tmp_path: Path, signum: signal.Signals, code: int) -
                 os.kill(pid, signal.SIGKILL)
 
 
-def test_a_server_that_does_not_start_is_told_with_its_last_words(
+def test_a_server_that_does_not_start_is_reported_with_its_output(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dying = [sys.executable, "-c", "import sys; sys.exit('the database is of another version')"]
@@ -91,7 +91,7 @@ def test_a_server_that_does_not_start_is_told_with_its_last_words(
     assert announced == []
 
 
-def test_a_running_server_is_only_pointed_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_server_is_only_referred_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "Popen", lambda *arguments, **more: pytest.fail("a process was started"))
     announced: list[str] = []
     code = ui.serve("https://tracking.example/", "", open_browser=False, path="#/x", announce=announced.append)
