@@ -432,17 +432,17 @@ def test_the_users_bug_is_shown_with_its_traceback_and_nothing_created(
 def test_a_study_of_the_same_name_with_another_space(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "study", str(toy), "--trials", "1", "--no-test")[0] == 0
     for change, said in (
-        (["--data.batch_size", "8"], "another space"),
-        (["--trainer.max_epochs", "9"], "another experiment"),
-        (["--seed", "9"], "another seed"),
+        (["--data.batch_size", "8"], "a different space"),
+        (["--trainer.max_epochs", "9"], "a different experiment"),
+        (["--seed", "9"], "a different seed"),
     ):
         status, _, err = run(capsys, "study", str(toy), "--trials", "2", *change)
         assert status == 2 and said in err and "--study-name" in err
     text = toy.read_text()
     toy.write_text(text.replace("direction: minimize", "direction: maximize"))
-    assert "another direction" in run(capsys, "study", str(toy), "--trials", "2")[2]
+    assert "a different direction" in run(capsys, "study", str(toy), "--trials", "2")[2]
     toy.write_text(text.replace("[4, 8, 16]", "[4, 8]"))
-    assert "another space" in run(capsys, "study", str(toy), "--trials", "2")[2]
+    assert "a different space" in run(capsys, "study", str(toy), "--trials", "2")[2]
 
 
 def test_unusable_folders(

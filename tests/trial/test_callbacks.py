@@ -112,7 +112,7 @@ def test_a_broken_checkpoint_is_skipped_for_the_previous_one(tmp_path: Path) -> 
     previous.write_bytes(b"")
     found = loadable(str(last))
     assert found.path is None and "previous.ckpt is broken" in found.notices[1]
-    assert "starts again" in found.notices[2]
+    assert "starts over" in found.notices[2]
     assert loadable(None) == Found(None)
 
 

@@ -180,7 +180,7 @@ def test_models_of_different_shapes_are_not_stacked() -> None:
     ]:
         with pytest.raises(ValueError, match="the models differ in more than optimizer, learning_rate"):
             Stack([one, other])
-    with pytest.raises(ValueError, match=r"a stack of nn\.LSTM is not known"):
+    with pytest.raises(ValueError, match=r"stacking nn\.LSTM is not supported"):
         Stack([gru(0, cell="lstm"), gru(1, cell="lstm")])
     with pytest.raises(ValueError, match="dropout between a GRU's layers"):
         Stack([gru(0, num_layers=2, dropout=0.1), gru(1, num_layers=2, dropout=0.2)])
