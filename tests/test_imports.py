@@ -115,7 +115,7 @@ def test_modules_and_datamodules_can_be_lifted_into_a_notebook(folder: str) -> N
         assert not tops(path) & others, path
 
 
-def test_nobody_imports_a_users_package() -> None:
+def test_no_one_imports_a_users_package() -> None:
     for path in FILES:
         assert not tops(path) & {"lightning_modules", "datamodules"}, path
 

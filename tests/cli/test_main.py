@@ -226,7 +226,7 @@ def test_a_dead_process_is_resumed_from_its_checkpoint(
 def test_killed_within_any_batch_and_resumed_equals_uninterrupted(
     home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """The weights that are left, and every stored value, are those of a run that nobody killed."""
+    """Final weights and all stored values equal those of an uninterrupted run."""
     words = toy.with_name("words.txt")
     words.write_text("\n".join(a + b + c for a in "abcde" for b in "fghi" for c in "jklm"))
     sizes = {"MLP": "{hidden_sizes: [16], dropout: 0.3}", "CNN": "{width: 4, depth: 2, dropout: 0.3}"}

@@ -26,7 +26,7 @@ def test_a_crash_during_creation_leaves_no_database(tmp_path: Path) -> None:
 
     def dies(url: str) -> None:
         make(url)
-        assert not path.exists(), "nobody sees it half made"
+        assert not path.exists(), "no partial database is visible"
         raise KeyboardInterrupt
 
     (tmp_path / ".x.db.4194999.tmp").touch()  # left by a killed process

@@ -146,7 +146,7 @@ def test_a_database_locked_for_a_minute_loses_no_metric(tmp_path: Path, calm: Ca
     connection.execute("BEGIN EXCLUSIVE")
     said = len(workspace.events("metrics"))
     time.sleep(60)
-    assert len(workspace.events("metrics")) > said, "training goes on"
+    assert len(workspace.events("metrics")) > said, "training continues"
     assert command.runs
     connection.execute("ROLLBACK")
     connection.close()
@@ -172,7 +172,7 @@ def test_a_server_that_is_gone_for_a_while_loses_no_metric(
     server.stop()
     said = len(workspace.events("metrics"))
     time.sleep(15)
-    assert len(workspace.events("metrics")) > said, "training goes on"
+    assert len(workspace.events("metrics")) > said, "training continues"
     server.start()
     result = command.wait()
     assert outcome_of(workspace, result) == calm(SLOWLY)

@@ -1,4 +1,4 @@
-"""What the course says, by its own equations, against what the harness trains."""
+"""The course's equations compared with the harness's training."""
 
 import math
 from typing import Any

@@ -12,8 +12,8 @@ from lightning_modules.detector import BOX, STRIDE
 CLASSES = ["a", "b", "c"]
 
 
-class Says(torch.nn.Module):
-    """A network that says what is at some places of a 8x8 grid: (image, row, column) -> (class, box in pixels)."""
+class Fake(torch.nn.Module):
+    """A fake network with given objects at some places of an 8x8 grid: (image, row, column) -> (class, box in pixels)."""
 
     def __init__(self, images: int, things: dict[tuple[int, int, int], tuple[int, tuple[float, ...]]]) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Says(torch.nn.Module):
 
 def saying(images: int, things: dict[tuple[int, int, int], tuple[int, tuple[float, ...]]]) -> Detector:
     module = Detector(width=1, depth=1, image_shape=(1, 32, 32), num_classes=3, class_names=CLASSES)
-    module.network = Says(images, things)  # type: ignore[assignment]
+    module.network = Fake(images, things)  # type: ignore[assignment]
     return module
 
 

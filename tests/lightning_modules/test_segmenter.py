@@ -6,8 +6,8 @@ from lightning_modules import Segmenter
 from lightning_modules.segmenter import mean_iou
 
 
-class Says(torch.nn.Module):
-    """A network that says what each pixel is, whatever the image: logits (B, C, H, W) before the pixel shuffle."""
+class Fake(torch.nn.Module):
+    """A fake network with given classes for each pixel: logits (B, C, H, W) before the pixel shuffle."""
 
     def __init__(self, classes: Tensor, number: int) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Says(torch.nn.Module):
 
 def saying(classes: Tensor) -> Segmenter:
     module = Segmenter(width=1, depth=1, num_classes=2, image_shape=classes.shape, class_names=["a", "b"])
-    module.network = Says(classes, 3)  # type: ignore[assignment]
+    module.network = Fake(classes, 3)  # type: ignore[assignment]
     return module
 
 
@@ -37,7 +37,7 @@ def test_metrics_are_over_all_pixels_of_all_batches() -> None:
     masks, said = torch.randint(3, (6, 4, 4)), torch.randint(3, (6, 4, 4))
     module = saying(said[:4])
     for start, stop in ((0, 4), (4, 6)):  # unequal batches
-        module.network = Says(said[start:stop], 3)  # type: ignore[assignment]
+        module.network = Fake(said[start:stop], 3)  # type: ignore[assignment]
         module.validation_step((torch.zeros(stop - start, 1, 4, 4), masks[start:stop]), 0)
     assert module._eval_sums is not None
     metrics = module.means("val", module._eval_sums)

@@ -33,7 +33,7 @@ def test_a_flipped_bit_is_detected_unlike_in_torch(tmp_path: Path, data: bytes) 
     for offset in range(0, 100, 7):
         flipped = bytearray(data)
         flipped[at + offset] ^= 1
-        torch.load(_written(path, bytes(flipped)), weights_only=True)  # says nothing
+        torch.load(_written(path, bytes(flipped)), weights_only=True)  # does not notice
         assert not is_whole(path)
 
 

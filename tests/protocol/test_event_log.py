@@ -38,7 +38,7 @@ def test_a_log_cut_at_every_byte_of_its_last_line_keeps_the_lines_before(tmp_pat
     for cut in range(last, len(data)):
         path.write_bytes(data[:cut])
         assert EventReader(path).read() == EVENTS[:2], cut
-        writer = EventWriter(path)  # repairs, then goes on
+        writer = EventWriter(path)  # repairs, then continues
         writer.append(EVENTS[2])
         writer.close()
         assert EventReader(path).read() == EVENTS, cut

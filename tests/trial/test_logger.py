@@ -557,7 +557,7 @@ def test_the_users_loggers_write_to_the_users_folder(home: Path, toy: Path, caps
     arguments = ["--trainer.logger", loggers, "--trainer.callbacks", checkpoint]
     status, answer, err = run(capsys, "train", str(experiment), *arguments)
     assert status == 0 and answer["status"] == "finished", err
-    assert "lr-SGD" in answer["metrics"] and "val/loss" in answer["metrics"], "ours is there beside them"
+    assert "lr-SGD" in answer["metrics"] and "val/loss" in answer["metrics"], "our logger works in addition to theirs"
     rows = (folder / "mine" / "logs" / "version_0" / "metrics.csv").read_text()
     assert "val/loss" in rows and not (folder / "mine" / "logs" / "version_1").exists(), "not in the preflight check"
     own = (folder / "own.txt").read_text().splitlines()

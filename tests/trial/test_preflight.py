@@ -46,7 +46,7 @@ def test_a_sound_experiment_comes_back_complete_and_typed() -> None:
         "trainer.max_epochs": 2,
         "trainer.callbacks": [],
     }
-    assert isinstance(parameters["model.learning_rate"], float), "whole numbers become what the signature says"
+    assert isinstance(parameters["model.learning_rate"], float), "whole numbers are converted to the signature's type"
     assert report["notes"] == []
 
 

@@ -16,7 +16,7 @@ from studies.web.local_server import choose_port
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port that somebody listens on."""
+    """A port in use."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()

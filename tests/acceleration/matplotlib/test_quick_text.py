@@ -66,7 +66,7 @@ def test_a_copied_text_equals_a_constructed_one() -> None:
 
 
 def mixed() -> Figure:
-    """Texts under, over and beside other things, on straight and on logarithmic axes."""
+    """Texts under, over and next to other things, on linear and logarithmic axes."""
     figure, axes = figures.new_figure(3, 2, left=0.6, bottom=0.6, right=0.3, top=0.5)
     axes.plot([1, 10, 1000], [2, 3, 1], color=BLUE)
     axes.set_xscale("log")

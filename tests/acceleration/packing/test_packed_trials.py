@@ -191,7 +191,7 @@ def test_unmappable_steps_are_taken_separately(executor: LocalExecutor, tmp_path
     for k in range(2):
         assert "the models differ in more than" in (packed / f"t{k}" / "log.txt").read_text()
         for name, value in weights(alone / f"t{k}").items():
-            assert torch.equal(weights(packed / f"t{k}")[name], value), "by itself: to the bit"
+            assert torch.equal(weights(packed / f"t{k}")[name], value), "alone: bit-identical"
 
 
 def test_changes_between_epochs_apply_in_a_pack_too(

@@ -212,8 +212,8 @@ def test_after_a_change_lightning_takes_one_step_and_later_ones_are_plain_again(
 def test_listeners_are_checked_at_each_step(tmp_path: Path) -> None:
     """A hook may be added to a callback, its class or the module at any time."""
     listeners = fast_loop._Listeners
-    nobody = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    trainer: Any = Trainer(accelerator="cpu", default_root_dir=tmp_path, **nobody)  # type: ignore[arg-type]
+    silent = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer: Any = Trainer(accelerator="cpu", default_root_dir=tmp_path, **silent)  # type: ignore[arg-type]
     callback, module = Callback(), pl.LightningModule()
     trainer.callbacks.append(callback)
     assert listeners(trainer, module).are_still_none()

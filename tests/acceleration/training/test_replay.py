@@ -274,7 +274,7 @@ def test_a_later_epoch_reuses_the_recording_if_it_is_still_valid() -> None:
         next(layer for layer in module.modules() if isinstance(layer, torch.nn.Dropout)).p = 0.6
     replay.replay.invalidate()
     assert_same_steps(range(10, 16))
-    assert replay.replay._program not in (None, first), "recorded anew"
+    assert replay.replay._program not in (None, first), "recorded again"
     for module in (ours, theirs):
         module.network[1].weight.requires_grad_(False)
         module.network[1].weight.grad = None
