@@ -83,7 +83,7 @@ def test_a_study_resumes_and_agrees_with_mlflow(
     assert ranks == {"1", "2", "3", "4"}
     assert children[answer["best"]["run_id"]].data.tags["harness.rank"] == "1"
     assert "test/loss" in children[answer["best"]["run_id"]].data.metrics
-    assert sum("test/loss" in r.data.metrics for r in children.values()) == 1, "only the champion meets the test set"
+    assert sum("test/loss" in r.data.metrics for r in children.values()) == 1, "only the champion is tested"
     pictures = {item.path for item in client.list_artifacts(parents[0].info.run_id, "pictures")}
     assert {"pictures/history.png", "pictures/parallel_coordinates.png", "pictures/slices.png"} <= pictures
     champion = client.get_model_version_by_alias("toy", "champion")
@@ -139,7 +139,7 @@ def test_a_trial_that_hangs_has_failed_and_so_does_a_study_that_only_fails(
     ]
     status, answer, err = run(capsys, *hangs)
     assert status == 1 and answer["status"] == "failed"
-    assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL"], "the rest was not tried"
+    assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL"], "the rest was not run"
     assert "sent no event for 2 s" in err and "2 trials in a row have failed" in err
     failed = client.get_run(answer["trials"][0]["run_id"])
     assert failed.info.status == "FAILED" and "sent no event" in failed.data.tags["harness.error"]
@@ -152,7 +152,7 @@ def test_failed_trials_run_again_on_request(
     assert run(capsys, *study)[0] == 1
     (home / "trials" / "cured").touch()
     status, answer, _ = run(capsys, *study)
-    assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL"], "not without being asked"
+    assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL"], "not without the option"
     status, answer, err = run(capsys, *study, "--retry-failed")
     assert status == 0, err
     assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
@@ -161,7 +161,7 @@ def test_failed_trials_run_again_on_request(
     tags = client.get_run(again[0]["run_id"]).data.tags
     assert tags["harness.retry_of"] == "0"
     seeds = [client.get_run(trial["run_id"]).data.params["seed"] for trial in (first, again[0])]
-    assert seeds[0] == seeds[1], "the same trial once more"
+    assert seeds[0] == seeds[1], "the same trial again"
     _, answer, _ = run(capsys, *study, "--retry-failed")
     assert len(answer["trials"]) == 4, "once is enough"
 
@@ -214,7 +214,7 @@ def test_a_dead_process_is_resumed_from_its_checkpoint(
     whole = run(capsys, "train", str(toy))[1]
     status, answer, err = run(capsys, "train", str(toy), "--model.trouble", "kill", "--model.once", "true")
     assert status == 0 and "was killed by SIGKILL; resuming" in err
-    assert answer["metrics"]["val/loss"] == whole["metrics"]["val/loss"], "as if nothing had happened"
+    assert answer["metrics"]["val/loss"] == whole["metrics"]["val/loss"], "as if undisturbed"
     for name in ("val/loss", "train/loss"):
         series = [[(m.step, m.value) for m in client.get_metric_history(r["run_id"], name)] for r in (whole, answer)]
         assert series[0] == series[1]

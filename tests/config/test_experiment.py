@@ -99,7 +99,7 @@ def test_a_config_round_trips() -> None:
 def test_a_class_of_a_file_may_be_given_on_the_command_line(
     tmp_path: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is one of the current folder."""
+    """The file is in the current folder."""
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "drawn.py").touch()
     (tmp_path / "mine.yaml").write_text("model: {class_path: a.B}")

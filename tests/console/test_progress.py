@@ -32,7 +32,7 @@ class Terminal(io.StringIO):
 
 
 class Clock:
-    """The display's time.monotonic, under the test's hand."""
+    """A fake time.monotonic for the display."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -206,7 +206,7 @@ def test_only_trials_that_may_be_shown_are_kept(clock: Clock) -> None:
         display.trial_started(number, {})
         clock.now += 4
         display.trial_ended(number, "FAIL" if number == 50 else "COMPLETE", 1.0 if number == 3 else 0.5, 4.0)
-        display.trial_progress(number, 0, 1, 10, 10, {})  # what it said last may come late
+        display.trial_progress(number, 0, 1, 10, 10, {})  # its last update may come late
     assert list(display._by_number) == [3, *range(100 - display_module.ENDED_SHOWN, 100)]
     assert display._standing() == ["best 1.000 (trial 3)", "100/200", "6m40s left"]
     display.trial_started(99, {})

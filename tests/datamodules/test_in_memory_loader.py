@@ -10,7 +10,7 @@ SEEDS = st.integers(0, 2**32)
 
 
 def numbers(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Samples that tell their own index, twice."""
+    """Samples that contain their own index, twice."""
     return torch.arange(count), torch.arange(count) * 10
 
 
@@ -117,7 +117,7 @@ def test_a_restored_loader_resumes_within_the_epoch_and_then_starts_over() -> No
 def test_a_position_at_the_end_of_an_epoch_means_the_start_of_the_next() -> None:
     loader = InMemoryLoader(numbers(20), 5)
     iterator = iter(loader)
-    for _ in range(4):  # as Lightning does: it counts batches and never asks for the one after the last
+    for _ in range(4):  # like Lightning, which counts batches and never requests one after the last
         next(iterator)
 
     resumed = InMemoryLoader(numbers(20), 5)
@@ -184,7 +184,7 @@ def test_upcoming_batches_can_be_fetched_at_once_and_skipped(
             assert torch.equal(first[step, place], batches[taken + after + step][0])
             assert torch.equal(second[step, place], batches[taken + after + step][1])
     for place, each in enumerate(passes):
-        assert torch.equal(next(each)[0], expected[place][taken][0]), "nothing was taken by looking"
+        assert torch.equal(next(each)[0], expected[place][taken][0]), "looking ahead does not advance"
         each.skip(count)
         assert loaders[place].state_dict() == {"next_batch": taken + 1 + count}
         assert torch.equal(next(each)[0], expected[place][taken + 1 + count][0])

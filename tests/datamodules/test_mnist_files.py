@@ -50,7 +50,7 @@ def test_missing_files_are_fetched_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(calls) == 1
     raw = tmp_path / "MNIST" / "raw"
     assert {name: (raw / name).read_bytes() for name in FILES} == FILES
-    assert {path.name for path in raw.iterdir()} == {*FILES, ".lock"}  # nothing half-done is left
+    assert {path.name for path in raw.iterdir()} == {*FILES, ".lock"}  # no temporary files are left
 
 
 def test_compressed_files_are_unpacked(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_checksums_are_cached_until_a_file_changes(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(mnist_files, "_sha256", lambda path: read.append(path.name) or checksum(path))
     fetch(tmp_path)
     fetch(tmp_path)
-    assert len(read) == 8, "files so new that their times may not tell are read each time"
+    assert len(read) == 8, "files too new for reliable timestamps are read each time"
 
     monkeypatch.setattr(mnist_files, "SETTLED", -1)
     fetch(tmp_path)

@@ -45,7 +45,7 @@ def test_splits_are_disjoint_complete_and_fair(known: set[str], seed: int) -> No
     assert sorted([*train, *validation, *test]) == ordered
     assert (len(validation), len(test)) == (1, 2)
     for word in [*validation, *test]:
-        assert word != word[::-1], "a palindrome is given away by its input"
+        assert word != word[::-1], "a palindrome equals its input"
         assert word[::-1] not in train, "its answer was an input in training"
     assert split_words(ordered, 1, 2, seed) == (train, validation, test)
 
@@ -128,7 +128,7 @@ def test_unsuitable_words(tmp_path: Path) -> None:
 
 
 def test_the_words_are_in_the_same_order_in_each_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They come as sets, whose order is another in each; the split goes by it."""
+    """Words come as sets, whose order differs between processes and would affect the split."""
     known = [f"{a}{b}{c}" for a in "zyx" for b in "cab" for c in "onm"]
     for order in (known, known[::-1]):
         monkeypatch.setattr("datamodules.word_reversal.get_english_words_set", lambda *_, order=order, **__: order)

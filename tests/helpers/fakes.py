@@ -1,4 +1,4 @@
-"""Stand-ins for what the driver talks to."""
+"""Fakes of the driver's collaborators."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,10 +13,10 @@ from studies.protocol.trial_spec import TrialSpec
 
 
 class Calls:
-    """A tracking queue that writes down what it is asked to do: (method, arguments ...).
+    """A tracking queue that records calls: (method, arguments ...).
 
     Args:
-        answers: method -> what it returns.
+        answers: method -> return value.
     """
 
     def __init__(self, **answers: Any) -> None:
@@ -41,7 +41,7 @@ class _Methods:
 
 
 class Screen:
-    """A display that shows nothing and keeps the lines that it is to say."""
+    """A display that only records lines."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -55,7 +55,7 @@ class Screen:
 
 
 def log(folder: str | Path, events: Sequence[Event]) -> None:
-    """Writes what a trial says into its folder."""
+    """Writes a trial's events to its folder."""
     writer = EventWriter(Path(folder) / NAME)
     for event in events:
         writer.append(event)
@@ -63,11 +63,11 @@ def log(folder: str | Path, events: Sequence[Event]) -> None:
 
 
 class FakeExecutor:
-    """An executor without processes: a trial says one event each time it is waited for, and is gone after the last.
+    """An executor without processes: each `wait` yields a trial's next event; it has exited after the last.
 
     Args:
-        script: what a trial says.
-        waited: called at each `wait`, before what it hears.
+        script: a trial's events.
+        waited: called at each `wait`, before the event.
     """
 
     threads, gpus = 1, 0

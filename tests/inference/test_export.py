@@ -31,7 +31,7 @@ ANSWER = {
 
 @pytest.fixture
 def model(table: dict[str, Any], tmp_path: Path, empty_home: Path) -> str:
-    """A trained model's checkpoint, and a working folder with nothing else of note in it."""
+    """A trained model's checkpoint in an otherwise empty working folder."""
     return str(table["checkpoint"])
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_modules import CNN, MLP, GRUSeq2Seq
 from studies.inference.export_formats import WRITERS, input_name, output_names
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, about its own cells and layouts
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # from torch, about its own cells and layouts
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "MLP": {"hidden_sizes": [4], "batch_norm": True, "input_shape": [5], "num_classes": 3},
     "CNN": {"width": 2, "depth": 2, "image_shape": [1, 8, 8]},
@@ -36,7 +36,7 @@ def test_each_format_reproduces_the_module(cls: type[LightningModule], input: st
     with torch.no_grad():
         if cls is GRUSeq2Seq:
             for weight in module.parameters():
-                weight *= 6  # or else it writes the same whatever it reads
+                weight *= 6  # else its output does not depend on its input
         written = WRITERS[format](module, INPUTS[name](2), said, path)
         batches = [INPUTS[name](rows) for rows in (1, 2, 9)]
         if cls is GRUSeq2Seq:

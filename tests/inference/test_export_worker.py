@@ -39,7 +39,7 @@ def test_words_are_checked_at_each_length(words: dict[str, Any], path: str) -> N
     assert answer["inputs"] == [{"name": "source", "dtype": "int64", "shape": ["batch", "length"]}]
     assert answer["outputs"] == [{"name": "output", "dtype": "int64", "shape": ["batch", 13]}]
     assert answer["check"]["lengths"] == [1, 12]
-    assert answer["check"]["tolerance"] == 0, "ids are equal or not"
+    assert answer["check"]["tolerance"] == 0, "ids must be equal"
 
 
 def test_a_model_that_cannot_be_restored_is_bad_input(table: dict[str, Any], path: str) -> None:
@@ -55,7 +55,7 @@ def test_a_custom_module_without_sizes_or_inputs(tmp_path: Path, path: str) -> N
 
 
 class Branches(LightningModule):
-    """No graph has it: what it does depends on the numbers."""
+    """Cannot be exported: its control flow depends on data."""
 
     def __init__(self, input_shape: list[int]) -> None:
         super().__init__()

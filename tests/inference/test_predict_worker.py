@@ -26,7 +26,7 @@ def test_words_are_written_with_their_probability(words: dict[str, Any]) -> None
     assert all(0 < row["probability"] <= 1 and isinstance(row["answer"], str) for row in answer)
     alone = predict({**words, "items": ["a"]})["predictions"][0]
     assert alone["answer"] == answer[2]["answer"]
-    assert alone["probability"] == pytest.approx(answer[2]["probability"], rel=1e-4), "whatever is in the batch"
+    assert alone["probability"] == pytest.approx(answer[2]["probability"], rel=1e-4), "independent of the batch"
 
 
 def test_the_probability_of_a_word_is_the_product_of_its_characters(words: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a study's best trial becomes, with stand-ins for MLflow and for the trained module's test."""
+"""Publishing a study's best trial, with fakes for MLflow and for the trained module's test."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from studies.protocol.trial_spec import TrialSpec
 
 
 class Registry:
-    """A tracking with its model registry: what is in them, and what is asked of them."""
+    """A fake Tracking with model registry that records calls."""
 
     def __init__(self) -> None:
         self.models = self
@@ -51,7 +51,7 @@ class Registry:
 
 
 class Trainer:
-    """A Trainer whose tests find what they are told to."""
+    """A Trainer whose tests return given results."""
 
     def __init__(self) -> None:
         self.tests = 0

@@ -98,7 +98,7 @@ def test_pictures_show_filters_and_feature_maps() -> None:
 
 
 def convolved(image: Any, kernel: Any) -> list[list[int]]:
-    """A convolution as the course defines it: the kernel over each place, products added up."""
+    """A convolution as the course defines it: the sum of products of kernel and window at each position."""
     rows, columns = len(image) - len(kernel) + 1, len(image[0]) - len(kernel[0]) + 1
     return [
         [

@@ -13,7 +13,7 @@ CLASSES = ["a", "b", "c"]
 
 
 class Fake(torch.nn.Module):
-    """A fake network with given objects at some places of an 8x8 grid: (image, row, column) -> (class, box in pixels)."""
+    """A fake network with objects at places of an 8x8 grid: (image, row, column) -> (class, box in pixels)."""
 
     def __init__(self, images: int, things: dict[tuple[int, int, int], tuple[int, tuple[float, ...]]]) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Fake(torch.nn.Module):
         for (image, row, column), (label, (left, top, right, bottom)) in things.items():
             x, y = (column + 0.5) * STRIDE, (row + 0.5) * STRIDE
             for index, distance in enumerate((x - left, y - top, right - x, bottom - y)):
-                outputs[image, index, row, column] = math.log(math.expm1(distance / STRIDE))  # softplus, backwards
+                outputs[image, index, row, column] = math.log(math.expm1(distance / STRIDE))  # inverse softplus
             outputs[image, BOX, row, column] = 4.0 - 0.1 * column
             outputs[image, BOX + 1 + label, row, column] = 15.0
         self.outputs = torch.nn.Parameter(outputs)

@@ -1,4 +1,4 @@
-"""Dropout: shares, scale, independence, and what it is on other paths."""
+"""Dropout: rates, scale, independence, and its fallbacks."""
 
 import pytest
 import torch

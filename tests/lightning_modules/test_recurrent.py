@@ -89,4 +89,4 @@ def test_a_gradient_vanishes_in_a_plain_rnn_and_passes_open_gates() -> None:
     assert share("rnn", opened=True) == share("rnn", opened=False) < 1e-6
     for name in ("lstm", "gru"):
         assert share(name, opened=True) > 0.05
-        assert share(name, opened=False) < 1e-4, "gates that are half open do no better than none"
+        assert share(name, opened=False) < 1e-4, "half-open gates are no better than none"

@@ -25,10 +25,10 @@ def saying(classes: Tensor) -> Segmenter:
 
 
 def test_mean_iou_by_hand() -> None:
-    # Class 0: 3 of both, 1 more is said; class 1: 2 of both, 1 more is; class 2 does not occur.
+    # Class 0: 3 in both, 1 more predicted; class 1: 2 in both, 1 more true; class 2 does not occur.
     counts = torch.tensor([[3.0, 0, 0], [1, 2, 0], [0, 0, 0]])
     assert mean_iou(counts).item() == pytest.approx((3 / 4 + 2 / 3) / 2)
-    # A class that is only said, and wrongly, counts as 0.
+    # A class that is only predicted, wrongly, counts as 0.
     assert mean_iou(torch.tensor([[3.0, 1], [0, 0]])).item() == pytest.approx((3 / 4 + 0) / 2)
 
 

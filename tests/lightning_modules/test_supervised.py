@@ -54,7 +54,7 @@ def loader(data: list[Batch]) -> DataLoader:
 
 
 class Recorder(DummyLogger):
-    """Keeps what it is given to log."""
+    """Records logged values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def _deterministic() -> None:
 
 def test_training_metrics_are_means_over_the_steps_since_they_were_last_logged(tmp_path: Path) -> None:
     data = batches([4] * 6)
-    module = Linear(learning_rate=1e-12)  # so small that the weights stay as they are
+    module = Linear(learning_rate=1e-12)  # so small that the weights do not change
     with torch.no_grad():
         losses = [nn.functional.cross_entropy(module(images), labels).item() for images, labels in data]
         correct = [(module(images).argmax(1) == labels).float().mean().item() for images, labels in data]
@@ -123,7 +123,7 @@ def test_accumulated_gradients_are_logged_once_per_optimizer_step(tmp_path: Path
 
 
 def test_accumulated_batches_are_all_in_the_logged_mean(tmp_path: Path) -> None:
-    """Of the batches between two logged steps none is lost, though the first of them ends at a step that was logged."""
+    """No batch between two logged steps is lost, even if the first one ends at a logged step."""
     data = batches([4] * 8)
     module = Linear(learning_rate=1e-12)
     with torch.no_grad():

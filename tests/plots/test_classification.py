@@ -29,7 +29,7 @@ def texts(figure: Figure) -> list[str]:
 
 
 def everything(figure: Figure) -> str:
-    figure.canvas.draw()  # a picture that cannot be drawn is none
+    figure.canvas.draw()  # drawing must not fail
     return "\n".join(texts(figure))
 
 

@@ -1,4 +1,4 @@
-"""Pictures as they are saved: what a file shows is what was drawn."""
+"""Saved pictures: a file shows what was drawn."""
 
 from pathlib import Path
 

@@ -10,7 +10,7 @@ NOISE = np.random.default_rng(0)
 
 
 def everything(figure: Figure) -> str:
-    figure.canvas.draw()  # a picture that cannot be drawn is none
+    figure.canvas.draw()  # drawing must not fail
     return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_text())  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""Panels, and what is drawn into them, against matplotlib's own."""
+"""Panels and their contents, compared with matplotlib's own."""
 
 import io
 

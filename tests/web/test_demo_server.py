@@ -1,4 +1,4 @@
-"""The page over HTTP, with stand-ins for models."""
+"""The page over HTTP, with fake models."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""Ports, addresses and signals of what shows a page."""
+"""Ports, addresses and signals of local servers."""
 
 import os
 import re
@@ -73,7 +73,7 @@ def test_the_first_signal_raises_and_the_second_does_not_disturb(number: signal.
 
 
 def test_concurrent_starts_get_different_ports() -> None:
-    """Neither server listens yet, for both still import: the second must not take the answers of the first."""
+    """Neither server listens yet, since both are still importing; the second must not mistake the first for its own."""
     script = (
         "import sys; from studies.web.local_server import choose_port; "
         "print(choose_port('127.0.0.1', None, 5000), flush=True)"

@@ -1,4 +1,4 @@
-"""Start, address and end of the server, with a stand-in for MLflow's: a parent and a worker that answers."""
+"""Start, address and end of the server, with a fake of MLflow's: a parent and a worker that answers."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ import pytest
 
 from studies.web import mlflow_ui as ui
 
-# Like `mlflow server`: a parent that starts a worker. The worker will not end by SIGTERM, as with a browser connected.
+# Like `mlflow server`: a parent that starts a worker. The worker ignores SIGTERM, as with a connected browser.
 STAND_IN = """
 import http.server, json, os, signal, subprocess, sys
 if sys.argv[1] == "parent":
@@ -39,7 +39,7 @@ sys.exit(ui.serve("sqlite:///none.db", "none", path="#/x", announce=lambda url: 
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Whether a process is running; a zombie is not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
