@@ -194,7 +194,7 @@ def test_time_left_of_a_study_counts_workers_and_running_trials(clock: Clock) ->
 def test_trials_before_this_start_count() -> None:
     stream = io.StringIO()
     display = study(stream, total=8)
-    display.went_on(5, 0.97, 2)
+    display.resumed(5, 0.97, 2)
     display.trial_started(5, {})
     display.trial_ended(5, "COMPLETE", 0.9, 1.0)
     assert "best 0.9700 (trial 2)  6/8" in stream.getvalue()
