@@ -110,7 +110,7 @@ def test_a_permanently_deleted_run_stops_nothing(shown: Shown, home: Path) -> No
     for run_id in (gone, sound):
         shown.tracking.end(run_id, "FINISHED")
     assert shown.client.get_run(sound).data.metrics == {"best/val/loss": 0.5}
-    assert len(shown.said) == 1 and f"MLflow has no run {gone} any more" in shown.said[0]
+    assert len(shown.said) == 1 and f"MLflow no longer has run {gone}" in shown.said[0]
 
 
 def test_ranks_skip_deleted_runs(shown: Shown) -> None:

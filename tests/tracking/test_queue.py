@@ -80,7 +80,7 @@ class Locked:
 def test_when_hurrying_a_locked_database_is_waited_for_some_seconds() -> None:
     queue = TrackingQueue(make=Slow)
     queue.hurry()
-    assert queue._patiently(Locked(times=1)) == "done"
+    assert queue._retry(Locked(times=1)) == "done"
     assert queue.trouble is None
 
 
@@ -89,4 +89,4 @@ def test_after_these_seconds_it_gives_up(monkeypatch: pytest.MonkeyPatch) -> Non
     queue = TrackingQueue(make=Slow)
     queue.hurry()
     with pytest.raises(StorageFailed, match="database is locked"):
-        queue._patiently(Locked(times=2))
+        queue._retry(Locked(times=2))
