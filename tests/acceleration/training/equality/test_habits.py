@@ -99,7 +99,7 @@ def changed(change: str, place: str, **arguments: Any) -> Case:
     kind=st.sampled_from(KINDS),
     is_watched=st.booleans(),
 )
-def test_random_numbers(
+def test_what_is_drawn(
     habit: type[Net],
     optimizer: str,
     schedule: str,
