@@ -1,11 +1,11 @@
-# Two commands set up everything on a fresh machine with Python, make and git:
-#   make study   runs the main job: a search over mnist_mlp on real MNIST
-#   make test    passes the fast tests
+# On a fresh machine with Python, make and git:
+#   make study   sets everything up and runs a search over mnist_mlp on MNIST
+#   make test    sets everything up and runs the fast tests
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-# Two tests at once, each of several threads, have more threads than cores: those that wait must not spin.
+# Concurrent tests have more threads than cores: waiting threads must not spin.
 CALMLY := OMP_WAIT_POLICY=passive
 
 .PHONY: study test test-plain test-newest test-slow ui chaos storm results bench lint install
@@ -16,7 +16,7 @@ study: install
 test: install
 	$(CALMLY) $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
 
-# The same without acceleration: in a copy, from which the folder was removed.
+# The same without acceleration: in a copy without that folder.
 test-plain: install
 	rm -rf .plain && mkdir .plain
 	git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --create | tar -x -C .plain
@@ -24,7 +24,7 @@ test-plain: install
 	cd .plain && $(CALMLY) PYTHONPATH=$$PWD ../$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
 	rm -r .plain
 
-# The fast tests with the newest releases of all libraries, in an environment of its own; not in CI.
+# The fast tests with the newest releases of all libraries, in a separate environment; not in CI.
 test-newest: install
 	rm -rf .newest && $(PYTHON) -m venv .newest
 	sed -E 's/(torch|torchvision|pytorch-lightning|mlflow|optuna|matplotlib)(>=[0-9.]+),<[0-9.]+/\1\2/' pyproject.toml > .newest/pyproject.toml
@@ -58,7 +58,7 @@ lint: install
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@echo "installing into .venv: some 6 GB, of which PyTorch is most; a minute or so on a fast line"
+	@echo "installing into .venv: about 6 GB, mostly PyTorch; about a minute on a fast connection"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable ".[dev]" --constraint constraints.txt

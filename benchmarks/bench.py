@@ -1,11 +1,11 @@
-"""Measures the harness against what people write today and prints the table of docs/benchmarks.md, row by row.
+"""Compares the harness with common alternatives and prints the table of docs/benchmarks.md, row by row.
 
 make bench                  every row
 make bench ONLY=1           one row
-make bench ONLY=3 PAIRS=2   fewer pairs than five
+make bench ONLY=3 PAIRS=2   two pairs instead of five
 
 Each pair is interleaved (A B B A); figures are medians, the ratio is that of the medians, the spread is that of
-the pairs. The harness is its installed command in a fresh state folder; the rivals lie in benchmarks/rivals/.
+the pairs. The harness is run by its installed command in a fresh state folder; the rivals are in benchmarks/rivals/.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from pairs import Comparison, compare
 
 HARNESS = str(Path(sys.executable).parent / "harness")
 RIVALS = Path(__file__).parent / "rivals"
-PLAIN = ["--data.augment", "false", "--model.schedule", "constant"]  # so that a rival can be written in a page
-# Where there is no GPU, torch's optimizers (2.15, built for CUDA) look for one at each step, unless they are told
-# not to. The harness tells them; a rival at its best does too.
+PLAIN = ["--data.augment", "false", "--model.schedule", "constant"]  # so that a rival fits on a page
+# Without a GPU, torch's optimizers (2.15, CUDA build) look for one at each step unless disabled. The harness disables
+# this; so does a rival at its best.
 BLIND = {} if torch.cuda.is_available() else {"CUDA_VISIBLE_DEVICES": ""}
 TRIALS = 20
-WARM = 100  # of row 8: the first trial of one of our processes takes twice as long as the others
+WARM = 100  # for row 8: a process's first trial takes twice as long as later ones
 SHARED_METRICS = "key LIKE 'train/%' OR key LIKE 'val/%' OR key = 'epoch'"
 
 
-Row = tuple[str, Comparison, str]  # on what, the figures, notes
+Row = tuple[str, Comparison, str]  # workload, figures, notes
 
 
 USED: list[Path] = []
@@ -50,7 +50,7 @@ USED: list[Path] = []
 
 @contextmanager
 def fresh_folder() -> Iterator[Path]:
-    """An empty folder, which is removed after the row: after many deletions ext4 takes long to make a file."""
+    """An empty folder, removed after the row, since after many deletions ext4 is slow to create files."""
     USED.append(Path(tempfile.mkdtemp(prefix="harness-bench-")))
     yield USED[-1]
 
@@ -76,7 +76,7 @@ def answer_of(command: list[str], folder: Path, **environment: str) -> dict[str,
 
 
 def stored(folder: Path) -> int:
-    """How many metric rows a MLflow database holds, of those that both sides log."""
+    """Number of rows in an MLflow database of metrics that both sides log."""
     with sqlite3.connect(folder / "mlflow.db") as database:
         return int(database.execute(f"SELECT count(*) FROM metrics WHERE {SHARED_METRICS}").fetchone()[0])
 
@@ -130,7 +130,7 @@ def fit_time(pairs: int) -> Iterator[Row]:
 
 
 def stranger(pairs: int, name: str) -> Iterator[Row]:
-    """15, 16: fit time of a stranger's module under `harness train` / under `Trainer.fit` without any logger."""
+    """15, 16: fit time of a third-party module under `harness train` / under `Trainer.fit` without any logger."""
     here = Path(__file__).parent
     values: set[float] = set()
 
@@ -152,7 +152,7 @@ def stranger(pairs: int, name: str) -> Iterator[Row]:
     yield name, found, f"s of 1,500 steps; {same}"
 
 
-# The jobs of rows 2 to 5 and 8, and the hyperparameters that all their trials have in common.
+# The jobs of rows 2 to 5 and 8, with the hyperparameters shared by all trials.
 JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "mnist_mlp": ("mnist_mlp", {}),
     "layers of [128, 64], rate and batch size searched": (
@@ -172,7 +172,7 @@ ONE_STEP = ["--trainer.limit_train_batches", "1", "--trainer.limit_val_batches",
 
 
 def window(folder: Path) -> float:
-    """Seconds from the opening of the first trial's run to the end of the last one's, as MLflow has them."""
+    """Seconds from the opening of the first trial's run to the end of the last one's, from MLflow."""
     with sqlite3.connect(folder / "mlflow.db") as database:
         trials = "SELECT run_uuid FROM tags WHERE key = 'harness.kind' AND value = 'trial'"
         times = f"SELECT min(start_time), max(end_time) FROM runs WHERE run_uuid IN ({trials})"
@@ -188,12 +188,12 @@ def throughput(
     start: bool = False,
     extra: tuple[str, ...] = (),
 ) -> Iterator[Row]:
-    """The time of some trials with 2 workers, and that of a rival, with the same hyperparameters.
+    """Time of trials with 2 workers, and of a rival, with the same hyperparameters.
 
     Args:
         form: options of the rival's script.
-        start: importing, making databases and all else counts too.
-        extra: how the trials are shortened.
+        start: include imports, database creation and everything else.
+        extra: arguments that shorten the trials.
     """
     for job, (_, fixed) in JOBS.items():
         with fresh_folder() as folder:
@@ -246,11 +246,11 @@ OF_ONE_SHAPE = ["--data.batch_size", "64", "--model.dropout", "0", "--trainer.ma
 
 
 def packing(pairs: int, count: int = PACKED, alone: int = PACKED) -> Iterator[Row]:
-    """13 and 14: trials packed in one process / one after the other; 5 epochs each, they search the learning rate.
+    """13 and 14: trials packed in one process / sequential trials; 5 epochs each, searching the learning rate.
 
     Args:
-        count: of trials that are packed.
-        alone: of those one after the other.
+        count: number of packed trials.
+        alone: number of sequential trials.
     """
     for sizes in ("[32]", "[128, 64]"):
         together: set[int] = set()
@@ -273,10 +273,10 @@ def packing(pairs: int, count: int = PACKED, alone: int = PACKED) -> Iterator[Ro
 
 
 def memory(pairs: int) -> Iterator[Row]:
-    """11: memory (PSS) added by one more concurrent mlp trial / that of a process of tuned."""
+    """11: memory (PSS) added by one more concurrent mlp trial / of a process of tuned."""
 
     def of_family(command: list[str], folder: Path, trials: int) -> float:
-        """Megabytes of a command and its children while so many trials train."""
+        """Megabytes of a command and its children while `trials` trials train."""
         process = subprocess.Popen(
             command,
             cwd=folder,
@@ -318,14 +318,14 @@ def memory(pairs: int) -> Iterator[Row]:
     yield "mnist_mlp", compare(ours, rival, pairs), "MB"
 
 
-GOAL, SEEDS, EPOCHS = 99.0, 10, 3  # percent of the test images right, mean over seeds; epochs to let the rival try
+GOAL, SEEDS, EPOCHS = 99.0, 10, 3  # percent of test images correct, mean over seeds; maximum epochs for the rival
 
 
 def speedrun(pairs: int) -> Iterator[Row]:
     """6: time of fit to a mean of 99.0% of MNIST's test images over 10 seeds / pytorch/examples to the same mean.
 
-    Ours trains for the epochs its experiment fixes. The rival's are the fewest whose mean reaches the goal, or
-    EPOCHS: it may look at the test set for that, we don't.
+    Ours trains for a fixed number of epochs. The rival uses the fewest epochs whose mean reaches the goal, or EPOCHS,
+    for which it may use the test set; we don't.
     """
     seeds = max(pairs, SEEDS)
     ours, rival, right = [], [], []
@@ -362,7 +362,7 @@ def one_metric(pairs: int) -> Iterator[Row]:
 
 
 def scale(pairs: int) -> Iterator[Row]:
-    """9: the driver's own work for a study's 10,000th trial / its 100th; one study, of a quarter of an hour."""
+    """9: the driver's own work for a study's 10,000th trial / its 100th; one study of about 15 minutes."""
     script = Path(__file__).parent / "scale.py"
     with fresh_folder() as folder:
         command = [sys.executable, str(script), "--one", "--trials", "10000", "--workers", "1"]

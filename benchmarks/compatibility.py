@@ -1,17 +1,17 @@
-"""Trains, searches and compares other people's Lightning modules with Lightning itself, bit by bit.
+"""Trains and searches third-party Lightning modules, and compares them with Lightning itself, bit by bit.
 
     python benchmarks/compatibility.py FOLDER [NAME ...]
 
-FOLDER holds a folder for each case: FOLDER/NAME/NAME.yaml, an experiment whose `description` is "SOURCE | HABIT", and
-beside it, or where its class paths lead, the sources, unchanged. Each case is run in its own folder, on one CPU thread:
+FOLDER has a folder for each case: FOLDER/NAME/NAME.yaml, an experiment whose `description` is "SOURCE | FEATURES", and
+next to it, or where its class paths point, the unchanged sources. Each case runs in its own folder on one CPU thread:
 
-- by Lightning: LightningCLI fits what the file says, without `search:`, in a process in which the harness only finds
-  the classes (`class_path: ./net.py:Net`, and `import lightning` where pytorch_lightning alone is installed);
+- by Lightning: LightningCLI fits the file without `search:`, in a process in which the harness only resolves classes
+  (`class_path: ./net.py:Net`, and `import lightning` if only pytorch_lightning is installed);
 - by `harness train`, and by `harness train --plain`: the module's state and the optimizers' states in their last
-  checkpoints must equal Lightning's, each tensor bit by bit;
-- by `harness study`: three trials, which must end complete, with exit status 0.
+  checkpoints must equal Lightning's bit by bit;
+- by `harness study`: three trials, which must complete, with exit status 0.
 
-Prints a row of the table in docs/compatibility.md for each case. What the processes say is in
+Prints a row of the table in docs/compatibility.md for each case. The processes' output is in
 FOLDER/NAME/.compatibility/*.log.
 """
 
@@ -64,14 +64,14 @@ def row(file: Path) -> str:
 
 
 def outcomes(file: Path) -> list[str]:
-    """What became of `train`, `train --plain` and `study`, in a word or two each."""
+    """The outcomes of `train`, `train --plain` and `study`, in a word or two each."""
     scratch = file.parent / SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     exit_status = {}
     for name, more in {"train": [], "plain": ["--plain"]}.items():
         exit_status[name] = harness("train", file, name, "--seed", str(SEED), "--no-test", *more)
-    # Forked, as cases have modules of the same names and this process has none of them.
+    # Forked, since cases have modules of the same names.
     process = multiprocessing.get_context("fork").Process(target=compare_with_lightning, args=(file,))
     process.start()
     process.join()
@@ -84,7 +84,7 @@ def outcomes(file: Path) -> list[str]:
 
 
 def harness(command: str, file: Path, name: str, *arguments: str) -> int:
-    """Runs `harness train` or `harness study` in the case's folder; its exit status."""
+    """Runs `harness train` or `harness study` in the case's folder; returns the exit status."""
     scratch = file.parent / SCRATCH
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     more = {"HARNESS_HOME": str(scratch / name), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
@@ -94,7 +94,7 @@ def harness(command: str, file: Path, name: str, *arguments: str) -> int:
 
 
 def compare_with_lightning(file: Path) -> None:
-    """Has LightningCLI fit an experiment; notes whether the last checkpoints of `harness train` hold the same."""
+    """Fits an experiment by LightningCLI; records whether the last checkpoints of `harness train` are equal."""
     os.chdir(file.parent)
     log = os.open(Path(SCRATCH, "lightning.log"), os.O_WRONLY | os.O_CREAT)
     os.dup2(log, sys.stdout.fileno())
@@ -109,7 +109,7 @@ def compare_with_lightning(file: Path) -> None:
         for name in ("train", "plain"):
             outcome = "no checkpoint"
             for checkpoint in Path(SCRATCH, name).rglob("last.ckpt"):
-                # It may hold objects of the module's own classes, which can be imported in this process.
+                # It may hold objects of the module's classes, which can be imported in this process.
                 found = torch.load(checkpoint, map_location="cpu", weights_only=False)
                 unequal = differences(expected, {part: found.get(part, []) for part in expected})
                 outcome = f"differs in {len(unequal)} places, first {unequal[0]}" if unequal else "equal"
@@ -117,10 +117,10 @@ def compare_with_lightning(file: Path) -> None:
 
 
 def fitted_by_lightning(sections: dict[str, Any]) -> Any:
-    """A LightningCLI that has fitted what the sections of an experiment say."""
+    """A LightningCLI after fitting an experiment's sections."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "config.yaml")
-        # Many modules call `self.logger.experiment.add_image`: this logger takes whatever is called on it.
+        # Many modules call `self.logger.experiment.add_image`: this logger accepts any call.
         trainer = {"logger": {"class_path": "pytorch_lightning.loggers.logger.DummyLogger"}, "default_root_dir": folder}
         given = {name: section for name, section in sections.items() if section is not None}
         given["trainer"] = trainer | given["trainer"]
@@ -135,7 +135,7 @@ def fitted_by_lightning(sections: dict[str, Any]) -> Any:
 
 
 def differences(expected: Any, found: Any, where: str = "") -> list[str]:
-    """The places in which two nested states are not equal, bit by bit."""
+    """The places in which two nested states differ."""
     if isinstance(expected, torch.Tensor):
         same = isinstance(found, torch.Tensor) and expected.dtype == found.dtype and torch.equal(expected, found)
         return [] if same else [where]

@@ -1,9 +1,9 @@
-"""What a step of a small model takes on a GPU, and what each thing that the harness does about it gains.
+"""Time of a small model's step on a GPU, and the gain of each of the harness's optimizations.
 
     python benchmarks/gpu.py
 
 prints the table of docs/benchmarks.md: microseconds per optimizer step and model, the median of three times 300
-steps. The models are the shipped ones on MNIST, alone in a Trainer, or stacked as packed trials are.
+steps. The models are the shipped ones on MNIST, alone in a Trainer, or stacked as packed trials.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from studies.acceleration.packing.stacked_steps import StackedSteps
 from studies.acceleration.training.epoch_loop import speed_up
 from studies.acceleration.training.optimizer_step import stepper
 
-STEPS, EPOCHS, WORKERS = 300, 4, 4  # the first time is not counted
+STEPS, EPOCHS, WORKERS = 300, 4, 4  # the first epoch is not counted
 MODELS: dict[str, tuple[Callable[[], Any], int, int]] = {  # constructor, batch size, models in a pack
     "MLP of 128 and 64 units, batch 64": (lambda: MLP(hidden_sizes=[128, 64]), 64, 64),
     "CNN (mnist_cnn), batch 128": (lambda: CNN(schedule="constant"), 128, 16),
@@ -83,7 +83,7 @@ def alone(make: Callable[[], Any], batch: int, resident: bool, fast: bool, preci
 
 
 def packed(make: Callable[[], Any], batch: int, count: int, whole: bool, graph: bool) -> float:
-    """Seconds per step and model of so many stacked ones."""
+    """Seconds per step and model of `count` stacked models."""
     device = torch.device("cuda")
     models = [make().to(device).train() for _ in range(count)]
     optimizers = [torch.optim.Adam(model.parameters(), fused=True) for model in models]
@@ -99,7 +99,7 @@ def packed(make: Callable[[], Any], batch: int, count: int, whole: bool, graph: 
         optimizer.step()
     stack = Stack(models)
     steps, steppers = StackedSteps(stack, optimizers), [stepper(optimizer) for optimizer in optimizers]
-    steps.trouble = None if graph else "not asked for"  # then each is launched as it is
+    steps.trouble = None if graph else "not asked for"  # then operations are launched individually
     seconds = []
     for _ in range(EPOCHS):
         passes = [iter(loader) for loader in loaders]

@@ -1,4 +1,4 @@
-"""Row 7: what one metric costs the thread that trains, in microseconds; `ours` or `rival`. See bench.py."""
+"""Row 7: cost of one metric on the training thread, in microseconds; `ours` or `rival`. See bench.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COUNT = 4  # metrics of one logging interval
 
 
 def ours(folder: str) -> float:
-    """EventLogger, which Lightning calls with an interval's metrics: JSON, appended to a file, and a poke."""
+    """EventLogger, called by Lightning with an interval's metrics: appends JSON to a file and notifies the driver."""
     from multiprocessing import Pipe, Process
     from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""Two ways of doing the same, measured side by side: A B B A, so that what drifts on the machine hits both."""
+"""Interleaved comparison of two implementations: A B B A, so that drifts of the machine affect both."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Comparison:
-    """What was measured of ours and of the rival's, one figure per repetition."""
+    """Measurements of ours and the rival's, one figure per repetition."""
 
     ours: list[float]
     rival: list[float]
@@ -27,7 +27,7 @@ class Comparison:
         return min(ratios), max(ratios)
 
     def turned(self, work: float) -> Comparison:
-        """The speeds at which so much work was done, where seconds were measured."""
+        """Converts seconds to speeds, for this amount of work."""
         return Comparison([work / seconds for seconds in self.ours], [work / seconds for seconds in self.rival])
 
 

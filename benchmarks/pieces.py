@@ -1,6 +1,6 @@
-"""Pieces that are written by hand, each against the library's own: the numbers of docs/benchmarks.md.
+"""Compares hand-written pieces with their library equivalents: the numbers in docs/benchmarks.md.
 
-.venv/bin/python benchmarks/pieces.py             all of them, some two minutes
+.venv/bin/python benchmarks/pieces.py             all of them, about two minutes
 .venv/bin/python benchmarks/pieces.py dropout step
 
 Each pair is interleaved (A B B A) and on one thread; figures are medians.
@@ -59,7 +59,7 @@ def dropout(pairs: int) -> Found:
 
 
 def step(pairs: int) -> Found:
-    """optimizer_step / zero_grad, backward and step of PyTorch: the whole step of a small MLP with Adam."""
+    """optimizer_step / PyTorch's zero_grad, backward and step: the whole step of a small MLP with Adam."""
     from studies.acceleration.training.optimizer_step import backward, stepper
 
     images, labels = torch.randn(64, 1, 28, 28), torch.randint(0, 10, (64,))
@@ -89,7 +89,7 @@ def step(pairs: int) -> Found:
 
 
 def replay(pairs: int) -> Found:
-    """replay / autograd: the gradients of an MLP with dropout, its outputs kept for the metrics."""
+    """replay / autograd: the gradients of an MLP with dropout, with outputs for the metrics."""
     from studies.acceleration.training.optimizer_step import backward
     from studies.acceleration.training.replay import ReplayedModule
 
@@ -210,7 +210,7 @@ def tracking(pairs: int) -> Found:
     params = {f"model.parameter_{number}": number for number in range(25)}
     values = {f"val/metric_{number}": 0.5 for number in range(5)}
     owner = Tracking(ours_uri, Path(folder.name) / "ours", **for_tracking())
-    Tracking(rival_uri, Path(folder.name) / "rival")  # makes the database
+    Tracking(rival_uri, Path(folder.name) / "rival")  # creates the database
     client = MlflowClient(rival_uri)
     mine, theirs = owner.experiment("x"), client.create_experiment("x")
 
@@ -233,7 +233,7 @@ def tracking(pairs: int) -> Found:
 
 
 def searched() -> dict[str, Any]:
-    """Optuna's distributions of four parameters, as they are searched."""
+    """Optuna's distributions of four searched parameters."""
     import optuna
 
     return {
@@ -334,7 +334,7 @@ def pictures(pairs: int) -> Found:
 
 
 def allocator(pairs: int) -> Found:
-    """malloc that keeps freed memory / malloc as it is: a step of a convolutional network, in a process of its own."""
+    """malloc that keeps freed memory / default malloc: a step of a convolutional network, in a separate process."""
 
     def measured(keep: bool) -> Callable[[], float]:
         command = [sys.executable, __file__, "--cnn", "keep" if keep else "usual"]
@@ -363,7 +363,7 @@ def cnn_step(keep: bool) -> None:
 
 
 def guards(pairs: int) -> Found:
-    """The accelerated loop as it is / without looking, at each step, whether it may be taken there."""
+    """The accelerated loop / the same without the checks at each step."""
     import logging
 
     from pytorch_lightning import Trainer

@@ -32,11 +32,11 @@ METRICS = {
     "recurrent_cells": "test/exact_match",
     "reverse_gru": "test/exact_match",
 }
-IN_ITS_UNIT = ("test/rmse",)  # the others are shares, shown in percent
+IN_ITS_UNIT = ("test/rmse",)  # the others are fractions, shown in percent
 
 
 def train(name: str, seed: int, home: str) -> tuple[float, float]:
-    """The metric on the test set, in percent if a share, and wall seconds from typing the command to its end."""
+    """The metric on the test set, in percent if a fraction, and wall seconds of the whole command."""
     command = [str(Path(sys.executable).parent / "harness"), "train", name, "--seed", str(seed), "--json"]
     began = time.monotonic()
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "HARNESS_HOME": home})

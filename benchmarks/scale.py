@@ -1,13 +1,13 @@
-"""What the driver's own work comes to as studies grow: simulated trials, which take no time, through the real driver.
+"""The driver's own work as studies grow: simulated trials, which take no time, with the real driver.
 
 .venv/bin/python benchmarks/scale.py                                  all sizes; hours on one core
 .venv/bin/python benchmarks/scale.py --trials 10 100 1000 --workers 1 10
-.venv/bin/python benchmarks/scale.py --plot docs/images/scale.png     and a picture of them
-.venv/bin/python benchmarks/scale.py --rows rows.jsonl                what that file holds is not measured again
+.venv/bin/python benchmarks/scale.py --plot docs/images/scale.png     also plot them
+.venv/bin/python benchmarks/scale.py --rows rows.jsonl                rows in that file are not measured again
 
-Everything but the trials is real: Optuna (TPE) asks and is told, MLflow gets every run, each trial has its folder,
-its spec and its log. Prints a table of all sizes, then the exponent of each column: the slope of its logarithm
-against that of the number of trials, at each number of workers, from 100 trials on.
+Everything but the trials is real: Optuna (TPE), MLflow with every run, and each trial's folder, spec and log. Prints
+a table of all sizes, then the exponent of each column: the slope of its logarithm against that of the number of trials,
+for each number of workers, from 100 trials on.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REPORTS = 5  # validations of each trial
 
 
 class SimulatedExecutor:
-    """The calls of LocalExecutor; a trial has said all it has to say as soon as it is submitted."""
+    """The interface of LocalExecutor; a trial's events are complete as soon as it is submitted."""
 
     def __init__(self, workers: int) -> None:
         self.workers, self.threads, self.gpus = workers, 1, 0
@@ -64,7 +64,7 @@ class SimulatedExecutor:
         return True
 
     def call(self, function: str, payload: dict[str, Any], while_waiting: Callable[[], None] | None = None) -> Any:
-        """The preflight check: all is well."""
+        """A successful preflight check."""
         return {"experiment": payload["experiment"], "gpus": 0}
 
     def submit(self, spec: TrialSpec) -> None:
@@ -95,7 +95,7 @@ class SimulatedExecutor:
 
 
 def timed(method: str, milliseconds: list[float]) -> None:
-    """Notes how long each call of a method of the search takes."""
+    """Records the time of each call of a method of the search."""
     original = getattr(search.Search, method)
 
     def call(*arguments: Any) -> Any:
@@ -109,7 +109,7 @@ def timed(method: str, milliseconds: list[float]) -> None:
 
 
 def simulate(trials: int, workers: int, sampler: str) -> dict[str, Any]:
-    """One study in a fresh folder; run in a process of its own, for its memory."""
+    """One study in a fresh folder; run in a separate process, to measure its memory."""
     folder = Path(tempfile.mkdtemp(prefix="harness-scale-"))
     os.environ["HARNESS_HOME"] = str(folder)
     executor = SimulatedExecutor(workers)
@@ -151,7 +151,7 @@ def show(row: dict[str, Any], is_first: bool) -> None:
     print(f"| {' | '.join(cells)} |", flush=True)
 
 
-ON_SIZE = ("trials", "workers", "ms of a trial, around the 100th")  # columns that have no exponent
+ON_SIZE = ("trials", "workers", "ms of a trial, around the 100th")  # columns without an exponent
 
 
 def exponents(rows: list[dict[str, Any]]) -> list[tuple[str, int, float]]:

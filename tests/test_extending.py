@@ -51,7 +51,7 @@ def test_a_command_of_the_page_works(folder: Path, command: str) -> None:
         assert {trial["state"] for trial in answer["trials"]} <= {"COMPLETE", "PRUNED"}
 
 
-def test_a_tracker_of_ones_own(folder: Path) -> None:
+def test_a_custom_tracker(folder: Path) -> None:
     assert run(folder, sys.executable, "run_it.py") == "finished\n"
     runs = [json.loads(path.read_text()) for path in (folder / "json").glob("*.json")]
     assert len(runs) == 3 and {run["status"] for run in runs} == {"FINISHED"}

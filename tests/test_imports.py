@@ -69,20 +69,20 @@ def ours(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
-def test_packages_import_what_is_below_them(package: str) -> None:
+def test_packages_only_import_lower_ones(package: str) -> None:
     for path in (ROOT / "studies" / package).rglob("*.py"):
         others = {name.split(".")[1] for name in ours(path)} - {package}
         others -= MAY_IMPORT[package]
         assert not others, f"{name_of(path)} imports {sorted(others)}"
 
 
-def test_no_file_lies_flat_and_every_package_has_its_law() -> None:
+def test_every_file_is_in_a_package_with_import_rules() -> None:
     assert [path.name for path in (ROOT / "studies").iterdir() if path.is_file()] == ["__init__.py"]
     found = {package_of(path) for path in FILES} - {"__init__.py"}
     assert found | {"acceleration"} == set(MAY_IMPORT), "acceleration may be removed"
 
 
-def test_imports_form_no_circle() -> None:
+def test_imports_have_no_cycles() -> None:
     graph = {name: ours(path) - {name} for name, path in KNOWN.items()}
     while graph:
         leaves = {name for name, below in graph.items() if not below & graph.keys()}
@@ -91,7 +91,7 @@ def test_imports_form_no_circle() -> None:
 
 
 @pytest.mark.parametrize("library", ROOMS)
-def test_one_room_each(library: str) -> None:
+def test_optuna_and_mlflow_are_each_imported_in_one_package(library: str) -> None:
     for path in FILES:
         where = path.relative_to(ROOT / "studies").parent.as_posix()
         assert library not in tops(path) or where in ROOMS[library], f"{name_of(path)} imports {library}"
@@ -103,7 +103,7 @@ def test_what_a_driver_imports_has_no_torch(package: str) -> None:
         assert not tops(path) & {"torch", "pytorch_lightning", "torchmetrics", "lightning_fabric"}, path
 
 
-def test_the_ground_floor_is_standard_library_and_psutil() -> None:
+def test_low_level_packages_only_use_the_standard_library_and_psutil() -> None:
     for path in [*(ROOT / "studies/common").rglob("*.py"), *(ROOT / "studies/protocol").rglob("*.py")]:
         assert tops(path) <= {*sys.stdlib_module_names, "studies", "psutil"}, path
 
@@ -115,7 +115,7 @@ def test_modules_and_datamodules_can_be_lifted_into_a_notebook(folder: str) -> N
         assert not tops(path) & others, path
 
 
-def test_nobody_imports_a_users_package() -> None:
+def test_no_one_imports_a_users_package() -> None:
     for path in FILES:
         assert not tops(path) & {"lightning_modules", "datamodules"}, path
 

@@ -12,7 +12,7 @@ def test_the_plain_path_is_short() -> None:
     assert sum(len((ROOT / name).read_text().splitlines()) for name in FILES) <= 2000
 
 
-def test_docs_name_files_that_are_there() -> None:
+def test_docs_name_existing_files() -> None:
     pages = [page for page in (ROOT / "docs").glob("*.md") if page.name != "compatibility.md"]  # of other repositories
     for page in [*pages, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
         for name in re.findall(

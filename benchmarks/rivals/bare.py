@@ -1,4 +1,4 @@
-"""The rival of row 1: the best hand-written PyTorch loop over resident tensors, with no tracking at all.
+"""The rival of row 1: the best hand-written PyTorch loop over in-memory tensors, without any tracking.
 
 .venv/bin/python benchmarks/rivals/bare.py mlp --batch-size 64 --epochs 5 --threads 2
 

@@ -1,4 +1,4 @@
-"""The rival of row 6: the MNIST recipe of pytorch/examples (mnist/main.py), its data made resident.
+"""The rival of row 6: the MNIST recipe of pytorch/examples (mnist/main.py), with in-memory data.
 
 .venv/bin/python benchmarks/rivals/pytorch_examples.py --seed 1 --epochs 3
 

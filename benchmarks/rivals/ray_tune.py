@@ -2,9 +2,9 @@
 
 .venv/bin/python benchmarks/rivals/ray_tune.py points.json --workers 2
 
-Actors are kept and reused for all trials, each with one core; they train the tuned form of usual.py: resident
-tensors, no checkpoints, no progress bar. A trial reports what Lightning logs, every 50 steps and after validation, so
-as many metrics are stored as by the harness. Prints {"seconds": from the first trial's training to the last's result}.
+Actors are reused for all trials, each with one core; they train the tuned form of usual.py: in-memory tensors, no
+checkpoints, no progress bar. A trial reports everything that Lightning logs, every 50 steps and after validation, so as
+many metrics are stored as by the harness. Prints {"seconds": from the first trial's training to the last's result}.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from typing import Any
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # no CSV, JSON and TensorBoard files beside MLflow
+os.environ.setdefault(
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"
+)  # no CSV, JSON and TensorBoard files in addition to MLflow
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import pytorch_lightning as pl
@@ -32,11 +34,11 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.search.optuna import OptunaSearch
 from usual import Data, Model
 
-DATA: list[Data] = []  # of an actor, from one trial to the next
+DATA: list[Data] = []  # an actor's data, kept between trials
 
 
 class Reports(Logger):
-    """Lightning's logger: what it gets goes to Ray, with what Ray and its search want to hear each time."""
+    """A Lightning logger that reports to Ray, with the values that Ray and its search need each time."""
 
     name, version = "reports", ""
 
@@ -71,7 +73,7 @@ def one_epoch(config: dict[str, Any]) -> None:
 
 
 class Clock(tune.Callback):
-    """When the first trial began to train, and when the last result was dealt with."""
+    """Times of the first trial's start of training and of the last processed result."""
 
     first, last = float("inf"), 0.0
 

@@ -1,11 +1,11 @@
-"""The rival of rows 2 to 4, in its usual form and, with --tuned, in its best one: one process, one script.
+"""The rival of rows 2 to 4, in its usual and, with --tuned, its best form: one process, one script.
 
-.venv/bin/python benchmarks/rivals/usual.py points.json --epochs 1           as the libraries' own examples do it
-.venv/bin/python benchmarks/rivals/usual.py points.json --epochs 1 --tuned   resident tensors, no checkpoints
+.venv/bin/python benchmarks/rivals/usual.py points.json --epochs 1           as in the libraries' examples
+.venv/bin/python benchmarks/rivals/usual.py points.json --epochs 1 --tuned   in-memory tensors, no checkpoints
 
-Optuna asks, Lightning trains, MLFlowLogger logs to SQLite. The usual form takes MNIST image by image through
-torchvision's transforms and a DataLoader and keeps Lightning's checkpoints; the tuned one slices batches from a
-tensor in memory, uses a fused optimizer and keeps none. Both log a metric every 50 steps, as the harness does.
+Optuna asks, Lightning trains, MLFlowLogger logs to SQLite. The usual form loads MNIST image by image by
+torchvision's transforms and a DataLoader, and saves Lightning's checkpoints; the tuned one slices batches from a
+tensor in memory, uses a fused optimizer and saves none. Both log a metric every 50 steps, as the harness does.
 points.json holds the hyperparameters of the trials, so that both sides do the same work.
 """
 
@@ -77,7 +77,7 @@ class Batches:
 
 
 class Data:
-    """The loaders of either form; the tensors of the tuned one are made once for all trials."""
+    """The loaders of either form; the tuned form's tensors are created once for all trials."""
 
     def __init__(self, tuned: bool) -> None:
         self.tuned = tuned

@@ -13,7 +13,7 @@ import sys
 try:
     from studies.cli import inspecting, training
     from studies.cli.parser import build_parser, parse
-    from studies.cli.streams import is_deserted, leave, let_go_of, let_libraries_warn, prepare_streams
+    from studies.cli.streams import has_no_reader, leave, let_libraries_warn, prepare_streams, redirect_if_broken
     from studies.common.errors import StorageFailed, WorkFailed, chain
     from studies.common.plain import made_plain
     from studies.common.strict_json import json_line
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
     except OSError:  # not even the error can be printed
         status = 1
-    if any([let_go_of(stream) for stream in (sys.stdout, sys.stderr)]):
+    if any([redirect_if_broken(stream) for stream in (sys.stdout, sys.stderr)]):
         status = 128 + signal.SIGPIPE
     if status == 130 and argv is None:  # another Ctrl-C during exit ends the process silently
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -55,7 +55,7 @@ def _answer(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130, as_json)
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and (is_deserted(sys.stdout) or is_deserted(sys.stderr)):
+        if isinstance(error, BrokenPipeError) and (has_no_reader(sys.stdout) or has_no_reader(sys.stderr)):
             raise
         return _fail(f"{type(error).__name__}: {error}", 1, as_json)
     except Exception as error:

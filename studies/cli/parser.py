@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import NoReturn
 
-from studies.common.suggestions import nearest
+from studies.common.suggestions import did_you_mean
 from studies.config.checks import EXECUTORS, PRUNERS, SAMPLERS
 
 OVERRIDE = re.compile(
@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
         choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if choice:
             allowed = re.findall(r"[\w-]+", choice.group(2))
-            raise BadInput(f"unknown command {choice.group(1)}{nearest(choice.group(1), allowed)}")
+            raise BadInput(f"unknown command {choice.group(1)}{did_you_mean(choice.group(1), allowed)}")
         raise BadInput(message)
 
 
@@ -188,7 +188,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         chosen = subparsers.choices[options.command] if options.command else parser
         known = [name for action in chosen._actions for name in action.option_strings if name.startswith("--")]
         more = " or --model.X, --data.X, --trainer.X" if options.command in ("train", "study") else ""
-        raise BadInput(f"unknown argument {unknown[0]}{nearest(unknown[0].split('=')[0], known)}{more}")
+        raise BadInput(f"unknown argument {unknown[0]}{did_you_mean(unknown[0].split('=')[0], known)}{more}")
     if overrides and options.command not in ("train", "study"):
         raise BadInput(f"--{next(iter(overrides))} applies to train and study, not to {options.command}")
     return options, overrides

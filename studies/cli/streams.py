@@ -31,7 +31,7 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def let_go_of(stream: TextIO) -> bool:
+def redirect_if_broken(stream: TextIO) -> bool:
     """Redirects a stream that cannot be written to /dev/null, since Python flushes it at exit.
 
     Returns:
@@ -39,16 +39,16 @@ def let_go_of(stream: TextIO) -> bool:
     """
     try:
         stream.flush()
-        deserted = is_deserted(stream)
+        broken = has_no_reader(stream)
     except OSError as error:
-        deserted = isinstance(error, BrokenPipeError)
+        broken = isinstance(error, BrokenPipeError)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-    return deserted
+    return broken
 
 
-def is_deserted(stream: TextIO) -> bool:
+def has_no_reader(stream: TextIO) -> bool:
     """Whether a stream is a pipe without a reader."""
     poll = select.poll()
     try:

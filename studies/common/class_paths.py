@@ -6,7 +6,7 @@ import importlib
 import inspect
 from typing import Any
 
-from studies.common.suggestions import nearest
+from studies.common.suggestions import did_you_mean
 
 
 def import_class(class_path: str) -> type:
@@ -31,7 +31,7 @@ def import_class(class_path: str) -> type:
         return getattr(module, name)
     except AttributeError:
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-        hint = nearest(name, classes, f"{module_name}.")
+        hint = did_you_mean(name, classes, f"{module_name}.")
         file = f" ({module.__file__})" if getattr(module, "__file__", None) else ""
         raise ValueError(f"class_path={class_path!r}: {module_name}{file} has no {name}{hint}") from None
 
@@ -70,7 +70,7 @@ def instance_of(named: str | dict[str, Any], **offered: Any) -> Any:
     names = {parameter.name for parameter in known}
     for name in given:
         if name not in names and not takes_any:
-            raise ValueError(f"unknown parameter {name} of {section['class_path']}{nearest(name, names)}")
+            raise ValueError(f"unknown parameter {name} of {section['class_path']}{did_you_mean(name, names)}")
     try:
         return cls(**{name: value for name, value in offered.items() if name in names}, **given)
     except (TypeError, ValueError) as error:

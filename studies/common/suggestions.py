@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest(name: str, allowed: Iterable[str], prefix: str = "") -> str:
+def did_you_mean(name: str, allowed: Iterable[str], prefix: str = "") -> str:
     """`; did you mean X? (allowed: ...)`, or only the allowed names if none is close."""
     names = sorted(str(item) for item in allowed)
     listed = f" (allowed: {', '.join(prefix + item for item in names)})" if names else ""

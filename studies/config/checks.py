@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from studies.common.suggestions import nearest
+from studies.common.suggestions import did_you_mean
 from studies.config.parameters import CLASS_KEYS
 
 SAMPLERS = ("random", "grid", "tpe", "gp", "cmaes")
@@ -33,13 +33,13 @@ def check_keys(content: Any, where: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{where} must map names to values ({', '.join(allowed)}), but got {content!r:.80}")
     for key in content:
         if key not in allowed:
-            raise ValueError(f"unknown key {key!r} in {where}{nearest(str(key), allowed)}")
+            raise ValueError(f"unknown key {key!r} in {where}{did_you_mean(str(key), allowed)}")
 
 
 def one_of(what: str, value: Any, allowed: tuple[str, ...]) -> str:
     """The value, if it is one of the allowed names; else a ValueError with the nearest."""
     if value not in allowed:
-        raise ValueError(f"unknown {what} {value}{nearest(str(value), allowed)}")
+        raise ValueError(f"unknown {what} {value}{did_you_mean(str(value), allowed)}")
     return str(value)
 
 

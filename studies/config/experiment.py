@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from studies.common.suggestions import nearest
+from studies.common.suggestions import did_you_mean
 from studies.config.checks import EXECUTORS, check_keys, checked_seed, class_section, named
 from studies.config.file_classes import plain_text, resolve_files
 from studies.config.parameters import CLASS_SECTIONS, set_parameter
@@ -84,7 +84,7 @@ def load(name: str, overlays: Sequence[str] = ()) -> Experiment:
     known = shipped()
     path = known.get(name) or Path(name)
     if name not in known and path.suffix not in (".yaml", ".yml"):
-        raise ValueError(f"unknown experiment {name}{nearest(name, known)}; or give the path of a .yaml file")
+        raise ValueError(f"unknown experiment {name}{did_you_mean(name, known)}; or give the path of a .yaml file")
     contents = [(_read(file), file) for file in (path, *map(Path, overlays))]
     return parse(contents[0][0], path, contents[1:])
 

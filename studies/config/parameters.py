@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from studies.common.suggestions import nearest
+from studies.common.suggestions import did_you_mean
 from studies.config.search_space import SECTIONS
 
 CLASS_SECTIONS = ("model", "data", "optimizer", "lr_scheduler")
@@ -23,7 +23,7 @@ def set_parameter(sections: dict[str, Any], name: str, value: Any) -> None:
     """
     section, _, way = name.partition(".")
     if section not in SECTIONS or not way:
-        raise ValueError(f"unknown parameter {name}{nearest(section, SECTIONS)}")
+        raise ValueError(f"unknown parameter {name}{did_you_mean(section, SECTIONS)}")
     if section == "trainer":
         target: Any = sections["trainer"]
     else:

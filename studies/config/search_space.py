@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from studies.common.suggestions import nearest
+from studies.common.suggestions import did_you_mean
 
 SECTIONS = ("model", "data", "trainer", "optimizer", "lr_scheduler")
 
@@ -87,7 +87,7 @@ def _parameter(name: Any, value: Any) -> Range | Choice:
     section, _, parameter = str(name).partition(".")
     if section not in SECTIONS or not parameter:
         sections = ", ".join(f"{item}." for item in SECTIONS)
-        raise ValueError(f"space: {name!r} must start with one of {sections}{nearest(section, SECTIONS)}")
+        raise ValueError(f"space: {name!r} must start with one of {sections}{did_you_mean(section, SECTIONS)}")
     if isinstance(value, list):
         if len(value) < 1 or any(value.count(item) > 1 for item in value):
             raise ValueError(f"space: {name} must list one or more distinct values, but got {value!r}")
@@ -96,7 +96,9 @@ def _parameter(name: Any, value: Any) -> Range | Choice:
         raise ValueError(f"space: {name} must be a list or {{low, high, log, step}}, but got {value!r}")
     for key in value:
         if key not in ("low", "high", "log", "step"):
-            raise ValueError(f"space: {name}: unknown key {key}{nearest(str(key), ('low', 'high', 'log', 'step'))}")
+            raise ValueError(
+                f"space: {name}: unknown key {key}{did_you_mean(str(key), ('low', 'high', 'log', 'step'))}"
+            )
     low, high = _number(name, "low", value), _number(name, "high", value)
     log, step = value.get("log", False), value.get("step")
     if not low < high:

@@ -191,7 +191,7 @@ class Display:
             self._phase_said = now
             self.say(f"{self._phase} ... {duration_text(now - self._phase_began)}")
 
-    def went_on(self, done: int, best: float | None = None, number: int | None = None) -> None:
+    def resumed(self, done: int, best: float | None = None, number: int | None = None) -> None:
         """Accounts for trials that ended before this start, with the best one's value and number."""
         self._earlier = done
         if best is not None and number is not None:

@@ -199,7 +199,7 @@ class TrialLoop:
     def _submit(self, spec: TrialSpec) -> None:
         live = Live(spec, TrialRecord(spec, self.tracking))
         self._read(live)  # events that a previous driver did not log
-        if live.record.ending is not None and not _may_go_on(live.record.ending, spec):
+        if live.record.ending is not None and not _may_resume(live.record.ending, spec):
             self._close(live)
             return
         live.record.ending = None
@@ -280,7 +280,7 @@ class TrialLoop:
             self.display.say(f"trial {live.spec.number}: {ending.error}")
 
 
-def _may_go_on(ending: Event, spec: TrialSpec) -> bool:
+def _may_resume(ending: Event, spec: TrialSpec) -> bool:
     """Whether a trial that ended like this may resume: it was interrupted, or it is to be extended."""
     return spec.extends or (isinstance(ending, Stopped) and ending.why == "interrupted")
 

@@ -132,7 +132,7 @@ class StudySource(TrialSource):
         if rows:
             done = sum(row.state in ("COMPLETE", "PRUNED", "FAIL") for row in rows)
             best = best_of(rows, plan.direction)
-            session.display.went_on(done, best.value if best else None, best.number if best else None)
+            session.display.resumed(done, best.value if best else None, best.number if best else None)
             session.display.say(f"resuming study {study.name}: {done} of {self.total} trials are done")
         self._rows = rows
         self._failures = 0  # consecutive

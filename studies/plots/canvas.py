@@ -31,7 +31,7 @@ def masked_canvases(images: Any, truth: Any, predicted: Any, labels: Sequence[st
     colours = np.vstack([[0.13, 0.13, 0.13], colormaps["tab10"](np.arange(len(labels)) % 10)[:, :3]])
     rows = [np.repeat(_stretched(images)[..., None], 3, axis=-1), colours[truth], colours[predicted]]
     figure, axes, (_, down) = _grid([image for row in rows for image in row], len(truth), right=1.0)
-    for row, text in enumerate(("image", "true", "said")):
+    for row, text in enumerate(("image", "true", "predicted")):
         write(axes, -4, row * down + (down - GAP) / 2, text, size=9, ha="right")
     for index, name in enumerate(labels):
         place = 1.01, 0.97 - 0.08 * index
@@ -39,7 +39,7 @@ def masked_canvases(images: Any, truth: Any, predicted: Any, labels: Sequence[st
         write(axes, *place, text, size=9, color=to_hex(colours[1 + index]), transform=axes.transAxes)
     figures = (truth > 0) | (predicted > 0)
     right = float((truth == predicted)[figures].mean()) if figures.any() else 1.0
-    title(axes, f"Segmented: {100 * right:.1f}% right of all pixels that are, or are said to be, no background")
+    title(axes, f"Segmented: {100 * right:.1f}% correct of pixels with a true or predicted class")
     return figure
 
 
@@ -70,7 +70,7 @@ def boxed_canvases(
                 write(axes, *place, shorten(name, 6), ha=side, color=colour, size=9)
         axes.add_collection(LineCollection(edges, colors=colour, linewidths=line), autolim=False)
     found = sum(map(len, predicted))
-    title(axes, f"Detected: {found} boxes said (thin, orange), {sum(map(len, truth))} true (thick, blue)")
+    title(axes, f"Detected: {found} boxes predicted (thin, orange), {sum(map(len, truth))} true (thick, blue)")
     return figure
 
 

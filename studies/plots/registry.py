@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from studies.common.suggestions import nearest
+from studies.common.suggestions import did_you_mean
 from studies.plots import canvas, classification, learning_curves, model, words
 
 PICTURES = {
@@ -36,5 +36,5 @@ def draw(name: str, **arguments: Any) -> Figure:
         ValueError: unknown name.
     """
     if name not in PICTURES:
-        raise ValueError(f"unknown picture {name}{nearest(name, PICTURES)}")
+        raise ValueError(f"unknown picture {name}{did_you_mean(name, PICTURES)}")
     return PICTURES[name](**arguments)

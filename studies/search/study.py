@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from studies.common.objective import rank_key
 from studies.common.sources import changed_since, is_elsewhere
-from studies.common.suggestions import nearest
+from studies.common.suggestions import did_you_mean
 from studies.config.search_space import Choice, Space, decode_choice, encode_choice, grid_of, parse_space
 from studies.search.samplers import MakeSampler, derive_seed, distribution_of, make_pruner, make_sampler, suggest
 from studies.search.storage import Storage, open_study, study_attributes, study_names
@@ -124,7 +124,7 @@ class Search:
         """
         known = study_names(storage)
         if name not in known:
-            raise ValueError(f"unknown study {name}{nearest(name, known)}")
+            raise ValueError(f"unknown study {name}{did_you_mean(name, known)}")
         attributes = study_attributes(storage, name)
         if DEFINITION not in attributes:
             raise ValueError(f"study {name} was not created by this harness: it has no definition")

@@ -31,7 +31,7 @@ from mlflow.exceptions import MlflowException
 
 from studies.common.errors import StorageFailed, in_one_line, retry_transient
 from studies.common.sqlite_files import made_whole, sqlite_path
-from studies.common.suggestions import nearest
+from studies.common.suggestions import did_you_mean
 from studies.protocol.events import Event, Failed, Finished, Metrics, Params, Resources, Started, Stopped, Tags
 from studies.protocol.metric_names import (
     EXPERIMENT_TAG_LENGTH,
@@ -508,7 +508,7 @@ class Tracking:
                 return str(item.experiment_id)
         if self._client.get_experiment_by_name(name) is not None:
             raise ValueError(f"experiment {name} is deleted in MLflow: the next train or study of it restores it")
-        raise ValueError(f"unknown experiment {name}{nearest(name, [item.name for item in every])}")
+        raise ValueError(f"unknown experiment {name}{did_you_mean(name, [item.name for item in every])}")
 
     def run(self, run_id: str) -> RunInfo:
         """One run.

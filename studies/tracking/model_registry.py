@@ -15,7 +15,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from studies.common.suggestions import nearest
+from studies.common.suggestions import did_you_mean
 
 
 class ModelRegistry:
@@ -94,7 +94,7 @@ class ModelRegistry:
         except MlflowException as error:
             names = [item.name for item in self._client.search_registered_models()]
             what = f"{name}@{alias}" if alias is not None else f"{name}/{version}"
-            raise ValueError(f"there is no registered model models:/{what}{nearest(name, names)}") from error
+            raise ValueError(f"there is no registered model models:/{what}{did_you_mean(name, names)}") from error
         if "harness.run_id" not in found.tags:
             raise ValueError(f"model {name} version {found.version} was not registered by harness")
         return str(found.tags["harness.run_id"])

@@ -21,7 +21,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LRSchedulerTypeTuple
 from torch.optim import Optimizer
 
 from studies.common.class_paths import import_class
-from studies.common.suggestions import nearest
+from studies.common.suggestions import did_you_mean
 from studies.config.parameters import flat_parameters
 from studies.trial.parser_errors import one_line
 
@@ -117,7 +117,7 @@ def _parsed(
 def _check_names(section: str, given: Iterable[Any], allowed: Iterable[str]) -> None:
     for name in given:
         if name not in allowed:
-            raise ValueError(f"unknown parameter {section}.{name}{nearest(str(name), allowed, section + '.')}")
+            raise ValueError(f"unknown parameter {section}.{name}{did_you_mean(str(name), allowed, section + '.')}")
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from studies.common.suggestions import nearest
+from studies.common.suggestions import did_you_mean
 from studies.trial.logged_images import as_numbers
 from studies.trial.logged_values import Logged, artifact_path, as_text, close_figure
 
@@ -38,7 +38,7 @@ class Experiment:
         if name.startswith("_"):
             raise AttributeError(name)
         has = [item for item in dir(type(self)) if not item.startswith("_")]
-        raise AttributeError(f"logger.experiment has no {name}{nearest(name, has)}")
+        raise AttributeError(f"logger.experiment has no {name}{did_you_mean(name, has)}")
 
     def __enter__(self) -> Experiment:
         return self

@@ -8,7 +8,7 @@ import typing
 from typing import Any, Literal
 
 from studies.common.class_paths import import_class
-from studies.common.suggestions import nearest
+from studies.common.suggestions import did_you_mean
 
 
 def one_line(cls: Any, section: str, given: dict[str, Any], message: str) -> str:
@@ -39,7 +39,7 @@ def one_line(cls: Any, section: str, given: dict[str, Any], message: str) -> str
 def _nearest_of(owners: list[str], name: str) -> str:
     """Suggests the closest parameter of the innermost class in the message."""
     try:
-        return nearest(name, inspect.signature(import_class(owners[-1])).parameters)
+        return did_you_mean(name, inspect.signature(import_class(owners[-1])).parameters)
     except (IndexError, ValueError, TypeError):
         return ""
 
@@ -57,6 +57,6 @@ def _expected(cls: type, name: str, value: Any) -> str | None:
         str(choice) for item in literals if typing.get_origin(item) is Literal for choice in typing.get_args(item)
     ]
     if choices:
-        return " | ".join(choices) + nearest(str(value), choices)
+        return " | ".join(choices) + did_you_mean(str(value), choices)
     words = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
     return words.replace("typing.", "").replace("NoneType", "None")

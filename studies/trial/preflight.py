@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from studies.common.search_path import use
-from studies.common.suggestions import nearest
+from studies.common.suggestions import did_you_mean
 from studies.common.text import TRACEBACK_LIMIT, clean_text, error_text
 from studies.config.parameters import set_parameter
 from studies.config.yaml_io import load_yaml
@@ -90,7 +90,7 @@ def _preflight(
         metric = next((name for name in metrics if metric_name(name) == metric), metric)
     if metric is not None and metric not in metrics:
         of_loaders = [name for name in metrics if name.startswith(f"{metric}/dataloader_idx_")]
-        raise ValueError(f"unknown metric {metric}{nearest(metric, of_loaders or metrics)}")
+        raise ValueError(f"unknown metric {metric}{did_you_mean(metric, of_loaders or metrics)}")
     return {
         "parameters": _parameters(sections, parts),
         "metrics": metrics,
@@ -164,7 +164,9 @@ def first_batches(spec: TrialSpec, parts: Parts) -> Trainer:
         if conditioned is None:
             raise
         wanted = conditioned.group(2)
-        raise ValueError(f"unknown metric {wanted}{nearest(wanted, trainer.callback_metrics)} (in: {error})") from error
+        raise ValueError(
+            f"unknown metric {wanted}{did_you_mean(wanted, trainer.callback_metrics)} (in: {error})"
+        ) from error
     if trainer.optimizers and checkpoints.last.exists():
         found = loadable(str(checkpoints.last), extends=True)
         if found.path is None:

@@ -20,7 +20,9 @@ TOY = Path(__file__).parents[1] / "toy"
 
 
 @pytest.mark.parametrize(("value", "plain"), [(None, False), ("", False), ("0", False), ("1", True), ("yes", True)])
-def test_the_variable_says_so(value: str | None, plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_switches_acceleration_off(
+    value: str | None, plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("HARNESS_PLAIN", raising=False)
     if value is not None:
         monkeypatch.setenv("HARNESS_PLAIN", value)
@@ -67,7 +69,9 @@ def test_a_plain_trial_has_lightnings_own_loop(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("error", [ImportError("no module named _fused"), AttributeError("it has no _fused")])
-def test_what_does_not_import_is_left_out_with_one_warning(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_cannot_be_imported_is_skipped_with_one_warning(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     imported = importlib.import_module
 
     def breaks(name: str, *arguments: Any) -> Any:
@@ -82,7 +86,7 @@ def test_what_does_not_import_is_left_out_with_one_warning(error: Exception, mon
     assert parts.prepare_trainer is None and parts.new_baseline is not None
 
 
-def test_what_is_not_chosen_is_not_imported() -> None:
+def test_unused_parts_are_not_imported() -> None:
     code = (
         "import os, sys; os.environ['HARNESS_PLAIN'] = '1'; import studies.executors.warm_server, studies.driver.study;"
         "assert not [name for name in sys.modules if name.startswith('studies.acceleration')]"
@@ -90,7 +94,7 @@ def test_what_is_not_chosen_is_not_imported() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_shipped_classes_ask_for_what_changes_arithmetic_and_those_that_inherit_have_not() -> None:
+def test_shipped_classes_opt_in_to_changed_arithmetic_and_subclasses_do_not_inherit_it() -> None:
     class Inherits(MLP):
         pass
 

@@ -48,13 +48,13 @@ def spec(experiment: dict[str, Any] = KNOWN, folder: Path = Path("/nowhere"), **
     return TrialSpec(folder.name, experiment, folder=str(folder), **fields)
 
 
-def test_a_trial_that_changes_nothing_leaves_a_clean_slate() -> None:
+def test_a_trial_that_changes_nothing_leaves_a_clean_process() -> None:
     baseline = Baseline()
     assert baseline.is_clean(spec(), FINISHED) and baseline.is_clean(spec(), Stopped("pruned", {}))
 
 
 @pytest.mark.parametrize("ending", [Failed("it broke", ""), Stopped("interrupted", {}), None])
-def test_what_did_not_end_well_may_have_left_anything(ending: Event | None) -> None:
+def test_after_a_failure_the_process_is_not_clean(ending: Event | None) -> None:
     assert not Baseline().is_clean(spec(), ending)
 
 
@@ -70,11 +70,11 @@ def test_what_did_not_end_well_may_have_left_anything(ending: Event | None) -> N
         ("model", {"class_path": "MLP"}),
     ],
 )
-def test_of_classes_of_others_nothing_is_known(section: str, value: dict[str, Any]) -> None:
+def test_unknown_classes_are_not_trusted(section: str, value: dict[str, Any]) -> None:
     assert not Baseline().is_clean(spec({**KNOWN, section: value}), FINISHED)
 
 
-def test_a_class_speaks_for_itself_and_not_for_what_inherits_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_declaration_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
     class Mine(lightning_modules.MLP):
         pass
 
@@ -98,14 +98,14 @@ def leaves_a_process_behind() -> None:
     assert baseline.is_clean(spec(), FINISHED)
 
 
-def test_a_trial_that_leaves_a_process_behind_is_the_last_of_its_own() -> None:
+def test_a_trial_that_leaves_a_child_is_its_processes_last() -> None:
     process = multiprocessing.get_context("fork").Process(target=leaves_a_process_behind)
     process.start()
     process.join()
     assert process.exitcode == 0
 
 
-def test_classes_are_found_wherever_they_are_named() -> None:
+def test_classes_are_found_anywhere_in_the_experiment() -> None:
     callback = {"class_path": "b.B", "init_args": {"inner": [{"class_path": "c.C"}]}}
     assert set(class_paths({"model": {"class_path": "a.A"}, "trainer": {"callbacks": [callback]}})) == {
         *("a.A", "b.B", "c.C")
@@ -124,7 +124,7 @@ def test_classes_are_found_wherever_they_are_named() -> None:
         lambda patch: patch.setattr(torch.backends.cudnn, "benchmark", True),
     ],
 )
-def test_what_the_next_trial_would_find_changed_ends_the_process(
+def test_changed_global_state_ends_the_process(
     change: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     baseline = Baseline()
@@ -139,7 +139,7 @@ def test_what_the_next_trial_would_find_changed_ends_the_process(
     assert baseline.is_clean(spec(), FINISHED)
 
 
-def test_a_process_does_not_run_trials_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_runs_a_limited_number_of_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studies.acceleration.process_reuse.TRIALS", 3)
     baseline = Baseline()
     assert [baseline.is_clean(spec(), FINISHED) for _ in range(3)] == [True, True, False]
@@ -152,7 +152,7 @@ def wiped() -> Iterator[None]:
     gc.unfreeze()
 
 
-def test_a_trials_objects_are_gone_and_what_stays_is_not_looked_at_again(wiped: None) -> None:
+def test_a_trials_objects_are_freed_and_the_rest_is_frozen(wiped: None) -> None:
     baseline, kept = Baseline(), torch.nn.Linear(2, 2)
     module = torch.nn.Linear(2, 2)
     module.trainer = [module]  # a reference cycle
@@ -163,7 +163,7 @@ def test_a_trials_objects_are_gone_and_what_stays_is_not_looked_at_again(wiped: 
     assert not any(item is kept for item in gc.get_objects())
 
 
-def test_the_environment_is_put_back(monkeypatch: pytest.MonkeyPatch, wiped: None) -> None:
+def test_the_environment_is_restored(monkeypatch: pytest.MonkeyPatch, wiped: None) -> None:
     monkeypatch.setenv("HARNESS_KEPT", "as it was")
     monkeypatch.setenv("HARNESS_LOST", "as it was")
     baseline = Baseline()
@@ -212,7 +212,7 @@ def story(folder: Path) -> tuple[int, list[Any], dict[str, torch.Tensor], str]:
 
 
 @pytest.mark.parametrize("kind", ["table", "words"])
-def test_a_trial_in_a_used_process_is_bit_for_bit_the_trial_in_a_new_one(tmp_path: Path, kind: str) -> None:
+def test_a_trial_in_a_reused_process_is_bit_identical_to_one_in_a_new_process(tmp_path: Path, kind: str) -> None:
     experiment = KNOWN if kind == "table" else words(tmp_path)
     arguments = experiment["model"]["init_args"]
     other = {**experiment, "model": {**experiment["model"], "init_args": {**arguments, "dropout": 0.6}}}

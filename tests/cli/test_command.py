@@ -1,4 +1,4 @@
-"""The command in surroundings of any kind: closed pipes, ASCII, no home folder, warnings as errors, Ctrl-C."""
+"""The command in unusual environments: closed pipes, ASCII, no home folder, warnings as errors, Ctrl-C."""
 
 import json
 import math
@@ -18,7 +18,7 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIO
 
 
 def harness(*argv: str, shell: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command, or a line of a shell in which it is "$@"."""
+    """Runs the command, or a shell line in which it is "$@"."""
     command = [*COMMAND, *argv]
     if shell is not None:
         command = ["bash", "-o", "pipefail", "-c", shell, "bash", *command]

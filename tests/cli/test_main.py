@@ -30,7 +30,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert "model.learning_rate" in capsys.readouterr().out
 
 
-def test_train_is_tracked_whole(
+def test_train_is_tracked_completely(
     home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, answer, err = run(capsys, "train", str(toy), "--seed", "3", "--trainer.max_epochs", "2")
@@ -55,7 +55,7 @@ def test_one_seed_one_result(home: Path, toy: Path, capsys: pytest.CaptureFixtur
     assert "test/loss" not in results[0]
 
 
-def test_study_goes_on_and_agrees_with_mlflow(
+def test_a_study_resumes_and_agrees_with_mlflow(
     home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, answer, err = run(capsys, "study", str(toy), "--trials", "2", "--workers", "2", "--no-test")
@@ -83,7 +83,7 @@ def test_study_goes_on_and_agrees_with_mlflow(
     assert ranks == {"1", "2", "3", "4"}
     assert children[answer["best"]["run_id"]].data.tags["harness.rank"] == "1"
     assert "test/loss" in children[answer["best"]["run_id"]].data.metrics
-    assert sum("test/loss" in r.data.metrics for r in children.values()) == 1, "only the champion meets the test set"
+    assert sum("test/loss" in r.data.metrics for r in children.values()) == 1, "only the champion is tested"
     pictures = {item.path for item in client.list_artifacts(parents[0].info.run_id, "pictures")}
     assert {"pictures/history.png", "pictures/parallel_coordinates.png", "pictures/slices.png"} <= pictures
     champion = client.get_model_version_by_alias("toy", "champion")
@@ -110,7 +110,9 @@ def test_the_status_table(home: Path, toy: Path, client: MlflowClient, capsys: p
         assert (run_.info.status, run_.data.tags.get("harness.outcome")) == expected
 
 
-def test_a_nan_fails_its_trial_and_the_study_goes_on(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_nan_fails_its_trial_and_the_study_continues(
+    home: Path, toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = toy.read_text().replace("data.batch_size: [4, 8, 16]", "model.trouble: [none, nan]")
     toy.write_text(text)
     status, answer, _ = run(
@@ -137,7 +139,7 @@ def test_a_trial_that_hangs_has_failed_and_so_does_a_study_that_only_fails(
     ]
     status, answer, err = run(capsys, *hangs)
     assert status == 1 and answer["status"] == "failed"
-    assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL"], "the rest was not tried"
+    assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL"], "the rest was not run"
     assert "sent no event for 2 s" in err and "2 trials in a row have failed" in err
     failed = client.get_run(answer["trials"][0]["run_id"])
     assert failed.info.status == "FAILED" and "sent no event" in failed.data.tags["harness.error"]
@@ -150,7 +152,7 @@ def test_failed_trials_run_again_on_request(
     assert run(capsys, *study)[0] == 1
     (home / "trials" / "cured").touch()
     status, answer, _ = run(capsys, *study)
-    assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL"], "not without being asked"
+    assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL"], "not without the option"
     status, answer, err = run(capsys, *study, "--retry-failed")
     assert status == 0, err
     assert [trial["state"] for trial in answer["trials"]] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
@@ -159,7 +161,7 @@ def test_failed_trials_run_again_on_request(
     tags = client.get_run(again[0]["run_id"]).data.tags
     assert tags["harness.retry_of"] == "0"
     seeds = [client.get_run(trial["run_id"]).data.params["seed"] for trial in (first, again[0])]
-    assert seeds[0] == seeds[1], "the same trial once more"
+    assert seeds[0] == seeds[1], "the same trial again"
     _, answer, _ = run(capsys, *study, "--retry-failed")
     assert len(answer["trials"]) == 4, "once is enough"
 
@@ -206,13 +208,13 @@ def test_a_pruned_trial_is_extended_to_its_planned_end_and_beyond(
     assert main(["doctor"]) == 0
 
 
-def test_a_process_that_dies_goes_on_from_its_checkpoint(
+def test_a_dead_process_is_resumed_from_its_checkpoint(
     home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = run(capsys, "train", str(toy))[1]
     status, answer, err = run(capsys, "train", str(toy), "--model.trouble", "kill", "--model.once", "true")
     assert status == 0 and "was killed by SIGKILL; resuming" in err
-    assert answer["metrics"]["val/loss"] == whole["metrics"]["val/loss"], "as if nothing had happened"
+    assert answer["metrics"]["val/loss"] == whole["metrics"]["val/loss"], "as if undisturbed"
     for name in ("val/loss", "train/loss"):
         series = [[(m.step, m.value) for m in client.get_metric_history(r["run_id"], name)] for r in (whole, answer)]
         assert series[0] == series[1]
@@ -221,10 +223,10 @@ def test_a_process_that_dies_goes_on_from_its_checkpoint(
 
 
 @pytest.mark.parametrize("name", ["MLP", "CNN", "GRUSeq2Seq"])
-def test_killed_amid_any_batch_and_gone_on_is_never_killed(
+def test_killed_within_any_batch_and_resumed_equals_uninterrupted(
     home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """The weights that are left, and every stored value, are those of a run that nobody killed."""
+    """Final weights and all stored values equal those of an uninterrupted run."""
     words = toy.with_name("words.txt")
     words.write_text("\n".join(a + b + c for a in "abcde" for b in "fghi" for c in "jklm"))
     sizes = {"MLP": "{hidden_sizes: [16], dropout: 0.3}", "CNN": "{width: 4, depth: 2, dropout: 0.3}"}
@@ -259,7 +261,7 @@ def test_killed_amid_any_batch_and_gone_on_is_never_killed(
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_trials_go_on(
+def test_interrupted_trials_resume(
     home: Path, toy: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], number: int, status: int
 ) -> None:
     study = ["study", str(toy), "--trials", "2", "--model.seconds", "0.05", "--trainer.max_epochs", "6", "--no-test"]
@@ -290,7 +292,7 @@ def test_interrupted_trials_go_on(
     assert len(steps) == len(set(steps)) == 6, "nothing lost, nothing twice"
 
 
-def test_a_timeout_stops_and_the_same_command_goes_on(
+def test_a_timeout_stops_and_the_same_command_resumes(
     home: Path, toy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = ["study", str(toy), "--trials", "3", "--model.seconds", "0.05", "--trainer.max_epochs", "9", "--no-test"]
@@ -427,7 +429,7 @@ def test_the_users_bug_is_shown_with_its_traceback_and_nothing_created(
     assert not empty_home.exists()
 
 
-def test_a_study_of_that_name_with_another_space(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_of_the_same_name_with_another_space(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "study", str(toy), "--trials", "1", "--no-test")[0] == 0
     for change, said in (
         (["--data.batch_size", "8"], "a different space"),
@@ -438,12 +440,12 @@ def test_a_study_of_that_name_with_another_space(home: Path, toy: Path, capsys: 
         assert status == 2 and said in err and "--study-name" in err
     text = toy.read_text()
     toy.write_text(text.replace("direction: minimize", "direction: maximize"))
-    assert "another direction" in run(capsys, "study", str(toy), "--trials", "2")[2]
+    assert "a different direction" in run(capsys, "study", str(toy), "--trials", "2")[2]
     toy.write_text(text.replace("[4, 8, 16]", "[4, 8]"))
     assert "a different space" in run(capsys, "study", str(toy), "--trials", "2")[2]
 
 
-def test_places_that_cannot_be_used(
+def test_unusable_folders(
     empty_home: Path, toy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     empty_home.mkdir()
@@ -475,7 +477,7 @@ def test_help_of_an_experiment(toy: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(("torch_is_there", "frozen"), [(False, True), (True, False)])
-def test_the_end_is_short_but_where_torch_would_complain(
+def test_exit_is_fast_unless_torch_would_complain(
     torch_is_there: bool, frozen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []

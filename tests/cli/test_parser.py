@@ -25,7 +25,7 @@ def test_options_and_overrides_in_any_order() -> None:
         (["train", "toy", "--model.x", "--json"], "--model.x needs a value"),
     ],
 )
-def test_what_is_mistyped_is_named_with_the_nearest(argv: list[str], said: str) -> None:
+def test_typos_are_reported_with_the_closest_name(argv: list[str], said: str) -> None:
     with pytest.raises(BadInput) as caught:
         parse(argv)
     assert said in str(caught.value)

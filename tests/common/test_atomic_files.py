@@ -7,7 +7,7 @@ import pytest
 from studies.common.atomic_files import left_over, lives, temporary_name, write_whole
 
 
-def test_what_is_written_is_whole_or_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readers_see_the_old_or_the_new_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "spec.json"
     write_whole(path, "one")
     write_whole(path, "two")
@@ -25,7 +25,7 @@ def test_what_is_written_is_whole_or_the_one_before(tmp_path: Path, monkeypatch:
     assert list(tmp_path.iterdir()) == [path], "half of it would keep the disk full"
 
 
-def test_left_over_is_what_a_dead_process_was_writing(tmp_path: Path) -> None:
+def test_leftovers_are_temporary_files_of_dead_processes(tmp_path: Path) -> None:
     process = subprocess.Popen(["true"])
     process.wait()
     assert not lives(process.pid) and lives(os.getpid()) and lives(1) and not lives(2**63)

@@ -29,20 +29,20 @@ REST = [sqlite3.OperationalError("no such table: runs"), ValueError("x"), OSErro
 
 @pytest.mark.parametrize("error", [*FULL, *PASSING, *REST])
 @pytest.mark.parametrize("inside", [False, True])
-def test_troubles_are_told_apart_however_wrapped(error: Exception, inside: bool) -> None:
+def test_errors_are_classified_however_wrapped(error: Exception, inside: bool) -> None:
     seen = wrapped(error) if inside else error
     assert disk_is_full(seen) == (error in FULL)
     assert is_transient(seen) == (error in PASSING)
 
 
-def test_one_line_is_the_innermost_cause_without_its_statement() -> None:
+def test_the_one_line_message_is_the_innermost_cause_without_sql() -> None:
     error = wrapped(
         RuntimeError("(sqlite3.OperationalError) database is locked\n[SQL: INSERT INTO x]\n(Background: y)")
     )
     assert in_one_line(error) == "(sqlite3.OperationalError) database is locked"
 
 
-def test_work_is_done_again_until_what_stops_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_errors_are_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trouble.time, "sleep", lambda seconds: None)
     answers: list[Exception | int] = [PASSING[0], PASSING[1], 7]
     heard: list[str | None] = []
@@ -57,7 +57,7 @@ def test_work_is_done_again_until_what_stops_it_is_over(monkeypatch: pytest.Monk
     assert heard == ["database is locked", "[Errno 111] Connection refused", None]
 
 
-def test_patience_ends_and_a_full_disk_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retries_end_and_a_full_disk_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trouble.time, "sleep", lambda seconds: None)
 
     def fail_with(error: Exception) -> None:

@@ -57,13 +57,13 @@ def forget() -> None:
         ),
     ],
 )
-def test_each_form_finds_the_same_object(code: str, module: str, name: str) -> None:
+def test_each_import_form_finds_the_same_object(code: str, module: str, name: str) -> None:
     names: dict[str, object] = {}
     exec(code, names)
     assert names["found"] is getattr(importlib.import_module(module), name)
 
 
-def test_modules_keep_their_own_names() -> None:
+def test_aliased_modules_keep_their_names() -> None:
     import lightning.fabric
     import lightning.pytorch.callbacks.timer
 
@@ -74,7 +74,7 @@ def test_modules_keep_their_own_names() -> None:
 
 
 @pytest.mark.parametrize("name", ["lightning.app", "lightning.pytorch.nothing", "lightning.fabric.nothing"])
-def test_what_is_not_there_is_not_found(name: str) -> None:
+def test_missing_modules_are_not_found(name: str) -> None:
     with pytest.raises(ModuleNotFoundError, match=name):
         importlib.import_module(name)
 
@@ -87,7 +87,7 @@ def test_a_search_imports_nothing() -> None:
 
 
 @pytest.mark.parametrize("file", ["lightning.py", "lightning/__init__.py", "lightning/models.py"])
-def test_a_users_own_file_of_that_name_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+def test_a_users_file_of_that_name_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text("mine = True")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -95,7 +95,7 @@ def test_a_users_own_file_of_that_name_is_the_users(tmp_path: Path, monkeypatch:
     assert importlib.import_module(name).mine
 
 
-def test_a_folder_without_code_and_the_real_package_are_not_a_users_own(
+def test_a_folder_without_code_and_the_real_package_are_not_user_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -27,7 +27,7 @@ def test_a_database_of_any_name(name: str) -> None:
     assert sqlite_path("sqlite:////a/b.db?timeout=3") == Path("/a/b.db")
 
 
-def test_what_a_spec_says_of_places(tmp_path: Path) -> None:
+def test_paths_in_a_spec_follow_a_moved_folder(tmp_path: Path) -> None:
     here = tmp_path / "new" / "mlruns" / "trials" / "aa"
     here.mkdir(parents=True)
     (tmp_path / "new" / "code").mkdir()
@@ -74,7 +74,7 @@ def addresses(home: Path) -> set[str]:
     return {address.partition("/artifacts")[0] for (address,) in rows}
 
 
-def test_a_state_folder_that_is_moved_and_copied(
+def test_a_moved_and_a_copied_state_folder(
     empty_home: Path, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places = Places(toy, capsys, monkeypatch)

@@ -16,7 +16,7 @@ def test_running_out_of_memory_is_recognised() -> None:
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
-def test_it_says_how_much_and_which_batch_size() -> None:
+def test_the_message_names_usage_and_batch_size() -> None:
     text = explain({"data": {"init_args": {"batch_size": 512}}}, 1234.4)
     assert "used 1234 MB" in text and "data.batch_size=512" in text and "MB are available" in text
     assert "batch_size" not in explain({}, None)
@@ -24,7 +24,7 @@ def test_it_says_how_much_and_which_batch_size() -> None:
 
 
 @pytest.mark.parametrize("name, text", [("events", "low 0\noom 1\noom_kill 3\n"), ("control", "oom_kill 3\n")])
-def test_only_kills_of_our_own_control_group_count(
+def test_only_oom_kills_in_our_own_control_group_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
 ) -> None:
     """The machine-wide count would misattribute a kill to another process's lack of memory."""

@@ -33,13 +33,13 @@ def asked(ours: Path, first: Path, second: Path, before: str = "") -> str:
 
 @pytest.mark.parametrize("init", [True, False])
 @pytest.mark.parametrize("before", ["", "import datamodules.pictures"])
-def test_a_users_package_wins_with_and_without_an_init(tmp_path: Path, init: bool, before: str) -> None:
+def test_a_users_package_takes_precedence_with_and_without_an_init(tmp_path: Path, init: bool, before: str) -> None:
     ours = write(tmp_path / "ours" / "datamodules", "us", init=True)
     theirs = write(tmp_path / "theirs" / "datamodules", "them", init)
     assert asked(ours, tmp_path, theirs.parent, before) == f"them {[str(theirs)]}\n" * 2
 
 
-def test_a_folder_without_code_is_no_package(tmp_path: Path) -> None:
+def test_a_folder_without_code_is_not_a_package(tmp_path: Path) -> None:
     ours = write(tmp_path / "ours" / "datamodules", "us", init=True)
     (tmp_path / "theirs" / "datamodules").mkdir(parents=True)
     assert asked(ours, tmp_path, tmp_path / "theirs") == f"us {[str(ours)]}\n" * 2

@@ -37,13 +37,13 @@ def opened(state: Path, folder: Path) -> str | None:
     return search.came_from(origin(folder, state), state)
 
 
-def test_all_files_that_the_classes_lead_to(tmp_path: Path) -> None:
+def test_all_files_reachable_from_the_classes(tmp_path: Path) -> None:
     found = origin(write(tmp_path / "a"), tmp_path / "state")
     assert set(found["code"]) == {"net.py", "extra.py", "parts/__init__.py", "parts/blocks.py", "parts/sizes.py"}
     assert found["from_state"] == "../a/exp.yaml"
 
 
-def test_code_that_changes_is_said_once(tmp_path: Path) -> None:
+def test_changed_code_is_reported_once(tmp_path: Path) -> None:
     folder, state = write(tmp_path / "a"), tmp_path / "state"
     assert opened(state, folder) is None
     (folder / "parts" / "blocks.py").write_text("CONSTANT = 2\n")
@@ -51,7 +51,7 @@ def test_code_that_changes_is_said_once(tmp_path: Path) -> None:
     assert opened(state, folder) is None
 
 
-def test_another_folder_with_other_code_is_refused(tmp_path: Path) -> None:
+def test_another_folder_with_different_code_is_rejected(tmp_path: Path) -> None:
     state = tmp_path / "state"
     opened(state, write(tmp_path / "a"))
     with pytest.raises(ValueError, match=r"with a different parts/blocks.py than .*/b/exp.yaml; give another"):
@@ -71,7 +71,7 @@ def test_a_folder_that_was_moved_is_the_same(tmp_path: Path) -> None:
     assert opened(again / "state", again) == "resuming study exp with changed code: net.py"
 
 
-def test_a_copy_with_its_own_state_is_a_study_of_its_own(tmp_path: Path) -> None:
+def test_a_copy_with_its_own_state_is_a_separate_study(tmp_path: Path) -> None:
     project = write(tmp_path / "project")
     opened(project / "state", project)
     copy = tmp_path / "copy"

@@ -13,7 +13,7 @@ def make(url: str) -> None:
         connection.execute("CREATE TABLE things (name TEXT)")
 
 
-def test_a_database_is_made_once(tmp_path: Path) -> None:
+def test_a_database_is_created_once(tmp_path: Path) -> None:
     path, made = tmp_path / "x.db", []
     for _ in range(2):
         with made_whole(f"sqlite:///{path}", lambda url: (made.append(url), make(url))[1]):
@@ -21,12 +21,12 @@ def test_a_database_is_made_once(tmp_path: Path) -> None:
     assert len(made) == 1
 
 
-def test_who_dies_amid_making_it_leaves_none(tmp_path: Path) -> None:
+def test_a_crash_during_creation_leaves_no_database(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
 
     def dies(url: str) -> None:
         make(url)
-        assert not path.exists(), "nobody sees it half made"
+        assert not path.exists(), "no partial database is visible"
         raise KeyboardInterrupt
 
     (tmp_path / ".x.db.4194999.tmp").touch()  # left by a killed process
@@ -35,7 +35,7 @@ def test_who_dies_amid_making_it_leaves_none(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["x.lock"]
 
 
-def test_an_empty_file_is_no_database_and_a_server_is_none_of_ours(tmp_path: Path) -> None:
+def test_an_empty_file_is_not_a_database_and_servers_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     path.touch()
     with made_whole(f"sqlite:///{path}", make):
@@ -46,7 +46,7 @@ def test_an_empty_file_is_no_database_and_a_server_is_none_of_ours(tmp_path: Pat
 
 
 @pytest.mark.parametrize("damage", ["none", "empty", "cut", "garbage", "unreadable folder"])
-def test_a_template_is_copied_if_it_is_sound_and_never_spoils_anything(tmp_path: Path, damage: str) -> None:
+def test_a_template_is_copied_if_intact_and_never_does_harm(tmp_path: Path, damage: str) -> None:
     template, made = tmp_path / "cache" / "template.db", []
 
     def making(url: str) -> None:

@@ -30,7 +30,7 @@ def test_the_old_file_store_is_named(empty_home: Path) -> None:
         StateFolder.find().check()
 
 
-def test_a_file_uri_is_refused(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_uri_is_rejected(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:./mlruns")
     with pytest.raises(ValueError, match="MLFLOW_TRACKING_URI must be"):
         StateFolder.find().check()
@@ -50,7 +50,7 @@ def test_foreign_and_broken_databases_are_named(empty_home: Path, name: str) -> 
         StateFolder.find().check()
 
 
-def test_a_folder_that_cannot_be_one(empty_home: Path) -> None:
+def test_an_unusable_state_folder(empty_home: Path) -> None:
     empty_home.write_text("a file")
     with pytest.raises(ValueError, match="cannot be written"):
         StateFolder.find().check()

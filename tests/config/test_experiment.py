@@ -46,7 +46,7 @@ def test_numbers_as_people_write_them() -> None:
         ("a: !!python/object/apply:os.system [ls]\n", "broken YAML"),
     ],
 )
-def test_a_wrong_file_is_one_line_that_says_what_and_where(text: str, said: str) -> None:
+def test_an_invalid_file_gives_one_line_with_what_and_where(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         parse(text, Path("my.yaml"))
     assert "my.yaml" in str(caught.value) and "\n" not in str(caught.value)
@@ -75,14 +75,14 @@ def test_overrides_are_read_as_yaml_and_no_longer_searched() -> None:
     assert experiment.search.space_as_written == {"data.b": [3, 4]}
 
 
-def test_sampled_values_go_into_a_copy() -> None:
+def test_sampled_values_are_applied_to_a_copy() -> None:
     experiment = parse(MINIMAL, Path("my.yaml"))
     sections = experiment.with_params({"model.x": 3, "trainer.max_epochs": 2})
     assert flat_parameters(sections) == {"model": "a.B", "model.x": 3, "data": "c.D", "trainer.max_epochs": 2}
     assert experiment.model["init_args"] == {} and experiment.trainer == {}
 
 
-def test_a_config_reads_back_as_it_was_written() -> None:
+def test_a_config_round_trips() -> None:
     sections = {"model": {"class_path": "a.B", "init_args": {"lr": 1e-5, "hidden": [1, 2], "on": "yes"}}}
     assert load_yaml(dump_yaml(sections)) == sections
 
@@ -99,7 +99,7 @@ def test_a_config_reads_back_as_it_was_written() -> None:
 def test_a_class_of_a_file_may_be_given_on_the_command_line(
     tmp_path: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is one of the current folder."""
+    """The file is in the current folder."""
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "drawn.py").touch()
     (tmp_path / "mine.yaml").write_text("model: {class_path: a.B}")

@@ -45,13 +45,13 @@ def test_ranges_and_choices() -> None:
         (None, "space must map"),
     ],
 )
-def test_a_wrong_space_is_one_line_that_says_what(space: Any, said: str) -> None:
+def test_an_invalid_space_gives_one_line(space: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         parse_space(space)
     assert "\n" not in str(caught.value)
 
 
-def test_the_ends_of_numbers_and_all_other_choices() -> None:
+def test_limits_of_numbers_and_all_other_choices() -> None:
     assert Choice([64, 256, 32]).ends == [32, 256]
     assert Choice([[1], [2, 3]]).ends == [[1], [2, 3]]
     assert Choice([True, False]).ends == [True, False]
@@ -62,7 +62,7 @@ values = st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.text(max_siz
 
 @given(st.lists(values, min_size=1, max_size=6))
 @settings(deadline=None, max_examples=60)
-def test_every_choice_comes_back_from_storage_as_it_was(items: list[Any]) -> None:
+def test_every_choice_round_trips_through_storage(items: list[Any]) -> None:
     encoded = [encode_choice(item) for item in items]
     if len({repr(item) for item in encoded}) < len(items) or any(encoded.count(item) > 1 for item in encoded):
         return  # 1 and true, or text that looks like a list: rejected or equal anyway
@@ -86,6 +86,6 @@ def test_a_grid_needs_points() -> None:
 
 
 @pytest.mark.parametrize(("low", "high", "step", "count"), [(0.1, 0.3, 0.1, 3), (0.0, 0.7, 0.1, 8), (0, 0.25, 0.1, 3)])
-def test_a_grid_has_the_upper_end_where_steps_lead_to_it(low: float, high: float, step: float, count: int) -> None:
+def test_a_grid_includes_the_upper_limit_if_steps_reach_it(low: float, high: float, step: float, count: int) -> None:
     """0.3 - 0.1 is a little less than two times 0.1."""
     assert Range(low, high, step=step).points == pytest.approx([low + i * step for i in range(count)])

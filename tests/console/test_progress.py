@@ -32,7 +32,7 @@ class Terminal(io.StringIO):
 
 
 class Clock:
-    """The display's time.monotonic, under the test's hand."""
+    """A fake time.monotonic for the display."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -90,7 +90,7 @@ def test_a_live_table_in_a_terminal(terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("NO_COLOR", "1")])
-def test_a_terminal_that_shall_not_draw_gets_plain_lines(
+def test_a_terminal_without_live_display_gets_plain_lines(
     name: str, value: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -115,7 +115,7 @@ def test_a_trial_has_at_most_one_progress_line_each_ten_seconds(clock: Clock) ->
     assert lines[0] == "trial 0  epoch 1/4  val/accuracy 0.5000  step 10  1 it/s"
 
 
-def test_a_long_phase_says_that_it_goes_on(clock: Clock) -> None:
+def test_a_long_phase_prints_regular_lines(clock: Clock) -> None:
     stream = io.StringIO()
     display = study(stream)
     display.phase("importing torch")
@@ -146,7 +146,7 @@ def test_a_run_has_a_line_per_epoch_with_the_epochs_last_values(clock: Clock) ->
     ]
 
 
-def test_an_epoch_that_takes_long_is_not_silent(clock: Clock) -> None:
+def test_a_long_epoch_prints_lines(clock: Clock) -> None:
     stream = io.StringIO()
     display = study(stream, total=1)
     display.trial_started(0, {})
@@ -166,7 +166,7 @@ def test_time_left_of_a_run_is_known_after_its_first_epoch(clock: Clock) -> None
     assert row.left == pytest.approx(30)
 
 
-def test_time_left_of_a_run_with_its_steps_given_and_of_one_that_went_on(clock: Clock) -> None:
+def test_time_left_of_a_run_with_max_steps_and_of_a_resumed_one(clock: Clock) -> None:
     row, resumed = Row(0), Row(1)
     clock.now += 10
     row.update(0, None, 50, 100, {})
@@ -194,19 +194,19 @@ def test_time_left_of_a_study_counts_workers_and_running_trials(clock: Clock) ->
 def test_trials_before_this_start_count() -> None:
     stream = io.StringIO()
     display = study(stream, total=8)
-    display.went_on(5, 0.97, 2)
+    display.resumed(5, 0.97, 2)
     display.trial_started(5, {})
     display.trial_ended(5, "COMPLETE", 0.9, 1.0)
     assert "best 0.9700 (trial 2)  6/8" in stream.getvalue()
 
 
-def test_of_many_trials_it_keeps_those_that_it_may_show(clock: Clock) -> None:
+def test_only_trials_that_may_be_shown_are_kept(clock: Clock) -> None:
     display = study(io.StringIO(), total=200)
     for number in range(100):
         display.trial_started(number, {})
         clock.now += 4
         display.trial_ended(number, "FAIL" if number == 50 else "COMPLETE", 1.0 if number == 3 else 0.5, 4.0)
-        display.trial_progress(number, 0, 1, 10, 10, {})  # what it said last may come late
+        display.trial_progress(number, 0, 1, 10, 10, {})  # its last update may come late
     assert list(display._by_number) == [3, *range(100 - display_module.ENDED_SHOWN, 100)]
     assert display._standing() == ["best 1.000 (trial 3)", "100/200", "6m40s left"]
     display.trial_started(99, {})
@@ -222,7 +222,7 @@ def test_best_knows_the_direction_and_no_nan(direction: str, best: int) -> None:
     assert display.best == best
 
 
-def test_the_live_table_keeps_the_best_and_the_running_trials_in_a_low_window() -> None:
+def test_a_small_window_keeps_the_best_and_the_running_trials() -> None:
     display = study(io.StringIO(), total=30)
     for number in range(20):
         display.trial_started(number, {})
@@ -235,7 +235,7 @@ def test_the_live_table_keeps_the_best_and_the_running_trials_in_a_low_window() 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 120), st.integers(1, 30), st.sampled_from([1, 3]))
-def test_no_window_is_too_small(width: int, height: int, total: int) -> None:
+def test_any_window_size_works(width: int, height: int, total: int) -> None:
     display = study(io.StringIO(), total=total)
     assert len(drawn(display, width, height).splitlines()) <= height
     display.trial_started(0, {"model.learning_rate": 0.1, "data.batch_size": 64})
@@ -246,7 +246,7 @@ def test_no_window_is_too_small(width: int, height: int, total: int) -> None:
         assert max(map(len, lines)) <= width
 
 
-def test_the_terminal_going_away_does_not_stop_the_work(terminal: Terminal) -> None:
+def test_a_closed_terminal_does_not_stop_the_work(terminal: Terminal) -> None:
     class Gone(Terminal):
         def write(self, text: str) -> int:
             raise OSError(5, "Input/output error")
@@ -257,7 +257,7 @@ def test_the_terminal_going_away_does_not_stop_the_work(terminal: Terminal) -> N
 
 
 @pytest.mark.parametrize("live", [True, False])
-def test_a_signal_handler_may_speak_while_a_line_is_written(live: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_handler_may_print_while_a_line_is_written(live: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(Terminal):
         def write(self, text: str) -> int:
             if "first" in text:
@@ -275,7 +275,7 @@ def test_a_signal_handler_may_speak_while_a_line_is_written(live: bool, monkeypa
     assert stream.getvalue().index("first") < stream.getvalue().index("second")
 
 
-def test_updates_cost_the_caller_next_to_nothing(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_updates_are_cheap_for_the_caller(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     drawings = []
     monkeypatch.setattr(Display, "_picture", lambda self: drawings.append(1) or "")
     with study(terminal) as display:
@@ -285,7 +285,7 @@ def test_updates_cost_the_caller_next_to_nothing(terminal: Terminal, monkeypatch
         assert len(drawings) - before < 100  # drawing is the thread's work, four times a second
 
 
-def test_the_module_costs_nothing_to_import() -> None:
+def test_the_module_is_cheap_to_import() -> None:
     code = "import sys, studies.console.progress; assert not {'rich', 'numpy', 'torch'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

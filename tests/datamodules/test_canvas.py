@@ -10,7 +10,7 @@ from torch import Tensor
 from datamodules import MNISTCanvas
 from datamodules.canvas import INK, NO_DIGIT, SHARED
 
-DIGITS = torch.zeros(10, 28, 28, dtype=torch.uint8)  # digit d is a bar of its own width and brightness
+DIGITS = torch.zeros(10, 28, 28, dtype=torch.uint8)  # digit d is a bar with its own width and brightness
 for digit in range(10):
     DIGITS[digit, 5 : 15 + digit, 8 : 12 + digit] = 100 + 15 * digit
 LABELS = torch.arange(10)
@@ -30,11 +30,11 @@ def test_boxes_bound_the_ink_of_their_digits_and_leave_each_other_room(
     sizes = {"min_digits": min(most, fewest), "max_digits": most, "canvas_size": canvas_size}
     images, boxes, labels = scattered(split_seed=split_seed, **sizes)
     same, masks = scattered("masks", split_seed=split_seed, **sizes)
-    assert torch.equal(images, same), "what is asked about a canvas does not change it"
+    assert torch.equal(images, same), "the target does not change a canvas"
     assert images.shape == masks.shape == (20, canvas_size, canvas_size) and boxes.shape == (20, most, 4)
     for image, mask, of_image, digits in zip(images, masks, boxes, labels, strict=True):
         there = digits != NO_DIGIT
-        assert there.sum() == there.int().cumprod(0).sum(), "those that are there come first"
+        assert there.sum() == there.int().cumprod(0).sum(), "real boxes come first"
         assert (of_image[~there] == 0).all()
         covered = torch.zeros_like(mask, dtype=torch.bool)
         for index, (label, (left, top, right, bottom)) in enumerate(
@@ -111,6 +111,6 @@ def test_training_canvases_show_no_held_out_digit(monkeypatch: pytest.MonkeyPatc
         ({"split_seed": -1}, "split_seed must be at least 0"),
     ],
 )
-def test_what_makes_no_sense_is_refused(arguments: dict[str, Any], said: str) -> None:
+def test_invalid_arguments_are_rejected(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         MNISTCanvas(**arguments)

@@ -23,7 +23,7 @@ def saved(folder: Path, image: Image.Image, name: str = "figure.png") -> Path:
     return folder / name
 
 
-def test_an_image_like_mnists_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_an_image_in_mnists_format_is_unchanged(tmp_path: Path) -> None:
     pixels, notes = read_figure(saved(tmp_path, drawn()))
     assert pixels.dtype == torch.uint8 and notes == []
     assert np.array_equal(pixels.numpy(), np.asarray(drawn()))
@@ -39,7 +39,7 @@ def test_an_image_like_mnists_is_taken_as_it_is(tmp_path: Path) -> None:
         (lambda image: image.convert("P"), []),
     ],
 )
-def test_what_is_done_is_said(tmp_path: Path, change: Any, said: list[str]) -> None:
+def test_conversions_are_reported(tmp_path: Path, change: Any, said: list[str]) -> None:
     plain, _ = read_figure(saved(tmp_path, drawn()))
     pixels, notes = read_figure(saved(tmp_path, change(drawn()), "changed.png"))
     assert [note.split(":")[0] for note in notes] == said
@@ -47,7 +47,7 @@ def test_what_is_done_is_said(tmp_path: Path, change: Any, said: list[str]) -> N
 
 
 @pytest.mark.parametrize("ink", ["black", "white"])
-def test_what_is_transparent_gets_a_background_that_shows_it(tmp_path: Path, ink: str) -> None:
+def test_transparent_images_get_a_contrasting_background(tmp_path: Path, ink: str) -> None:
     image = Image.new("RGBA", (28, 28), (0, 0, 0, 0))
     image.paste(Image.new("RGBA", (28, 28), ink), mask=drawn())
     pixels, notes = read_figure(saved(tmp_path, image))
@@ -57,7 +57,7 @@ def test_what_is_transparent_gets_a_background_that_shows_it(tmp_path: Path, ink
 
 @pytest.mark.parametrize("side", [64, 200, 1000])
 @pytest.mark.parametrize("shift", [-5, 20])
-def test_a_figure_of_any_size_and_place_fills_the_middle(tmp_path: Path, side: int, shift: int) -> None:
+def test_a_figure_of_any_size_and_position_is_centred(tmp_path: Path, side: int, shift: int) -> None:
     path = saved(tmp_path, drawn(side, shift, size=side // 3), "large.jpg")
     pixels, notes = read_figure(path)
     assert pixels.shape == (28, 28) and "it was" in notes[-1]
@@ -78,7 +78,7 @@ def test_a_figure_of_any_size_and_place_fills_the_middle(tmp_path: Path, side: i
         (None, "there is no file"),
     ],
 )
-def test_what_is_no_image_is_one_line(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_a_file_that_is_not_an_image_gives_one_line(tmp_path: Path, content: bytes | None, said: str) -> None:
     path = tmp_path / "wrong.png"
     if content is not None:
         path.write_bytes(content)
@@ -124,7 +124,7 @@ def test_a_canvas_of_another_shape_is_fitted_in(tmp_path: Path) -> None:
     assert pixels[:24].max() == 0 and pixels[40:].max() == 0 and pixels[24:40].max() > 200
 
 
-def test_a_canvas_that_is_none_is_one_line(tmp_path: Path) -> None:
+def test_an_invalid_canvas_gives_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is blank"):
         read_canvas(saved(tmp_path, Image.new("L", (64, 64), 9)), 64)
     with pytest.raises(ValueError, match="there is no file"):

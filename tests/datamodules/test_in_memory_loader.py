@@ -10,7 +10,7 @@ SEEDS = st.integers(0, 2**32)
 
 
 def numbers(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Samples that tell their own index, twice."""
+    """Samples that contain their own index, twice."""
     return torch.arange(count), torch.arange(count) * 10
 
 
@@ -72,7 +72,7 @@ def test_an_epoch_yields_each_sample_once_in_rows_that_belong_together(
         assert seen == sorted(seen)
 
 
-def test_batch_size_below_one_is_refused() -> None:
+def test_batch_size_below_one_is_rejected() -> None:
     with pytest.raises(ValueError, match="batch_size must be at least 1, but got batch_size=0"):
         InMemoryLoader(numbers(3), 0)
 
@@ -91,7 +91,7 @@ def test_transform_draws_numbers_that_depend_on_seed_epoch_and_batch() -> None:
     assert first != second
 
 
-def test_iteration_that_was_asked_for_before_set_epoch_uses_the_epoch_set() -> None:
+def test_an_iteration_created_before_set_epoch_uses_the_epoch_set() -> None:
     # Lightning's order of calls at the start of fit.
     loader = InMemoryLoader(numbers(20), 5, shuffle=True)
     iterator = iter(loader)
@@ -100,7 +100,7 @@ def test_iteration_that_was_asked_for_before_set_epoch_uses_the_epoch_set() -> N
     assert [batch[0].tolist() for batch in iterator] == one_epoch(loader, 7)
 
 
-def test_a_restored_loader_goes_on_where_the_epoch_was_left_and_then_starts_anew() -> None:
+def test_a_restored_loader_resumes_within_the_epoch_and_then_starts_over() -> None:
     loader = InMemoryLoader(numbers(20), 5, shuffle=True, seed=3)
     whole, following = one_epoch(loader, 1), one_epoch(loader, 2)
     loader.sampler.set_epoch(1)
@@ -117,7 +117,7 @@ def test_a_restored_loader_goes_on_where_the_epoch_was_left_and_then_starts_anew
 def test_a_position_at_the_end_of_an_epoch_means_the_start_of_the_next() -> None:
     loader = InMemoryLoader(numbers(20), 5)
     iterator = iter(loader)
-    for _ in range(4):  # as Lightning does: it counts batches and never asks for the one after the last
+    for _ in range(4):  # like Lightning, which counts batches and never requests one after the last
         next(iterator)
 
     resumed = InMemoryLoader(numbers(20), 5)
@@ -157,7 +157,7 @@ def test_seeded_generator_mixes_its_numbers() -> None:
     after=st.integers(0, 3),
     kind=st.sampled_from(["rows", "samplewise", "drawn", "other tensors"]),
 )
-def test_what_comes_next_can_be_had_at_once_and_skipped(
+def test_upcoming_batches_can_be_fetched_at_once_and_skipped(
     batch_size: int, seeds: list[int], taken: int, count: int, after: int, kind: str
 ) -> None:
     def noise(first: torch.Tensor, second: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
@@ -184,7 +184,7 @@ def test_what_comes_next_can_be_had_at_once_and_skipped(
             assert torch.equal(first[step, place], batches[taken + after + step][0])
             assert torch.equal(second[step, place], batches[taken + after + step][1])
     for place, each in enumerate(passes):
-        assert torch.equal(next(each)[0], expected[place][taken][0]), "nothing was taken by looking"
+        assert torch.equal(next(each)[0], expected[place][taken][0]), "looking ahead does not advance"
         each.skip(count)
         assert loaders[place].state_dict() == {"next_batch": taken + 1 + count}
         assert torch.equal(next(each)[0], expected[place][taken + 1 + count][0])

@@ -36,7 +36,7 @@ def test_batches_are_ready_to_use(tmp_path: Path) -> None:
     data = ready(tmp_path)
     batches = list(data.train_dataloader())
 
-    assert len(batches) == (TRAIN - 10) // 8  # the incomplete one is left out
+    assert len(batches) == (TRAIN - 10) // 8  # without the incomplete one
     for images, labels in batches:
         assert (images.shape, images.dtype) == ((8, 1, 28, 28), torch.float32)
         assert (labels.shape, labels.dtype) == ((8,), torch.int64)
@@ -94,7 +94,7 @@ def test_test_set_is_the_official_one_in_its_order(tmp_path: Path) -> None:
     labels = torch.cat([labels for _, labels in data.test_dataloader()])
 
     assert labels.tolist() == [index % 10 for index in range(TEST)]
-    assert data.training_set is None  # not read for nothing
+    assert data.training_set is None  # not read unnecessarily
 
 
 def test_setup_twice_changes_nothing(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_setup_twice_changes_nothing(tmp_path: Path) -> None:
     assert data.training_set is before
 
 
-def test_sizes_say_what_a_model_needs(tmp_path: Path) -> None:
+def test_sizes_are_what_a_model_needs(tmp_path: Path) -> None:
     assert ready(tmp_path).sizes == {
         "image_shape": [1, 28, 28],
         "input_shape": [1, 28, 28],
@@ -126,13 +126,13 @@ def test_sizes_say_what_a_model_needs(tmp_path: Path) -> None:
         ({"split_seed": -1}, "split_seed must be at least 0, but got split_seed=-1"),
     ],
 )
-def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_rejected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MNIST(**{"validation_size": 10, "batch_size": 8, **arguments})
 
 
 @pytest.mark.parametrize("named_by", ["argument", "environment"])
-def test_data_folder_is_the_argument_or_the_environments(
+def test_the_data_folder_is_from_the_argument_or_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "environment"))
@@ -184,7 +184,7 @@ def test_augmented_images_stay_in_range_and_follow_their_generator(seed: int) ->
 
 def test_augmentation_moves_each_image_by_a_few_pixels_at_most() -> None:
     dot = torch.zeros(500, 28, 28, dtype=torch.uint8)
-    dot[:, 13:15, 13:15] = 255  # in the middle, so that turning and scaling leave it there
+    dot[:, 13:15, 13:15] = 255  # in the middle, unaffected by rotation and scaling
     images, _ = augmented(dot, torch.zeros(500), torch.Generator().manual_seed(0))
     weight = (images[:, 0] - images.min()).clamp(min=0)
     places = torch.arange(28.0)
@@ -201,6 +201,6 @@ def test_augmentation_moves_each_image_by_a_few_pixels_at_most() -> None:
 # Fetching
 
 
-def test_an_image_file_that_was_never_fetched_is_not_read(tmp_path: Path) -> None:
+def test_a_missing_image_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataUnavailable, match="prepare_data"):
         MNIST(validation_size=10, batch_size=1, data_dir=str(tmp_path)).setup("fit")

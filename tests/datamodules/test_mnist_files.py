@@ -31,7 +31,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes], calls: list[
     monkeypatch.setitem(mnist_files.SOURCES, "a test's source", source)
 
 
-def test_genuine_files_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verified_files_are_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = write(tmp_path, FILES)
     calls: list[Path] = []
     offer(monkeypatch, FILES, calls)
@@ -50,7 +50,7 @@ def test_missing_files_are_fetched_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(calls) == 1
     raw = tmp_path / "MNIST" / "raw"
     assert {name: (raw / name).read_bytes() for name in FILES} == FILES
-    assert {path.name for path in raw.iterdir()} == {*FILES, ".lock"}  # nothing half-done is left
+    assert {path.name for path in raw.iterdir()} == {*FILES, ".lock"}  # no temporary files are left
 
 
 def test_compressed_files_are_unpacked(tmp_path: Path) -> None:
@@ -60,15 +60,13 @@ def test_compressed_files_are_unpacked(tmp_path: Path) -> None:
     assert {name: (raw / name).read_bytes() for name in FILES} == FILES
 
 
-def test_a_file_is_read_for_its_checksum_once_and_again_when_it_has_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checksums_are_cached_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw, name, read = write(tmp_path, FILES), "t10k-labels-idx1-ubyte", []
     checksum = mnist_files._sha256
     monkeypatch.setattr(mnist_files, "_sha256", lambda path: read.append(path.name) or checksum(path))
     fetch(tmp_path)
     fetch(tmp_path)
-    assert len(read) == 8, "files so new that their times may not tell are read each time"
+    assert len(read) == 8, "files too new for reliable timestamps are read each time"
 
     monkeypatch.setattr(mnist_files, "SETTLED", -1)
     fetch(tmp_path)
@@ -107,7 +105,7 @@ def test_a_corrupt_file_is_named_moved_aside_and_fetched_again(
     assert len(warnings) == 1 and name in warnings[0]
 
 
-def test_a_source_that_fails_or_lies_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_or_corrupt_source_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(raw: Path, folder: Path) -> Path:
         raise OSError("no route")
 
@@ -120,7 +118,7 @@ def test_a_source_that_fails_or_lies_is_passed_over(tmp_path: Path, monkeypatch:
     assert len(calls) == 1
 
 
-def test_nothing_to_be_had_is_one_line_that_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_working_source_gives_one_helpful_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "train-images-idx3-ubyte"
     calls: list[Path] = []
     offer(monkeypatch, {**FILES, name: b"not it"}, calls)
@@ -136,7 +134,7 @@ def test_nothing_to_be_had_is_one_line_that_helps(tmp_path: Path, monkeypatch: p
     assert {path.name for path in raw.iterdir()} == {*FILES, ".lock"} - {name}
 
 
-def test_a_folder_that_cannot_be_written_is_one_line_that_helps(tmp_path: Path) -> None:
+def test_an_unwritable_folder_gives_one_helpful_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataUnavailable, match=r"cannot be written.*HARNESS_DATA") as caught:
         fetch(tmp_path / "file")
@@ -144,7 +142,7 @@ def test_a_folder_that_cannot_be_written_is_one_line_that_helps(tmp_path: Path) 
     assert "\n" not in str(caught.value)
 
 
-def test_of_several_that_come_at_once_one_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_of_several_processes_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # flock works between open files, so threads show what processes would do.
     calls: list[Path] = []
     offer(monkeypatch, FILES, calls)

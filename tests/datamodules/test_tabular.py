@@ -42,7 +42,7 @@ def test_rows_of_the_parts_differ() -> None:
     assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
 
 
-def test_means_and_scales_are_the_training_rows_own() -> None:
+def test_means_and_scales_are_of_the_training_rows() -> None:
     data = ready(dataset="diabetes")
     inputs, targets = data.parts["train"]
     standardized = (inputs - torch.tensor(data.sizes["input_mean"])) / torch.tensor(data.sizes["input_scale"])
@@ -52,7 +52,7 @@ def test_means_and_scales_are_the_training_rows_own() -> None:
     assert min(ready(dataset="digits").sizes["input_scale"]) > 0, "pixels that are always empty"
 
 
-def test_seeds_decide_the_split_and_the_order_apart() -> None:
+def test_split_and_order_have_separate_seeds() -> None:
     def first(**seeds: int) -> torch.Tensor:
         return next(iter(ready(dataset="digits", **seeds).train_dataloader()))[0]
 
@@ -63,7 +63,7 @@ def test_seeds_decide_the_split_and_the_order_apart() -> None:
     assert not torch.equal(one.parts["test"][0], ready(dataset="moons", split_seed=1).parts["test"][0])
 
 
-def test_a_batch_larger_than_the_set_is_the_set() -> None:
+def test_a_batch_is_at_most_the_whole_set() -> None:
     (batch,) = ready(dataset="diabetes", batch_size=10_000).train_dataloader()
     assert len(batch[0]) == len(ready(dataset="diabetes").parts["train"][0])
 
@@ -78,6 +78,6 @@ def test_a_batch_larger_than_the_set_is_the_set() -> None:
         ({"split_seed": -1}, "split_seed must be at least 0"),
     ],
 )
-def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_rejected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Tabular(**arguments)

@@ -31,13 +31,13 @@ def test_the_example_of_the_docstring() -> None:
     assert target.tolist() == [22, 23, 20, 13, 7, 27, 2, 0]
 
 
-def test_nothing_after_the_end_is_read() -> None:
+def test_ids_after_the_end_are_ignored() -> None:
     assert LETTERS.decode([3, 4, Vocabulary.END, 5, 5]) == "ab"
 
 
 @given(st.sets(words, min_size=8, max_size=60), st.integers(0, 1000))
 @settings(deadline=None, max_examples=100)
-def test_splits_are_disjoint_whole_and_fair(known: set[str], seed: int) -> None:
+def test_splits_are_disjoint_complete_and_fair(known: set[str], seed: int) -> None:
     ordered = sorted(known)
     if sum(word[::-1] not in known for word in ordered) < 4:
         return
@@ -45,7 +45,7 @@ def test_splits_are_disjoint_whole_and_fair(known: set[str], seed: int) -> None:
     assert sorted([*train, *validation, *test]) == ordered
     assert (len(validation), len(test)) == (1, 2)
     for word in [*validation, *test]:
-        assert word != word[::-1], "a palindrome is given away by its input"
+        assert word != word[::-1], "a palindrome equals its input"
         assert word[::-1] not in train, "its answer was an input in training"
     assert split_words(ordered, 1, 2, seed) == (train, validation, test)
 
@@ -106,13 +106,13 @@ def test_english_words_by_default() -> None:
         ({"seed": -1}, "seed must be"),
     ],
 )
-def test_a_wrong_argument_is_one_line(arguments: dict[str, int], said: str) -> None:
+def test_an_invalid_argument_gives_one_line(arguments: dict[str, int], said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         WordReversal(**arguments)
     assert "\n" not in str(caught.value)
 
 
-def test_words_that_do_not_fit(tmp_path: Path) -> None:
+def test_unsuitable_words(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="batch_size must be between 1 and the 1 training words"):
         WordReversal(2, validation_size=1, test_size=1, words_file=write(tmp_path, "abc\nabd\nabe")).setup()
     with pytest.raises(ValueError, match="no words of 3 to 12"):
@@ -128,7 +128,7 @@ def test_words_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_the_words_are_in_the_same_order_in_each_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They come as sets, whose order is another in each; the split goes by it."""
+    """Words come as sets, whose order differs between processes and would affect the split."""
     known = [f"{a}{b}{c}" for a in "zyx" for b in "cab" for c in "onm"]
     for order in (known, known[::-1]):
         monkeypatch.setattr("datamodules.word_reversal.get_english_words_set", lambda *_, order=order, **__: order)

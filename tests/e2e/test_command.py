@@ -97,7 +97,7 @@ def harness(place: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
     return result.returncode, json.loads(lines[-1]) if lines else {}, result.stderr
 
 
-def test_an_experiment_of_ones_own_from_an_empty_folder_to_a_champion(place: Path) -> None:
+def test_a_custom_experiment_from_an_empty_folder_to_a_champion(place: Path) -> None:
     status, answer, err = harness(place, "train", "own.yaml")
     assert status == 0 and answer["metrics"]["test/accuracy"] > 0.9, err
     status, answer, err = harness(place, "study", "own.yaml", "--trials", "3", "--workers", "2")

@@ -129,6 +129,6 @@ def test_one_model_that_is_named_is_shown_alone(tmp_path: Path, page: Page) -> N
         page.goto("about:blank")
 
 
-def test_where_there_is_no_model_one_line_says_so(tmp_path: Path) -> None:
+def test_without_a_model_there_is_one_line(tmp_path: Path) -> None:
     status, answer, err = Workspace(tmp_path).run("demo", "--no-open")
     assert status == 2 and "`harness train mnist_speedrun`" in answer["error"], err

@@ -64,7 +64,7 @@ def located(home: Path, name: str, run_id: str) -> Path:
 
 
 @pytest.mark.parametrize("damage", [empty, cut, flip, replace], ids=lambda damage: damage.__name__)
-def test_a_damaged_file_is_no_traceback_and_what_was_good_stays(
+def test_a_damaged_file_gives_no_traceback_and_intact_data_are_kept(
     home: Path, run: Any, damage: Callable[[bytes], bytes]
 ) -> None:
     """Each file in turn, restored in between: 12 files in 4 ways, in addition to tests/cli/test_main.py."""

@@ -23,7 +23,7 @@ def predict(workspace: Workspace, *arguments: str, stdin: bytes = b"") -> tuple[
 
 
 @pytest.mark.slow
-def test_a_model_of_each_family_answers_and_wrong_inputs_are_one_line(tmp_path: Path) -> None:
+def test_a_model_of_each_family_answers_and_invalid_inputs_give_one_line(tmp_path: Path) -> None:
     workspace, runs = Workspace(tmp_path), {}
     for family, arguments in FAMILIES.items():
         status, answer, err = workspace.run("train", *arguments, "--no-test")

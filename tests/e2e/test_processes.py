@@ -76,7 +76,7 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[s
     [(signal.SIGINT, 130, []), (signal.SIGTERM, 143, []), (signal.SIGINT, 130, DDP)],
     ids=["Ctrl-C", "SIGTERM", "Ctrl-C in ddp"],
 )
-def test_a_signal_stops_and_the_same_command_goes_on_as_if_never_stopped(
+def test_a_signal_stops_and_the_same_command_resumes_bit_identically(
     tmp_path: Path, ddp: list[str], number: int, exit_status: int, never_stopped: Callable[[tuple[str, ...]], Any]
 ) -> None:
     study = ["study", IMAGES, "--trials", "1", "--pruner", "none", "--no-test", "--trainer.max_epochs", "60", *ddp]
@@ -121,7 +121,7 @@ def test_twice_stops_at_once_and_a_killed_driver_leaves_nobody(tmp_path: Path, d
 
 
 @pytest.mark.parametrize("ddp", [[], DDP], ids=["one process", "ddp"])
-def test_an_error_in_the_users_code_is_one_failed_trial(tmp_path: Path, ddp: list[str]) -> None:
+def test_an_error_in_user_code_fails_one_trial(tmp_path: Path, ddp: list[str]) -> None:
     workspace = Workspace(tmp_path)
     status, _, err = workspace.run("study", TOY, "--trials", "1", "--model.trouble", "raise", "--no-test", *ddp)
     assert status == 1 and "the toy broke" in err

@@ -82,7 +82,7 @@ def disks() -> Iterator[list[SmallDisk]]:
 
 
 @pytest.mark.parametrize("what", ["checkpoint", "event", "artifact", "mlflow", "optuna"])
-def test_a_full_disk_is_one_clear_error_and_with_space_the_study_goes_on_as_if_nothing_had_been(
+def test_a_full_disk_is_one_clear_error_and_with_space_the_study_resumes_undisturbed(
     tmp_path: Path, disks: list[SmallDisk], what: str, calm: Callable[[list[str]], Outcome]
 ) -> None:
     """The file that does not fit: a checkpoint, an event log, an artifact, MLflow's or Optuna's database."""
@@ -126,7 +126,7 @@ def small_memory() -> Iterator[Path]:
     group.rmdir()
 
 
-def test_a_trial_that_the_kernel_kills_for_memory_has_failed_and_says_why(tmp_path: Path, small_memory: Path) -> None:
+def test_an_oom_killed_trial_fails_with_the_reason(tmp_path: Path, small_memory: Path) -> None:
     workspace = Workspace(tmp_path)
     study = ["study", TOY, "--trials", "1", "--no-test", "--model.trouble", "starve"]
     command = workspace.start(*study)
@@ -146,7 +146,7 @@ def test_a_database_locked_for_a_minute_loses_no_metric(tmp_path: Path, calm: Ca
     connection.execute("BEGIN EXCLUSIVE")
     said = len(workspace.events("metrics"))
     time.sleep(60)
-    assert len(workspace.events("metrics")) > said, "training goes on"
+    assert len(workspace.events("metrics")) > said, "training continues"
     assert command.runs
     connection.execute("ROLLBACK")
     connection.close()
@@ -172,7 +172,7 @@ def test_a_server_that_is_gone_for_a_while_loses_no_metric(
     server.stop()
     said = len(workspace.events("metrics"))
     time.sleep(15)
-    assert len(workspace.events("metrics")) > said, "training goes on"
+    assert len(workspace.events("metrics")) > said, "training continues"
     server.start()
     result = command.wait()
     assert outcome_of(workspace, result) == calm(SLOWLY)

@@ -74,9 +74,7 @@ def test_two_trials_at_once(executor: LocalExecutor, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("module", "is_zero"), [("Denormal", True), ("InheritsDenormal", False)])
-def test_numbers_too_small_for_an_ordinary_float_are_0_where_the_class_asks_for_it(
-    tmp_path: Path, module: str, is_zero: bool
-) -> None:
+def test_denormals_are_flushed_if_the_class_opts_in(tmp_path: Path, module: str, is_zero: bool) -> None:
     """Only in its trial, which may be this process; also on the plain path."""
     of_trial = spec(tmp_path, epochs=1, trainer={"log_every_n_steps": 1})
     of_trial.experiment["model"]["class_path"] = f"toy.{module}"
@@ -89,7 +87,7 @@ def test_numbers_too_small_for_an_ordinary_float_are_0_where_the_class_asks_for_
     assert float(torch.full((1,), 1e-40) * torch.ones(1)) > 0
 
 
-def test_in_a_trials_process_they_are_0_too(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_denormals_are_flushed_in_a_trial_process_too(executor: LocalExecutor, tmp_path: Path) -> None:
     of_trial = spec(tmp_path, epochs=1, trainer={"log_every_n_steps": 1})
     of_trial.experiment["model"]["class_path"] = "toy.Denormal"
     executor.submit(of_trial)
@@ -113,7 +111,7 @@ def test_a_verdict_prunes(executor: LocalExecutor, tmp_path: Path) -> None:
     assert sum(isinstance(event, Report) for event in events(tmp_path)) == 2
 
 
-def test_a_stop_is_heard_at_the_next_step(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_a_stop_takes_effect_at_the_next_step(executor: LocalExecutor, tmp_path: Path) -> None:
     executor.submit(spec(tmp_path, epochs=10_000, model=SLOW))
     stopped = False
 
@@ -153,9 +151,7 @@ def pid_of(folder: Path, name: str) -> int:
     return started.pid
 
 
-def test_a_process_runs_another_trial_only_where_nothing_is_left_behind(
-    executor: LocalExecutor, tmp_path: Path
-) -> None:
+def test_a_process_is_only_reused_if_clean(executor: LocalExecutor, tmp_path: Path) -> None:
     for name, of in (("a", known), ("b", known), ("c", spec), ("d", spec)):
         executor.submit(of(tmp_path, name))
         until_exit(executor)
@@ -164,7 +160,7 @@ def test_a_process_runs_another_trial_only_where_nothing_is_left_behind(
     assert (tmp_path / "b" / "log.txt").exists()
 
 
-def test_a_process_that_waits_for_a_trial_may_die(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_an_idle_process_may_die(executor: LocalExecutor, tmp_path: Path) -> None:
     executor.submit(known(tmp_path, "a"))
     until_exit(executor)
     pid = pid_of(tmp_path, "a")
@@ -176,7 +172,7 @@ def test_a_process_that_waits_for_a_trial_may_die(executor: LocalExecutor, tmp_p
     assert pid_of(tmp_path, "b") != pid
 
 
-def test_close_ends_processes_that_wait_for_a_trial(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_close_ends_idle_processes(executor: LocalExecutor, tmp_path: Path) -> None:
     executor.submit(known(tmp_path, "a"))
     until_exit(executor)
     assert psutil.pid_exists(pid_of(tmp_path, "a"))
@@ -194,7 +190,7 @@ def test_kill_and_close(executor: LocalExecutor, tmp_path: Path) -> None:
     assert executor.running == [] and not psutil.pid_exists(started.pid)
 
 
-def test_the_users_exception_is_said(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_the_users_exception_is_reported(executor: LocalExecutor, tmp_path: Path) -> None:
     executor.submit(spec(tmp_path, model={"trouble": "raise"}))
     until_exit(executor)
     ending = events(tmp_path)[-1]
@@ -202,7 +198,7 @@ def test_the_users_exception_is_said(executor: LocalExecutor, tmp_path: Path) ->
     assert "the toy broke" in (tmp_path / "r" / "log.txt").read_text()
 
 
-def test_call_returns_json_and_names_a_death(executor: LocalExecutor) -> None:
+def test_call_returns_json_and_reports_a_crash(executor: LocalExecutor) -> None:
     assert executor.call("posixpath:split", "a/b") == ["a", "b"]  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match=r"os:_exit died \(exit status 5\)"):
         executor.call("os:_exit", 5)  # type: ignore[arg-type]
@@ -239,7 +235,7 @@ def test_two_processes_stop_together(executor: LocalExecutor, tmp_path: Path) ->
     assert isinstance(ending, Stopped) and ending.why == "interrupted"
 
 
-def test_inline_runs_here_and_asks_its_handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inline_runs_in_this_process_and_calls_its_handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "toy"))
     executor = InlineExecutor()
     asked = []
@@ -261,7 +257,7 @@ def test_inline_runs_here_and_asks_its_handler(tmp_path: Path, monkeypatch: pyte
         InlineExecutor(2)
 
 
-def test_a_server_that_is_dying_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dying_server_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its socket is closed at once, but it counts as running until its memory is freed."""
     executor = LocalExecutor()
     process: Any = executor._context.Process
@@ -281,7 +277,7 @@ def test_a_server_that_is_dying_is_waited_for(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("gpus", "devices", "expected"), [(2, 1, [0, 1, 0, 1]), (1, 1, [0] * 4), (0, 1, [None] * 4), (2, 2, [None] * 4)]
 )
-def test_trials_are_shared_out_among_the_gpus(
+def test_trials_are_distributed_over_the_gpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, devices: int, expected: list[int | None]
 ) -> None:
     executor = LocalExecutor(workers=4)

@@ -18,7 +18,7 @@ def spec(data: dict[str, Any] | None = None, **model: Any) -> TrialSpec:
     return TrialSpec("r", experiment, 0, "folder")
 
 
-def test_trials_that_may_be_packed_are_of_one_kind() -> None:
+def test_packable_trials_have_the_same_kind() -> None:
     usual = kind_of(spec(), OVER)
     assert kind_of(spec(learning_rate=0.7), OVER) == usual
     assert kind_of(dataclasses.replace(spec(), run_id="other", seed=5, number=3, folder="else"), OVER) == usual

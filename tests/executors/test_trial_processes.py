@@ -132,7 +132,7 @@ def drive(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
 
 
 @pytest.mark.parametrize("victims", ["driver", "driver and trial", "driver and server and trial"])
-def test_all_ends_with_the_driver(
+def test_everything_ends_with_the_driver(
     tmp_path: Path, drive: Callable[[str], subprocess.Popen[bytes]], victims: str
 ) -> None:
     driver = drive("stay")
@@ -189,7 +189,7 @@ def test_an_orphaned_trial_ends_its_group(tmp_path: Path) -> None:
     assert_gone(pids)
 
 
-def test_a_trial_process_is_as_a_users_own(
+def test_a_trial_process_is_like_an_ordinary_process(
     executor: LocalExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -224,9 +224,7 @@ def habit(folder: Path, name: str, which: str) -> TrialSpec:
         ("not quite text", r"RuntimeError: cannot read b\udce4r.png"),
     ],
 )
-def test_however_a_trial_breaks_it_has_failed_with_a_text(
-    executor: LocalExecutor, tmp_path: Path, which: str, error: str
-) -> None:
+def test_any_failure_has_a_message(executor: LocalExecutor, tmp_path: Path, which: str, error: str) -> None:
     executor.submit(habit(tmp_path, "r", which))
     until_exit(executor)
     ending = events(tmp_path)[-1]
@@ -234,7 +232,7 @@ def test_however_a_trial_breaks_it_has_failed_with_a_text(
     assert "Traceback" in (tmp_path / "r" / "log.txt").read_text()
 
 
-def test_a_text_of_megabytes_is_whole_in_the_log_alone(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_a_huge_message_is_only_complete_in_the_log(executor: LocalExecutor, tmp_path: Path) -> None:
     executor.submit(habit(tmp_path, "r", "long"))
     until_exit(executor)
     ending = events(tmp_path)[-1]
@@ -243,7 +241,7 @@ def test_a_text_of_megabytes_is_whole_in_the_log_alone(executor: LocalExecutor, 
     assert "9" * 1_000_000 in (tmp_path / "r" / "log.txt").read_text()
 
 
-def test_each_trial_begins_where_the_user_stands(
+def test_each_trial_starts_in_the_users_folder(
     executor: LocalExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -254,7 +252,7 @@ def test_each_trial_begins_where_the_user_stands(
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("elsewhere")] == ["elsewhere"]
 
 
-def test_inline_gives_the_driver_back_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inline_restores_the_drivers_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(TOY))
     monkeypatch.chdir(tmp_path)
     before = os.getcwd(), sys.stdout, sys.stderr

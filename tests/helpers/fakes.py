@@ -1,4 +1,4 @@
-"""Stand-ins for what the driver talks to."""
+"""Fakes of the driver's collaborators."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ from studies.search import TrialRow
 
 
 class Calls:
-    """A tracking queue that writes down what it is asked to do: (method, arguments ...).
+    """A tracking queue that records calls: (method, arguments ...).
 
     Args:
-        answers: method -> what it returns.
+        answers: method -> return value.
     """
 
     def __init__(self, **answers: Any) -> None:
@@ -96,7 +96,7 @@ class FakeSearch:
 
 
 def log(folder: str | Path, events: Sequence[Event]) -> None:
-    """Writes what a trial says into its folder."""
+    """Writes a trial's events to its folder."""
     writer = EventWriter(Path(folder) / NAME)
     for event in events:
         writer.append(event)

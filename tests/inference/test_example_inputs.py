@@ -9,7 +9,7 @@ from datamodules import Tabular, WordReversal
 from studies.inference.example_inputs import example_of, validation_inputs, variable_dimensions
 
 
-def test_an_example_has_two_rows_whatever_there_is() -> None:
+def test_an_example_always_has_two_rows() -> None:
     assert example_of(torch.tensor([[1], [2], [3]])).tolist() == [[1], [2]]
     assert example_of(torch.tensor([[1]])).tolist() == [[1], [1]]
 
@@ -23,7 +23,7 @@ def test_an_example_has_two_rows_whatever_there_is() -> None:
         (torch.zeros(2, 5, dtype=torch.int64), {0: "batch", 1: "length"}),
     ],
 )
-def test_the_batch_is_variable_and_the_length_of_sequences(example: torch.Tensor, names: dict[int, str]) -> None:
+def test_batch_and_sequence_length_are_variable(example: torch.Tensor, names: dict[int, str]) -> None:
     assert variable_dimensions(example) == names
 
 
@@ -34,7 +34,7 @@ def test_inputs_are_the_first_of_the_validation_set(tmp_path: Path) -> None:
     assert validation_inputs(words).shape == (2, 12)
 
 
-def test_inputs_that_are_no_tensor_are_named() -> None:
+def test_non_tensor_inputs_are_reported() -> None:
     class Pairs(LightningDataModule):
         def val_dataloader(self) -> list[tuple[dict[str, int], int]]:
             return [({"a": 1}, 2)]

@@ -31,7 +31,7 @@ ANSWER = {
 
 @pytest.fixture
 def model(table: dict[str, Any], tmp_path: Path, empty_home: Path) -> str:
-    """A trained model's checkpoint, and a working folder with nothing else of note in it."""
+    """A trained model's checkpoint in an otherwise empty working folder."""
     return str(table["checkpoint"])
 
 
@@ -51,7 +51,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
 
 
 @pytest.mark.usefixtures("nothing_is_asked")
-def test_what_is_wrong_is_one_line_and_nothing_is_written(
+def test_errors_are_one_line_and_nothing_is_written(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "there.onnx").write_text("mine")
@@ -93,7 +93,7 @@ def test_a_missing_library_is_named_with_how_to_install_it(
         ),
     ],
 )
-def test_what_fails_leaves_no_file(
+def test_a_failure_leaves_no_file(
     answer: dict[str, str],
     status: int,
     expected: str,
@@ -129,7 +129,7 @@ def _umask() -> int:
     return mask
 
 
-def test_what_was_written_is_told_in_a_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_describes_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert report.exported(ANSWER, as_json=False) == 0
     assert capsys.readouterr().out.splitlines() == [
         "file    a.onnx  0.816 MB",

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_modules import CNN, MLP, GRUSeq2Seq
 from studies.inference.export_formats import WRITERS, input_name, output_names
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, about its own cells and layouts
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # from torch, about its own cells and layouts
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "MLP": {"hidden_sizes": [4], "batch_norm": True, "input_shape": [5], "num_classes": 3},
     "CNN": {"width": 2, "depth": 2, "image_shape": [1, 8, 8]},
@@ -28,9 +28,7 @@ INPUTS: dict[str, Callable[[int], Tensor]] = {
 
 @pytest.mark.parametrize("format", list(WRITERS))
 @pytest.mark.parametrize(("cls", "input"), [(MLP, "inputs"), (CNN, "images"), (GRUSeq2Seq, "source")])
-def test_each_format_says_what_the_module_says(
-    cls: type[LightningModule], input: str, format: str, tmp_path: Path
-) -> None:
+def test_each_format_reproduces_the_module(cls: type[LightningModule], input: str, format: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     name = cls.__name__
     module, path = cls(**ARGUMENTS[name]).eval(), tmp_path / "file"
@@ -38,7 +36,7 @@ def test_each_format_says_what_the_module_says(
     with torch.no_grad():
         if cls is GRUSeq2Seq:
             for weight in module.parameters():
-                weight *= 6  # or else it writes the same whatever it reads
+                weight *= 6  # else its output does not depend on its input
         written = WRITERS[format](module, INPUTS[name](2), said, path)
         batches = [INPUTS[name](rows) for rows in (1, 2, 9)]
         if cls is GRUSeq2Seq:
@@ -78,7 +76,7 @@ def _content(path: Path) -> bytes:
         return b"".join(archive.read(name) for name in archive.namelist())
 
 
-def test_a_module_for_which_the_batch_is_a_constant_is_refused(tmp_path: Path) -> None:
+def test_a_module_with_a_constant_batch_size_is_rejected(tmp_path: Path) -> None:
     class Stubborn(LightningModule):
         def forward(self, x: Tensor) -> Tensor:
             return torch.stack([row.sum() for row in x])

@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "exported")
 
 
-def test_what_was_exported_is_described_and_checked(table: dict[str, Any], path: str) -> None:
+def test_the_exported_file_is_described_and_checked(table: dict[str, Any], path: str) -> None:
     answer = export({**table, "format": "pt2", "path": path})
     assert answer["class_path"] == "lightning_modules.MLP" and answer["bytes"] == Path(path).stat().st_size
     assert answer["inputs"] == [{"name": "inputs", "dtype": "float32", "shape": ["batch", 2]}]
@@ -39,7 +39,7 @@ def test_words_are_checked_at_each_length(words: dict[str, Any], path: str) -> N
     assert answer["inputs"] == [{"name": "source", "dtype": "int64", "shape": ["batch", "length"]}]
     assert answer["outputs"] == [{"name": "output", "dtype": "int64", "shape": ["batch", 13]}]
     assert answer["check"]["lengths"] == [1, 12]
-    assert answer["check"]["tolerance"] == 0, "ids are equal or not"
+    assert answer["check"]["tolerance"] == 0, "ids must be equal"
 
 
 def test_a_model_that_cannot_be_restored_is_bad_input(table: dict[str, Any], path: str) -> None:
@@ -47,7 +47,7 @@ def test_a_model_that_cannot_be_restored_is_bad_input(table: dict[str, Any], pat
     assert "has no MPL; did you mean" in export({**table, "experiment": experiment, "path": path})["error"]
 
 
-def test_a_module_of_ones_own_without_sizes_or_inputs(tmp_path: Path, path: str) -> None:
+def test_a_custom_module_without_sizes_or_inputs(tmp_path: Path, path: str) -> None:
     sections = {"class_path": "toy.Toy", "init_args": {}}, {"class_path": "toy.ToyData", "init_args": {}}
     module = build({"model": sections[0], "data": sections[1], "trainer": {}}, 0).module
     answer = export({**trained(tmp_path, "ee05", module, *sections), "format": "pt2", "path": path})
@@ -55,7 +55,7 @@ def test_a_module_of_ones_own_without_sizes_or_inputs(tmp_path: Path, path: str)
 
 
 class Branches(LightningModule):
-    """No graph has it: what it does depends on the numbers."""
+    """Cannot be exported: its control flow depends on data."""
 
     def __init__(self, input_shape: list[int]) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def written(change: Any, exact: bool = False) -> Written:
     return Written(lambda inputs: [change(inputs)], {0: "batch"}, {}, exact)
 
 
-def test_a_difference_is_told() -> None:
+def test_a_difference_is_reported() -> None:
     module = MLP(hidden_sizes=[], input_shape=[2], num_classes=2).eval()
     inputs = torch.tensor([[1.0, 2.0], [3.0, -4.0]])
     with torch.no_grad():

@@ -26,7 +26,7 @@ def test_words_are_written_with_their_probability(words: dict[str, Any]) -> None
     assert all(0 < row["probability"] <= 1 and isinstance(row["answer"], str) for row in answer)
     alone = predict({**words, "items": ["a"]})["predictions"][0]
     assert alone["answer"] == answer[2]["answer"]
-    assert alone["probability"] == pytest.approx(answer[2]["probability"], rel=1e-4), "whatever is in the batch"
+    assert alone["probability"] == pytest.approx(answer[2]["probability"], rel=1e-4), "independent of the batch"
 
 
 def test_the_probability_of_a_word_is_the_product_of_its_characters(words: dict[str, Any]) -> None:
@@ -70,7 +70,7 @@ def test_rows_of_a_table(table: dict[str, Any], tmp_path: Path) -> None:
         ("x1,x2\n1\n", "x2 must be a number, but got None"),
     ],
 )
-def test_a_wrong_table_is_one_line(table: dict[str, Any], tmp_path: Path, content: str, said: str) -> None:
+def test_an_invalid_table_gives_one_line(table: dict[str, Any], tmp_path: Path, content: str, said: str) -> None:
     file = tmp_path / "rows.csv"
     file.write_text(content)
     assert said in predict({**table, "items": [str(file)]})["error"]
@@ -84,7 +84,7 @@ def test_a_wrong_table_is_one_line(table: dict[str, Any], tmp_path: Path, conten
         ("a" * 10_000, "characters, but 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...' has 10000"),
     ],
 )
-def test_a_wrong_word_is_one_line(words: dict[str, Any], word: str, said: str) -> None:
+def test_an_invalid_word_gives_one_line(words: dict[str, Any], word: str, said: str) -> None:
     error = predict({**words, "items": ["cat", word]})["error"]
     assert said.replace("abc", "a") in error and "\n" not in error and len(error) < 200
 
@@ -104,16 +104,14 @@ def test_images_go_through_the_datamodule(tmp_path: Path) -> None:
         MNIST().inputs([str(tmp_path / "blank.png")])
 
 
-def test_a_model_is_found_by_its_run_the_beginning_of_it_or_its_checkpoint(
-    words: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_model_is_found_by_run_id_prefix_or_checkpoint(words: dict[str, Any], tmp_path: Path) -> None:
     home = StateFolder(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", "")
     for name in ("aa01", "aa", words["checkpoint"]):
         model = find(name, home, tmp_path)
         assert (model.run_id, str(model.checkpoint)) == ("aa01", words["checkpoint"])
 
 
-def test_a_model_that_is_not_there_is_one_line(words: dict[str, Any], table: dict[str, Any], tmp_path: Path) -> None:
+def test_a_missing_model_gives_one_line(words: dict[str, Any], table: dict[str, Any], tmp_path: Path) -> None:
     home = StateFolder(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", "")
     stray = tmp_path / "stray.ckpt"
     stray.touch()
@@ -161,7 +159,7 @@ def test_answers_are_printed_one_a_line(capsys: pytest.CaptureFixture[str]) -> N
     assert json.loads(capsys.readouterr().out)["predictions"] == rows
 
 
-def test_a_module_or_datamodule_that_cannot_be_asked_says_so(tmp_path: Path) -> None:
+def test_a_module_or_datamodule_without_prediction_is_reported(tmp_path: Path) -> None:
     sections = {"class_path": "toy.Toy", "init_args": {}}, {"class_path": "toy.ToyData", "init_args": {}}
     module = build({"model": sections[0], "data": sections[1], "trainer": {}}, 0).module
     payload = tiny_models.trained(tmp_path, "dd04", module, *sections)

@@ -1,4 +1,4 @@
-"""What a study's best trial becomes, with stand-ins for MLflow and for the trained module's test."""
+"""Publishing a study's best trial, with fakes for MLflow and for the trained module's test."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from studies.protocol.trial_spec import TrialSpec
 
 
 class Registry:
-    """A tracking with its model registry: what is in them, and what is asked of them."""
+    """A fake Tracking with model registry that records calls."""
 
     def __init__(self) -> None:
         self.models = self
@@ -51,7 +51,7 @@ class Registry:
 
 
 class Trainer:
-    """A Trainer whose tests find what they are told to."""
+    """A Trainer whose tests return given results."""
 
     def __init__(self) -> None:
         self.tests = 0
@@ -86,7 +86,7 @@ def best_of(folder: Path, study: str, value: float, **fields: Any) -> dict[str, 
 
 @pytest.mark.usefixtures("tester")
 @pytest.mark.parametrize(("direction", "better", "worse"), [("maximize", 0.9, 0.5), ("minimize", 0.5, 0.9)])
-def test_a_better_champion_of_another_study_stays(
+def test_a_better_champion_of_another_study_is_kept(
     tmp_path: Path, registry: Registry, direction: str, better: float, worse: float
 ) -> None:
     first = publish(best_of(tmp_path, "first", better, direction=direction))
@@ -97,7 +97,7 @@ def test_a_better_champion_of_another_study_stays(
 
 @pytest.mark.usefixtures("tester")
 @pytest.mark.parametrize(("direction", "better", "worse"), [("maximize", 0.9, 0.5), ("minimize", 0.5, 0.9)])
-def test_a_better_study_takes_the_title(
+def test_a_better_study_becomes_champion(
     tmp_path: Path, registry: Registry, direction: str, better: float, worse: float
 ) -> None:
     publish(best_of(tmp_path, "first", worse, direction=direction))

@@ -21,7 +21,7 @@ from lightning_modules.architectures import ARCHITECTURES, Residual
     image_width=st.integers(1, 33),
     num_classes=st.integers(2, 4),
 )
-def test_small_and_quick_fit_every_image_that_is_large_enough_for_their_depth(
+def test_small_and_quick_accept_every_large_enough_image(
     architecture: str, width: int, depth: int, channels: int, height: int, image_width: int, num_classes: int
 ) -> None:
     arguments: dict[str, Any] = {
@@ -62,7 +62,7 @@ def test_lenet5_has_the_layers_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("side", range(12, 20))
-def test_lenet5_fits_other_images(side: int) -> None:
+def test_lenet5_accepts_other_images(side: int) -> None:
     module = CNN(architecture="lenet5", image_shape=(3, side, side + 5), num_classes=7)
 
     assert module(torch.randn(2, 3, side, side + 5)).shape == (2, 7)
@@ -70,7 +70,7 @@ def test_lenet5_fits_other_images(side: int) -> None:
 
 @pytest.mark.parametrize(("architecture", "least"), [("alexnet", 16), ("vgg", 8), ("resnet", 1)])
 @pytest.mark.parametrize("more", range(5))
-def test_published_networks_fit_other_images(architecture: Any, least: int, more: int) -> None:
+def test_published_networks_accept_other_images(architecture: Any, least: int, more: int) -> None:
     side = least + more
     module = CNN(architecture=architecture, width=2, image_shape=(3, side, side + 3), num_classes=7)
 
@@ -98,7 +98,7 @@ def test_pictures_show_filters_and_feature_maps() -> None:
 
 
 def convolved(image: Any, kernel: Any) -> list[list[int]]:
-    """A convolution as the course defines it: the kernel over each place, products added up."""
+    """A convolution as the course defines it: the sum of products of kernel and window at each position."""
     rows, columns = len(image) - len(kernel) + 1, len(image[0]) - len(kernel[0]) + 1
     return [
         [
@@ -120,7 +120,7 @@ def test_a_convolution_is_the_courses_worked_example() -> None:
     assert layer(torch.tensor(image).float().view(1, 1, 5, 5)).view(3, 3).tolist() == expected
 
 
-def test_convolution_and_pooling_are_what_their_definitions_say() -> None:
+def test_convolution_and_pooling_equal_their_definitions() -> None:
     torch.manual_seed(0)
     image, layer = torch.randn(7, 6), nn.Conv2d(1, 2, kernel_size=3)
     for channel in range(2):
@@ -170,6 +170,6 @@ def test_export_takes_any_batch_size(architecture: Any) -> None:
         ({"weight_decay": -1.0}, r"but got weight_decay=-1\.0"),
     ],
 )
-def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_rejected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CNN(**arguments)

@@ -1,4 +1,4 @@
-"""What the course says, by its own equations, against what the harness trains."""
+"""The course's equations compared with the harness's training."""
 
 import math
 from typing import Any
@@ -43,7 +43,7 @@ class PlainNetwork:
         for layer in reversed(range(len(self.weights))):
             below = activations[layer]
             gradients.append((np.outer(delta, below), delta))
-            delta = (self.weights[layer].T @ delta) * below * (1 - below)  # of a sigmoid: a (1 - a)
+            delta = (self.weights[layer].T @ delta) * below * (1 - below)  # derivative of a sigmoid: a (1 - a)
         return gradients[::-1]
 
     def train(self, batches: Any, learning_rate: float) -> None:
@@ -101,7 +101,7 @@ def test_training_is_the_courses_plain_loop(classes: int | None, hidden_sizes: l
 
 
 def converged(module: MLP, inputs: torch.Tensor, targets: torch.Tensor, steps: int = 4000) -> MLP:
-    """Trains on all samples at once, with the module's own optimizer and loss, until nothing moves any more."""
+    """Trains on all samples at once, with the module's own optimizer and loss, until convergence."""
     module.double()
     optimizer = module.configure_optimizers()["optimizer"]
     for _ in range(steps):
@@ -122,7 +122,7 @@ def test_one_neuron_with_a_sigmoid_is_logistic_regression() -> None:
         output="sigmoid",
         optimizer="momentum",
         learning_rate=0.5,
-        weight_decay=1 / len(targets),  # theirs adds half the squared weights to the sum of losses
+        weight_decay=1 / len(targets),  # scikit-learn adds half the squared weights to the sum of losses
         input_shape=[30],
         num_classes=2,
     )

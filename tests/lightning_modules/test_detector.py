@@ -12,8 +12,8 @@ from lightning_modules.detector import BOX, STRIDE
 CLASSES = ["a", "b", "c"]
 
 
-class Says(torch.nn.Module):
-    """A network that says what is at some places of a 8x8 grid: (image, row, column) -> (class, box in pixels)."""
+class Fake(torch.nn.Module):
+    """A fake network with objects at places of an 8x8 grid: (image, row, column) -> (class, box in pixels)."""
 
     def __init__(self, images: int, things: dict[tuple[int, int, int], tuple[int, tuple[float, ...]]]) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Says(torch.nn.Module):
         for (image, row, column), (label, (left, top, right, bottom)) in things.items():
             x, y = (column + 0.5) * STRIDE, (row + 0.5) * STRIDE
             for index, distance in enumerate((x - left, y - top, right - x, bottom - y)):
-                outputs[image, index, row, column] = math.log(math.expm1(distance / STRIDE))  # softplus, backwards
+                outputs[image, index, row, column] = math.log(math.expm1(distance / STRIDE))  # inverse softplus
             outputs[image, BOX, row, column] = 4.0 - 0.1 * column
             outputs[image, BOX + 1 + label, row, column] = 15.0
         self.outputs = torch.nn.Parameter(outputs)
@@ -33,7 +33,7 @@ class Says(torch.nn.Module):
 
 def saying(images: int, things: dict[tuple[int, int, int], tuple[int, tuple[float, ...]]]) -> Detector:
     module = Detector(width=1, depth=1, image_shape=(1, 32, 32), num_classes=3, class_names=CLASSES)
-    module.network = Says(images, things)  # type: ignore[assignment]
+    module.network = Fake(images, things)  # type: ignore[assignment]
     return module
 
 
@@ -43,7 +43,7 @@ LABELS = torch.tensor([[2, -1], [0, -1]])
 RIGHT = {(0, 3, 2): (2, (4.0, 6, 16, 18)), (1, 6, 5): (0, (16.0, 20, 28, 30))}
 
 
-def test_boxes_and_classes_are_read_off_their_places() -> None:
+def test_boxes_and_classes_are_decoded_from_places() -> None:
     module = saying(2, {**RIGHT, (1, 0, 0): (1, (0.0, 0, 8, 8))})
     first, second = module.answers(torch.zeros(2, 1, 32, 32))
     assert (first["answer"], second["answer"]) == ("c", "b a"), "from left to right"
@@ -51,17 +51,17 @@ def test_boxes_and_classes_are_read_off_their_places() -> None:
     assert first["boxes"][0]["probability"] == pytest.approx(1 / (1 + math.exp(-3.8)), rel=1e-3)
 
 
-def test_of_several_boxes_around_one_object_the_most_probable_stays() -> None:
+def test_non_maximum_suppression_keeps_the_most_probable_box() -> None:
     twice = {(0, 3, 2): (2, (4.0, 6, 16, 18)), (0, 3, 3): (1, (5.0, 6, 17, 18)), (0, 7, 7): (1, (22.0, 22, 31, 31))}
     (answer,) = saying(1, twice).answers(torch.zeros(1, 1, 32, 32))
     assert answer["answer"] == "c b"
 
 
-def test_nothing_seen_is_an_empty_answer() -> None:
+def test_no_detection_gives_an_empty_answer() -> None:
     assert saying(1, {}).answers(torch.zeros(1, 1, 32, 32)) == [{"answer": "", "boxes": []}]
 
 
-def test_the_loss_is_none_where_all_is_right_and_is_learnt_from_the_places_of_the_objects() -> None:
+def test_the_loss_is_zero_if_correct_and_its_gradient_is_at_the_objects_places() -> None:
     right = saying(2, RIGHT)._loss((torch.zeros(2, 1, 32, 32), BOXES, LABELS)).item()
     assert right < 0.05
     for wrong in (

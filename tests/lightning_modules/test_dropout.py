@@ -1,4 +1,4 @@
-"""Dropout: shares, scale, independence, and what it is on other paths."""
+"""Dropout: rates, scale, independence, and its fallbacks."""
 
 import pytest
 import torch
@@ -68,7 +68,7 @@ def test_a_generator_of_its_own_draws_what_the_global_one_would() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_other_kinds_of_numbers_stay_what_they_are(dtype: torch.dtype) -> None:
+def test_dtypes_are_preserved(dtype: torch.dtype) -> None:
     outputs = Dropout(0.5)(torch.ones(10, 10, dtype=dtype))
     assert outputs.dtype == dtype
     assert set(outputs.unique().tolist()) == {0.0, 2.0}
@@ -82,7 +82,7 @@ def test_nothing_is_dropped_in_evaluation_and_everything_at_one() -> None:
     assert Dropout(0.5)(torch.empty(0, 3)).shape == (0, 3)
 
 
-def test_masks_drawn_without_gradients_leave_nothing_behind_that_could_not_be_trained_with() -> None:
+def test_inference_mode_masks_do_not_break_later_training() -> None:
     layer = Dropout(0.5)
     with torch.inference_mode():
         layer(torch.ones(4, 4))
@@ -91,5 +91,5 @@ def test_masks_drawn_without_gradients_leave_nothing_behind_that_could_not_be_tr
     assert inputs.grad is not None
 
 
-def test_it_is_an_nn_dropout_to_those_who_look_for_one() -> None:
+def test_it_is_an_instance_of_nn_dropout() -> None:
     assert isinstance(Dropout(0.5), nn.Dropout)

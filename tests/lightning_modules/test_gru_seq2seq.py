@@ -26,7 +26,7 @@ def ids(*words: str, length: int = 5) -> Tensor:
 
 @pytest.mark.parametrize("cell", ["gru", "gru_cho", "lstm", "rnn"])
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_a_word_is_read_alike_alone_and_padded_in_a_batch(cell: str, num_layers: int) -> None:
+def test_encoding_is_independent_of_padding(cell: str, num_layers: int) -> None:
     module = model(cell=cell, num_layers=num_layers)
     together = module(ids("abcde", "fa", "h"))
     assert together.shape == (3, 6) and together.dtype == torch.int64
@@ -86,19 +86,19 @@ def test_exact_match_is_every_character_and_the_end() -> None:
     target = torch.tensor([[3, 4, 2, 0], [3, 2, 0, 0], [3, 4, 2, 0], [3, 4, 5, 2]])
     written = torch.tensor([[3, 4, 2, 7], [3, 2, 0, 0], [3, 4, 4, 2], [3, 4, 2, 0]])
     right, exact = compare(written, target, pad_id=0)
-    assert exact.tolist() == [True, True, False, False], "what is written after the end does not count"
+    assert exact.tolist() == [True, True, False, False], "characters after the end are ignored"
     assert right.sum(dim=1).tolist() == [3, 2, 2, 2]
     assert compare(written[:, :2], target, pad_id=0)[1].tolist() == [False, True, False, False]
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:contextlib")  # of torch's own cells
+@pytest.mark.filterwarnings("ignore::UserWarning:contextlib")  # from torch's own cells
 @pytest.mark.parametrize("cell", ["gru", "gru_cho", "lstm", "rnn"])
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_export_with_any_batch_size_and_length(cell: str, num_layers: int) -> None:
     module = model(cell=cell, num_layers=num_layers, hidden_size=16, max_length=3)
     with torch.no_grad():
         for weight in module.parameters():
-            weight *= 6  # or else it writes the same whatever it reads
+            weight *= 6  # else its output does not depend on its input
     assert len(module(ids("abc", "fa", "h", "b", "gh", "c", "a", length=3)).unique(dim=0)) >= 4
     shapes = {"source": {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}}
     exported = export(module, (ids("abc", "fa", length=3),), dynamic_shapes=shapes).module()
@@ -110,7 +110,7 @@ def test_export_with_any_batch_size_and_length(cell: str, num_layers: int) -> No
 
 
 def test_it_learns_to_reverse(tmp_path: Path) -> None:
-    words = (a + b + c for a in "abcde" for b in "fghi" for c in "jklm")  # no reversal of one is another
+    words = (a + b + c for a in "abcde" for b in "fghi" for c in "jklm")  # no word is another's reversal
     (tmp_path / "words.txt").write_text("\n".join(words))
     data = WordReversal(20, validation_size=5, test_size=20, words_file=str(tmp_path / "words.txt"), max_length=4)
     data.setup()
@@ -153,14 +153,14 @@ def test_it_learns_to_reverse(tmp_path: Path) -> None:
         ({"optimizer": "adm"}, "optimizer must be"),
     ],
 )
-def test_a_wrong_argument_is_one_line(arguments: dict[str, Any], said: str) -> None:
+def test_an_invalid_argument_gives_one_line(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         model(**arguments)
     assert "\n" not in str(caught.value)
 
 
 def test_the_letters_of_a_short_word_multiply_to_its_probability() -> None:
-    """What follows its end is padding, which the model neither wrote nor holds likely."""
+    """After the end there is padding, which is not part of the output."""
     module = model()
     with torch.no_grad():
         module.output.weight.zero_()

@@ -88,6 +88,6 @@ def test_export_takes_any_batch_size() -> None:
         ({"num_classes": 1}, "num_classes must be at least 2, but got num_classes=1"),
     ],
 )
-def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_rejected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MLP(**arguments)

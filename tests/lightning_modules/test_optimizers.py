@@ -11,7 +11,7 @@ from lightning_modules.optimizers import Optimizer, Schedule, checked, configure
 
 
 def module(total_steps: float = 100) -> Any:
-    """As much of a LightningModule as `configure` looks at: a matrix, a bias and a trainer."""
+    """The parts of a LightningModule used by `configure`: a matrix, a bias and a trainer."""
     layer = nn.Linear(3, 2)
     layer.trainer = SimpleNamespace(estimated_stepping_batches=total_steps)  # type: ignore[assignment]
     return layer
@@ -112,7 +112,7 @@ def test_every_name_is_accepted() -> None:
         ({"weight_decay": -0.1}, r"weight_decay must be .* at least 0, but got weight_decay=-0\.1"),
     ],
 )
-def test_values_out_of_range_are_refused(changed: dict[str, Any], message: str) -> None:
+def test_values_out_of_range_are_rejected(changed: dict[str, Any], message: str) -> None:
     values: dict[str, Any] = {
         "optimizer": "adam",
         "learning_rate": 1e-3,
@@ -125,7 +125,7 @@ def test_values_out_of_range_are_refused(changed: dict[str, Any], message: str) 
 
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))
 def test_without_weight_decay_nothing_decays(optimizer: Optimizer) -> None:
-    """AdamW's own default is another."""
+    """AdamW's own default differs."""
     (group,) = configure(module(), optimizer=optimizer, learning_rate=0.1)["optimizer"].param_groups
     assert group["weight_decay"] == 0
     assert len(group["params"]) == 2

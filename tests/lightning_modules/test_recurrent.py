@@ -17,7 +17,7 @@ def product(matrix: Tensor, vector: list[float]) -> list[float]:
     return [sum(m * v for m, v in zip(row, vector, strict=True)) for row in matrix.tolist()]
 
 
-def test_cho_gru_is_its_equations_written_as_loops() -> None:
+def test_cho_gru_equals_its_equations() -> None:
     torch.manual_seed(0)
     cell = ChoGRU(3, 4)
     inputs = torch.randn(1, 5, 3)
@@ -35,7 +35,7 @@ def test_cho_gru_is_its_equations_written_as_loops() -> None:
     assert torch.equal(outputs[:, -1], state[-1])
 
 
-def test_pytorchs_gru_is_its_equations_written_as_loops() -> None:
+def test_pytorchs_gru_equals_its_equations() -> None:
     torch.manual_seed(0)
     cell = nn.GRU(3, 4, batch_first=True)
     inputs = torch.randn(1, 5, 3)
@@ -57,7 +57,7 @@ def test_pytorchs_gru_is_its_equations_written_as_loops() -> None:
 
 
 @pytest.mark.parametrize("num_layers", [1, 3])
-def test_cho_gru_goes_on_from_a_state(num_layers: int) -> None:
+def test_cho_gru_continues_from_a_state(num_layers: int) -> None:
     torch.manual_seed(0)
     cell = ChoGRU(3, 4, num_layers)
     inputs = torch.randn(2, 6, 3)
@@ -89,4 +89,4 @@ def test_a_gradient_vanishes_in_a_plain_rnn_and_passes_open_gates() -> None:
     assert share("rnn", opened=True) == share("rnn", opened=False) < 1e-6
     for name in ("lstm", "gru"):
         assert share(name, opened=True) > 0.05
-        assert share(name, opened=False) < 1e-4, "gates that are half open do no better than none"
+        assert share(name, opened=False) < 1e-4, "half-open gates are no better than none"

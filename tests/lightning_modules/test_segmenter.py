@@ -6,8 +6,8 @@ from lightning_modules import Segmenter
 from lightning_modules.segmenter import mean_iou
 
 
-class Says(torch.nn.Module):
-    """A network that says what each pixel is, whatever the image: logits (B, C, H, W) before the pixel shuffle."""
+class Fake(torch.nn.Module):
+    """A fake network with given classes for each pixel: logits (B, C, H, W) before the pixel shuffle."""
 
     def __init__(self, classes: Tensor, number: int) -> None:
         super().__init__()
@@ -20,15 +20,15 @@ class Says(torch.nn.Module):
 
 def saying(classes: Tensor) -> Segmenter:
     module = Segmenter(width=1, depth=1, num_classes=2, image_shape=classes.shape, class_names=["a", "b"])
-    module.network = Says(classes, 3)  # type: ignore[assignment]
+    module.network = Fake(classes, 3)  # type: ignore[assignment]
     return module
 
 
 def test_mean_iou_by_hand() -> None:
-    # Class 0: 3 of both, 1 more is said; class 1: 2 of both, 1 more is; class 2 does not occur.
+    # Class 0: 3 in both, 1 more predicted; class 1: 2 in both, 1 more true; class 2 does not occur.
     counts = torch.tensor([[3.0, 0, 0], [1, 2, 0], [0, 0, 0]])
     assert mean_iou(counts).item() == pytest.approx((3 / 4 + 2 / 3) / 2)
-    # A class that is only said, and wrongly, counts as 0.
+    # A class that is only predicted, wrongly, counts as 0.
     assert mean_iou(torch.tensor([[3.0, 1], [0, 0]])).item() == pytest.approx((3 / 4 + 0) / 2)
 
 
@@ -37,7 +37,7 @@ def test_metrics_are_over_all_pixels_of_all_batches() -> None:
     masks, said = torch.randint(3, (6, 4, 4)), torch.randint(3, (6, 4, 4))
     module = saying(said[:4])
     for start, stop in ((0, 4), (4, 6)):  # unequal batches
-        module.network = Says(said[start:stop], 3)  # type: ignore[assignment]
+        module.network = Fake(said[start:stop], 3)  # type: ignore[assignment]
         module.validation_step((torch.zeros(stop - start, 1, 4, 4), masks[start:stop]), 0)
     assert module._eval_sums is not None
     metrics = module.means("val", module._eval_sums)
@@ -70,12 +70,12 @@ def test_answers_name_the_classes_and_count_their_pixels() -> None:
     assert first["mask"] == mask[0].tolist()
 
 
-def test_pictures_show_what_is_said() -> None:
+def test_pictures_show_predictions() -> None:
     mask = torch.randint(3, (2, 8, 8))
     pictures = saying(mask).pictures([(torch.randn(2, 1, 8, 8), mask)])
     assert (pictures["masked_canvases"]["predicted"] == mask.numpy()).all()
 
 
-def test_images_too_small_for_the_depth_are_refused() -> None:
+def test_images_too_small_for_the_depth_are_rejected() -> None:
     with pytest.raises(ValueError, match="multiples of 16 pixels, but they have 24x24"):
         Segmenter(depth=4, image_shape=(1, 24, 24))

@@ -35,7 +35,7 @@ class Linear(Supervised):
 
 
 class Fixed(Linear):
-    """Says the class that the image's first pixel names."""
+    """Predicts the class given by the image's first pixel."""
 
     def forward(self, images: Tensor) -> Tensor:
         return 2.0 * nn.functional.one_hot(images[:, 0, 0, 0].long(), 3).float()
@@ -54,7 +54,7 @@ def loader(data: list[Batch]) -> DataLoader:
 
 
 class Recorder(DummyLogger):
-    """Keeps what it is given to log."""
+    """Records logged values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def _deterministic() -> None:
 
 def test_training_metrics_are_means_over_the_steps_since_they_were_last_logged(tmp_path: Path) -> None:
     data = batches([4] * 6)
-    module = Linear(learning_rate=1e-12)  # so small that the weights stay as they are
+    module = Linear(learning_rate=1e-12)  # so small that the weights do not change
     with torch.no_grad():
         losses = [nn.functional.cross_entropy(module(images), labels).item() for images, labels in data]
         correct = [(module(images).argmax(1) == labels).float().mean().item() for images, labels in data]
@@ -101,7 +101,7 @@ def test_training_metrics_are_means_over_the_steps_since_they_were_last_logged(t
     assert [row["train/learning_rate"] for row in rows] == pytest.approx([1e-12] * 3, abs=1e-15)
 
 
-def test_training_sums_start_anew_in_each_epoch(tmp_path: Path) -> None:
+def test_training_sums_are_reset_in_each_epoch(tmp_path: Path) -> None:
     data = batches([4] * 3)
     module = Linear(learning_rate=1e-12)
     with torch.no_grad():
@@ -123,7 +123,7 @@ def test_accumulated_gradients_are_logged_once_per_optimizer_step(tmp_path: Path
 
 
 def test_accumulated_batches_are_all_in_the_logged_mean(tmp_path: Path) -> None:
-    """Of the batches between two logged steps none is lost, though the first of them ends at a step that was logged."""
+    """No batch between two logged steps is lost, even if the first one ends at a logged step."""
     data = batches([4] * 8)
     module = Linear(learning_rate=1e-12)
     with torch.no_grad():
@@ -185,7 +185,7 @@ def test_confusion_matrix_has_the_truth_in_rows() -> None:
     assert matrix["labels"] == ["a", "b", "c"]
 
 
-def test_worst_mistakes_tell_truth_prediction_and_probabilities() -> None:
+def test_worst_mistakes_show_truth_prediction_and_probabilities() -> None:
     mistakes = Fixed().pictures([(digits([1, 2, 2]), torch.tensor([1, 0, 2]))])["worst_mistakes"]
     total = math.exp(2) + 2
 
@@ -247,7 +247,7 @@ def test_pictures_look_at_a_bounded_number_of_samples_and_restore_the_mode() -> 
         ({"learning_rate": -1.0}, "learning_rate must be"),
     ],
 )
-def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_rejected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Linear(**arguments)
 

@@ -29,7 +29,7 @@ def test_two_classes_by_one_output_or_two(sigmoid: bool) -> None:
     assert task.outputs == (1 if sigmoid else 2)
     assert found["loss"] == pytest.approx(F.binary_cross_entropy_with_logits(score, targets.float()).item(), rel=1e-5)
     assert found["accuracy"] == pytest.approx(((score > 0) == targets.bool()).float().mean().item())
-    assert found["roc_auc"] == pytest.approx(roc_auc_score(targets, score), abs=2e-3)  # its scores are in bins
+    assert found["roc_auc"] == pytest.approx(roc_auc_score(targets, score), abs=2e-3)  # approximate because of binning
     assert task.loss(outputs, targets).item() == pytest.approx(found["loss"], rel=1e-5)
     assert torch.allclose(task.probabilities(outputs)[:, 1], score.sigmoid())
 
@@ -43,7 +43,7 @@ def test_roc_auc_is_exact_where_the_bins_tell_the_scores_apart(samples: list[tup
     if 0 < targets.sum() < len(targets):
         assert found == pytest.approx(roc_auc_score(targets, score))
     else:
-        assert math.isnan(found), "one class alone has no order"
+        assert math.isnan(found), "undefined for a single class"
 
 
 def test_scores_beyond_all_bins_still_count() -> None:
@@ -91,7 +91,7 @@ def test_the_data_choose_the_task() -> None:
         ((None, None, 0.0), "target_scale must be greater than 0"),
     ],
 )
-def test_what_does_not_fit_is_refused(arguments: tuple[Any, ...], message: str) -> None:
+def test_mismatches_are_rejected(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         task_of(*arguments)
 

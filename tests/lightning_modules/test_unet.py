@@ -14,7 +14,7 @@ from lightning_modules.unet import UNet, check_image
     columns=st.integers(1, 3),
     channels=st.integers(1, 3),
 )
-def test_it_takes_images_of_any_size_that_it_can_halve(
+def test_it_accepts_any_size_that_can_be_halved(
     stride: int, depth: int, rows: int, columns: int, channels: int
 ) -> None:
     network = UNet(channels, 5, stride, 2, depth)
@@ -26,7 +26,7 @@ def test_it_takes_images_of_any_size_that_it_can_halve(
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-def test_a_place_is_told_by_its_own_pixels_and_by_those_far_away() -> None:
+def test_a_place_depends_on_near_and_far_pixels() -> None:
     torch.manual_seed(0)
     network = UNet(1, 1, 2, 4, 3).eval()
     image = torch.randn(1, 1, 64, 64, requires_grad=True)
@@ -37,12 +37,12 @@ def test_a_place_is_told_by_its_own_pixels_and_by_those_far_away() -> None:
 
 
 @pytest.mark.parametrize("argument", ["width", "depth"])
-def test_sizes_below_1_are_refused(argument: str) -> None:
+def test_sizes_below_1_are_rejected(argument: str) -> None:
     with pytest.raises(ValueError, match=f"{argument} must be at least 1, but got {argument}=0"):
         UNet(1, 1, 1, **{"width": 2, "depth": 2, argument: 0})
 
 
-def test_images_that_cannot_be_halved_are_refused() -> None:
+def test_images_that_cannot_be_halved_are_rejected() -> None:
     check_image((64, 32), 16)
     with pytest.raises(ValueError, match="multiples of 16 pixels, but they have 64x40"):
         check_image((64, 40), 16)

@@ -9,7 +9,7 @@ NOISE = np.random.default_rng(0)
 
 
 def everything(figure: Figure) -> str:
-    figure.canvas.draw()  # a picture that cannot be drawn is none
+    figure.canvas.draw()  # drawing must not fail
     return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_text())  # type: ignore[attr-defined]
 
 
@@ -20,9 +20,9 @@ def test_masks_are_compared_where_there_is_or_should_be_something() -> None:
     said[0, 0] = 1  # 8 of 16 wrong
     said[1, 0, :4] = 2  # and 4 where there is nothing
     figure = canvas_plots.masked_canvases(NOISE.random((2, 8, 8)), truth, said, ["a", "b", "c"])
-    assert "Segmented: 40.0% right" in everything(figure) and "■ c" in everything(figure)
+    assert "Segmented: 40.0% correct" in everything(figure) and "■ c" in everything(figure)
     mosaic = np.asarray(figure.axes[0].images[0].get_array())
-    assert (mosaic[13, 1] == mosaic[25, 1]).all(), "the same class has the same colour, true or said"
+    assert (mosaic[13, 1] == mosaic[25, 1]).all(), "the same class has the same colour, true or predicted"
     assert (mosaic[12, 1] != mosaic[24, 1]).any()
 
 
@@ -31,7 +31,7 @@ def test_boxes_of_any_number_are_counted_and_named(count: int) -> None:
     truth = [[("7", (1.0, 1.0, 9.0, 12.0))] for _ in range(count)]
     said = [[("7", (1.0, 2.0, 9.0, 12.0)), ("4", (-5.0, 3.0, 40.0, 9.0))]] + [[] for _ in range(count - 1)]
     text = everything(canvas_plots.boxed_canvases(NOISE.random((count, 20, 20)), truth, said))
-    assert f"Detected: 2 boxes said (thin, orange), {count} true" in text
+    assert f"Detected: 2 boxes predicted (thin, orange), {count} true" in text
     assert text.count("7") == count + 1 and "4" in text
 
 

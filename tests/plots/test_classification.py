@@ -29,7 +29,7 @@ def texts(figure: Figure) -> list[str]:
 
 
 def everything(figure: Figure) -> str:
-    figure.canvas.draw()  # a picture that cannot be drawn is none
+    figure.canvas.draw()  # drawing must not fail
     return "\n".join(texts(figure))
 
 
@@ -161,7 +161,7 @@ def test_thinning_keeps_ends_and_spikes(count: int, spike: int) -> None:
         assert kept_y.max() == 9 and kept_x[0] == 0 and kept_x[-1] == count - 1
 
 
-def test_ticks_are_told_apart() -> None:
+def test_tick_labels_are_distinct() -> None:
     figure, axes = figures.new_figure(3, 3, left=1, bottom=1, right=1, top=1)
     axes.plot([0, 10], [123456, 123458])
     figures.graduate(axes, [0, 5, 10, 99], MaxNLocator(5))
@@ -202,7 +202,7 @@ def test_pictures_use_no_global_state() -> None:
     assert "pyplot" not in Path(plots.__file__).read_text().replace("without pyplot", "")
 
 
-def test_a_picture_half_written_says_which_process_wrote_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_picture_names_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(temporary, "lives", lambda pid: asked.append(pid) or True)
 

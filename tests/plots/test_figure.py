@@ -1,4 +1,4 @@
-"""Pictures as they are saved: what a file shows is what was drawn."""
+"""Saved pictures: a file shows what was drawn."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_colours_of_a_users_figure_are_kept(tmp_path: Path) -> None:
         assert image.getpixel((5, 5)) == (0, 255, 0)
 
 
-def test_pictures_may_be_drawn_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_drawing_functions_can_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "_drawing", figures._drawing)
     said: list[str] = []
     pixels = np.zeros((2, 3, 4), dtype=np.uint8)

@@ -10,7 +10,7 @@ NOISE = np.random.default_rng(0)
 
 
 def everything(figure: Figure) -> str:
-    figure.canvas.draw()  # a picture that cannot be drawn is none
+    figure.canvas.draw()  # drawing must not fail
     return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_text())  # type: ignore[attr-defined]
 
 
@@ -29,7 +29,7 @@ def test_decision_boundary_counts_who_is_on_the_right_side(classes: int) -> None
     assert image[15, 5, 2] > image[15, 5, 0] and image[15, 35, 0] > image[15, 35, 2], "blue left, orange right"
 
 
-def test_predicted_against_true_tells_the_error() -> None:
+def test_predicted_against_true_shows_the_error() -> None:
     said = everything(task_plots.predicted_against_true([1.0, 2.0, 3.0], [1.5, 2.0, 2.5]))
     assert "RMSE 0.4082, R² 0.750" in said
 
@@ -52,6 +52,6 @@ def test_filters_and_feature_maps_of_any_number(count: int) -> None:
     assert f"layer 3: {min(count, 16)} of {count} maps" in said
 
 
-def test_gradient_by_distance_bears_a_gradient_that_has_vanished() -> None:
+def test_gradient_by_distance_handles_vanished_gradients() -> None:
     said = everything(task_plots.gradient_by_distance({"rnn": [1.0, 1e-3, 0.0], "gru": [1.0, 0.9, 0.8]}))
     assert "Gradient by distance in time" in said and "— rnn" in said

@@ -1,4 +1,4 @@
-"""Panels, and what is drawn into them, against matplotlib's own."""
+"""Panels and their contents, compared with matplotlib's own."""
 
 import io
 
@@ -51,7 +51,7 @@ def test_nothing_is_drawn_outside_an_image() -> None:
     assert (shown == 0).sum() == 100 * 100 and (shown[:20] == 255).all() and (shown[:, :50] == 255).all()
 
 
-def test_pixels_lines_and_texts_are_in_a_picture_of_vectors_too() -> None:
+def test_pixels_lines_and_texts_are_in_vector_graphics_too() -> None:
     figure, panel = new_panel(1, 1, **MARGINS)
     panel.image(np.zeros((2, 2, 3), dtype=np.uint8))
     add_line(figure, [0, 1], [0, 1], panel.transData, color=BLUE)

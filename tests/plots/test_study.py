@@ -58,12 +58,12 @@ def test_history_names_the_best_complete_trial(direction: str, best: str) -> Non
     assert "complete (3)" in said and "pruned (2)" in said and "no value (1)" in said
 
 
-def test_history_leaves_a_diverged_trial_at_the_rim() -> None:
+def test_history_clips_a_diverged_trial() -> None:
     figure = history([0.5, 0.4, 1e9, 0.45, 0.42, 0.3], ["COMPLETE"] * 6, "minimize")
     assert figure.axes[0].get_ylim()[1] < 1 and "beyond the axis (1)" in everything(figure)
 
 
-def test_history_never_leaves_the_best_at_the_rim() -> None:
+def test_history_never_clips_the_best() -> None:
     figure = history([0.1, 0.101, 0.099, 0.1, 0.98], ["COMPLETE"] * 5)
     assert figure.axes[0].get_ylim()[1] > 0.98 and "beyond" not in everything(figure)
 
@@ -135,7 +135,7 @@ def test_slices_leaves_out_trials_without_a_value() -> None:
                        st.lists(st.integers(0, 9), max_size=3)), min_size=1, max_size=9),
     st.booleans(),
 )  # fmt: skip
-def test_a_scale_has_a_place_for_every_value(values: list[Any], log: bool) -> None:
+def test_a_scale_can_place_every_value(values: list[Any], log: bool) -> None:
     scale = Scale(values, log)
     assert len(scale.places) == len(values) and ((scale.places >= -1e-9) & (scale.places <= 1 + 1e-9)).all()
     assert len(scale.ticks) == len(scale.labels) >= 1

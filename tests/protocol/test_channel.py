@@ -8,19 +8,19 @@ from studies.protocol.event_log import NAME, EventReader, EventWriter
 from studies.protocol.events import Report
 
 
-def test_without_a_driver_every_verdict_is_go(tmp_path: Path) -> None:
+def test_without_a_driver_every_verdict_is_to_continue(tmp_path: Path) -> None:
     channel = Channel(EventWriter(tmp_path / NAME))
     assert channel.ask(Report(1, 0, 0.5)) is None
     assert len(EventReader(tmp_path / NAME).read()) == 1
 
 
-def test_other_ranks_say_nothing() -> None:
+def test_other_ranks_are_silent() -> None:
     channel = Channel(None)
     channel.emit(Report(1, 0, 0.5))
     assert channel.ask(Report(1, 0, 0.5)) is None
 
 
-def test_the_event_is_in_the_log_before_the_driver_is_poked(tmp_path: Path) -> None:
+def test_the_event_is_logged_before_the_driver_is_notified(tmp_path: Path) -> None:
     ours, theirs = Pipe()
     channel = Channel(EventWriter(tmp_path / NAME), theirs, orphaned=lambda: None)
     channel.emit(Report(1, 0, 0.5))
@@ -62,7 +62,7 @@ def test_a_trial_does_not_outlive_its_driver(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(status) == ORPHANED
 
 
-def test_a_process_that_lives_on_waits_for_its_next_trial(tmp_path: Path) -> None:
+def test_an_idle_process_waits_for_its_next_trial(tmp_path: Path) -> None:
     ours, theirs = Pipe()
     first = Channel(EventWriter(tmp_path / "first" / NAME), theirs)
     first.leave(0)

@@ -38,7 +38,7 @@ def test_a_log_cut_at_every_byte_of_its_last_line_keeps_the_lines_before(tmp_pat
     for cut in range(last, len(data)):
         path.write_bytes(data[:cut])
         assert EventReader(path).read() == EVENTS[:2], cut
-        writer = EventWriter(path)  # repairs, then goes on
+        writer = EventWriter(path)  # repairs, then continues
         writer.append(EVENTS[2])
         writer.close()
         assert EventReader(path).read() == EVENTS, cut
@@ -54,7 +54,7 @@ def test_the_reader_waits_for_the_rest_of_a_line(tmp_path: Path) -> None:
     assert reader.read() == EVENTS[2:]
 
 
-def test_repair_says_how_much_was_torn(tmp_path: Path) -> None:
+def test_repair_returns_the_removed_bytes(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     assert repair(path) == 0
     path.write_bytes(b'{"kind":')
@@ -82,7 +82,7 @@ def test_one_process_writes_a_log(tmp_path: Path) -> None:
     EventWriter(path, wait=0.1).close()
 
 
-def test_a_line_that_does_not_fit_the_disk_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_does_not_fit_the_disk_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "events.jsonl"
     writer = EventWriter(path)
     writer.append(EVENTS[0])
@@ -102,9 +102,7 @@ def test_a_line_that_does_not_fit_the_disk_leaves_no_half(tmp_path: Path, monkey
     assert EventReader(path).read() == [EVENTS[0], EVENTS[2]]
 
 
-def test_the_disk_is_waited_for_where_an_event_is_durable_and_only_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_durable_events_are_flushed_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[bytes] = []
     path = tmp_path / "events.jsonl"
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(path.read_bytes()))

@@ -15,7 +15,7 @@ from studies.protocol.trial_spec import TrialSpec
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 
 
-def test_spec_survives_its_file(tmp_path: Path) -> None:
+def test_a_spec_round_trips(tmp_path: Path) -> None:
     experiment = {"model": {"class_path": "a.B", "init_args": {"hidden_sizes": [1, 2], "learning_rate": 1e-3}}}
     spec = TrialSpec("r", experiment, 3, str(tmp_path / "r"), number=4, params={"model.learning_rate": 1e-3}, gpu=1)
     assert TrialSpec.load(spec.save()) == spec
@@ -27,14 +27,14 @@ def test_spec_survives_its_file(tmp_path: Path) -> None:
     stamp=st.floats(0, 2e9),
 )
 @settings(deadline=None, max_examples=50)
-def test_an_event_survives_its_line(step: int, values: dict[str, float], stamp: float) -> None:
+def test_an_event_round_trips(step: int, values: dict[str, float], stamp: float) -> None:
     event = Metrics(step, 2, values, time=stamp)
     line = event.to_json()
     assert "\n" not in line
     assert parse_event(line) == event
 
 
-def test_nan_and_infinity_survive() -> None:
+def test_nan_and_infinity_round_trip() -> None:
     values = parse_event(Metrics(1, 0, {"a": float("nan"), "b": float("inf")}).to_json()).values  # type: ignore[attr-defined]
     assert values["a"] != values["a"] and values["b"] == float("inf")
 
@@ -46,7 +46,7 @@ def test_a_traceback_stays_on_one_line() -> None:
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", "null", "{}", '{"kind":"no"}', '{"kind":"metrics"}', "\x00"])
-def test_what_is_no_event_is_a_value_error(line: str) -> None:
+def test_an_invalid_event_is_a_value_error(line: str) -> None:
     with pytest.raises(ValueError):
         parse_event(line)
 

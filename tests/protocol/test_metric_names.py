@@ -55,7 +55,7 @@ def test_the_database_takes_them_all(home: Path) -> None:
     assert len(run.data.params) == len(ODD), "none takes another's place"
 
 
-def test_what_changes_is_said() -> None:
+def test_changed_names_are_reported() -> None:
     assert cleaned_names(["val/loss", "val/hits@1", "val//a"]) == {"val/hits@1": "val/hits_1", "val//a": "val/_/a"}
     assert colliding_names(["a@b", "a#b", "c", "c"]) == {"a_b": ["a@b", "a#b"]}
     assert metric_name("x" * 300) != metric_name("x" * 301)
@@ -74,7 +74,7 @@ def test_what_changes_is_said() -> None:
         ("[1, 2]", "[2, 1]", False),
     ],
 )
-def test_parameters_are_compared_by_what_they_mean(one: str, other: str, same: bool) -> None:
+def test_parameters_are_compared_by_value(one: str, other: str, same: bool) -> None:
     assert same_param(one, other) is same and same_param(other, one) is same
 
 
@@ -99,9 +99,9 @@ def test_a_text_can_be_stored(text: str) -> None:
     assert stored_text(stored) == stored
 
 
-def test_a_text_is_cut_once() -> None:
+def test_truncation_is_idempotent() -> None:
     assert len(stored_tags({"a": "\udce4" * 20_000_000})["a"]) == TAG_LENGTH
 
 
-def test_what_is_no_number_is_none() -> None:
+def test_non_numbers_are_none() -> None:
     assert [stored_number(value) for value in (1, "2", None, "x", [1], 10**400)] == [1.0, 2.0, None, None, None, None]

@@ -76,7 +76,7 @@ def test_parameters_depend_on_seed_and_number_alone(tmp_path: Path, sampler: str
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
-def test_a_sampler_that_learns_draws_the_same_after_a_restart(tmp_path: Path, sampler: str) -> None:
+def test_an_adaptive_sampler_draws_the_same_after_a_restart(tmp_path: Path, sampler: str) -> None:
     """Caches between draws must not affect the drawn values."""
     drawn = []
     for folder, restarts in ((tmp_path / "steady", False), (tmp_path / "restarted", True)):
@@ -133,7 +133,7 @@ def test_a_hopeless_trial_is_pruned(tmp_path: Path, pruner: str) -> None:
     assert search.trials()[0].state == "COMPLETE"
 
 
-def test_a_trial_left_running_goes_on_with_the_same_parameters(tmp_path: Path) -> None:
+def test_a_trial_left_running_resumes_with_the_same_parameters(tmp_path: Path) -> None:
     search = open_search(tmp_path)
     params = search.ask().params
     search.bind(0, "run0")
@@ -157,7 +157,7 @@ def test_a_trial_left_running_goes_on_with_the_same_parameters(tmp_path: Path) -
         ({"seed": 6}, "a different seed"),
     ],
 )
-def test_a_study_of_that_name_with_another_definition(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_a_study_of_the_same_name_with_another_definition(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     open_search(tmp_path)
     with pytest.raises(ValueError, match=said):
         open_search(tmp_path, **changes)
@@ -178,7 +178,7 @@ def test_a_space_may_be_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         check_space("myspace:space", "grid")
 
 
-def test_seeds_are_apart() -> None:
+def test_seeds_are_independent() -> None:
     seeds = [derive_seed(s, n, purpose) for s in range(20) for n in range(20) for purpose in ("sampler", "training")]
     assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**31 for seed in seeds)
     assert derive_seed(0, 0, "training") == derive_seed(0, 0, "training")
@@ -207,9 +207,7 @@ def test_importance_of_what_matters(tmp_path: Path) -> None:
     assert max(importances, key=lambda name: importances[name]) == "data.b"
 
 
-def test_importance_is_worked_out_of_as_many_trials_as_can_be_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_importance_uses_a_limited_number_of_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studies.search.study.FANOVA_TRIALS", 20)
     looked_at: list[int] = []
     evaluate = optuna.importance.FanovaImportanceEvaluator.evaluate

@@ -90,7 +90,7 @@ def test_ranks_are_written_where_they_have_changed(tracking: Tracking, monkeypat
     assert client(tracking).get_run(second).data.tags["harness.rank"] == "2"
 
 
-def test_not_a_number_is_kept(tracking: Tracking) -> None:
+def test_nan_metrics_are_stored(tracking: Tracking) -> None:
     run_id = tracking.start(tracking.experiment("mine"), "run", {}, {})
     tracking.log(run_id, Metrics(1, 0, {"a": float("nan"), "b": float("inf")}))
     tracking.end(run_id, "FINISHED")
@@ -153,7 +153,7 @@ def test_a_database_of_another_version_is_one_line(home: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:contextlib")  # from torch's own cells
-def test_a_published_model_takes_what_was_said_to_be_variable(tracking: Tracking) -> None:
+def test_a_published_model_accepts_variable_sizes(tracking: Tracking) -> None:
     torch.manual_seed(0)
     module = GRUSeq2Seq(hidden_size=3, vocab_size=6, max_length=3).eval()
     run_id = tracking.start(tracking.experiment("mine"), "study", {}, {})

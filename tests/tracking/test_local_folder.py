@@ -17,5 +17,5 @@ def test_the_folder_of_a_uri() -> None:
 @pytest.mark.parametrize(
     "uri", ["mlflow-artifacts:/1/2", "s3://bucket/a", "file://elsewhere/tmp/a", "https://host/a", "relative/a"]
 )
-def test_what_is_no_folder_of_this_machine_is_left_to_mlflow(uri: str) -> None:
+def test_remote_artifacts_are_left_to_mlflow(uri: str) -> None:
     assert local_folder(uri) is None

@@ -52,7 +52,7 @@ def test_an_experiment_deleted_a_moment_ago(shown: Shown) -> None:
 
 
 @pytest.mark.parametrize("older", [False, True])
-def test_a_renamed_experiment_is_gone_on_with(shown: Shown, older: bool) -> None:
+def test_a_renamed_experiment_is_continued(shown: Shown, older: bool) -> None:
     run_id = shown.start(**{"harness.experiment": "mine"})
     if older:
         shown.client.delete_experiment_tag(shown.experiment, "harness.experiment")
@@ -75,7 +75,7 @@ def test_a_deleted_study_is_found_and_restored(shown: Shown) -> None:
     assert shown.tracking.find_run(STUDY, shown.experiment) == parent, "what is not deleted comes first"
 
 
-def test_all_that_is_said_of_a_deleted_run_is_stored(shown: Shown, tmp_path: Path) -> None:
+def test_events_of_a_deleted_run_are_stored(shown: Shown, tmp_path: Path) -> None:
     tracking, (run_id, sound) = shown.tracking, (shown.start(**STUDY), shown.start())
     (tmp_path / "log.txt").write_text("all is well")
     steps = [
@@ -100,7 +100,7 @@ def test_all_that_is_said_of_a_deleted_run_is_stored(shown: Shown, tmp_path: Pat
     assert len(shown.said) == len(steps)
 
 
-def test_a_run_that_is_gone_for_good_stops_nobody(shown: Shown, home: Path) -> None:
+def test_a_permanently_deleted_run_stops_nothing(shown: Shown, home: Path) -> None:
     gone, sound = shown.start(), shown.start()
     _get_store(shown.tracking.uri)._hard_delete_run(gone)
     for run_id in (gone, sound):
@@ -113,7 +113,7 @@ def test_a_run_that_is_gone_for_good_stops_nobody(shown: Shown, home: Path) -> N
     assert len(shown.said) == 1 and f"MLflow no longer has run {gone}" in shown.said[0]
 
 
-def test_ranks_pass_over_deleted_runs(shown: Shown) -> None:
+def test_ranks_skip_deleted_runs(shown: Shown) -> None:
     deleted, sound = (shown.start(**{"harness.study": "s"}) for _ in range(2))
     shown.client.delete_run(deleted)
     shown.tracking.rank(shown.experiment, "s", {deleted: 1, sound: 2})
@@ -141,7 +141,7 @@ def test_a_study_of_any_name(shown: Shown, study: str) -> None:
     assert shown.tracking.tag(run_id, "harness.rank") == "1"
 
 
-def test_parameters_that_are_said_again(shown: Shown) -> None:
+def test_parameters_logged_again(shown: Shown) -> None:
     run_id = shown.tracking.start(shown.experiment, "run", {"a": 10, "map": {"x": 1, "y": 2}, "lr": 0.1}, {})
     shown.tracking.log_params(run_id, {"a": 10.0, "map": {"y": 2, "x": 1}, "lr": 0.1, "new": True})
     assert shown.said == []
@@ -151,7 +151,7 @@ def test_parameters_that_are_said_again(shown: Shown) -> None:
     assert run.data.tags["harness.now.lr"] == "0.2" and len(shown.said) == 1
 
 
-def test_whatever_user_code_says_is_stored(shown: Shown) -> None:
+def test_anything_user_code_logs_is_stored(shown: Shown) -> None:
     odd = ["", "../up", "/abs", "val//double", "x" * 300, "b\udce4r"]
     run_id = shown.tracking.start(
         shown.experiment, "trial \udce4", dict.fromkeys(odd, "\udce4 \0"), {"harness.study": "\udce4"}

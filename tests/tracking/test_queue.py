@@ -46,7 +46,7 @@ def test_calls_are_made_in_order(queue: TrackingQueue) -> None:
     assert queue._tracking.made == [0, 1, 2, 3, 4, "last"]
 
 
-def test_what_a_worker_waits_for_goes_before_what_waits(queue: TrackingQueue) -> None:
+def test_urgent_calls_precede_queued_ones(queue: TrackingQueue) -> None:
     queue.soon.wait()
     for number in range(3):
         queue.soon.note(number)
@@ -56,7 +56,7 @@ def test_what_a_worker_waits_for_goes_before_what_waits(queue: TrackingQueue) ->
     assert queue._tracking.made == ["first", 0, 1, 2]
 
 
-def test_it_raises_what_the_call_raised(queue: TrackingQueue) -> None:
+def test_a_calls_exception_is_raised(queue: TrackingQueue) -> None:
     with pytest.raises(StorageFailed, match="the disk is gone"):
         queue.first.fail()
     with pytest.raises(StorageFailed, match="the disk is gone"):
@@ -77,14 +77,14 @@ class Locked:
         return "done"
 
 
-def test_in_a_hurry_a_locked_database_is_still_waited_for_some_seconds() -> None:
+def test_when_hurrying_a_locked_database_is_waited_for_some_seconds() -> None:
     queue = TrackingQueue(make=Slow)
     queue.hurry()
     assert queue._retry(Locked(times=1)) == "done"
     assert queue.trouble is None
 
 
-def test_after_those_seconds_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_these_seconds_it_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studies.tracking.queue.HURRY", -1.0)
     queue = TrackingQueue(make=Slow)
     queue.hurry()

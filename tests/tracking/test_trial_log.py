@@ -23,7 +23,7 @@ from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.trial_log import ERROR_LENGTH, TrialRecord
 
 
-def test_what_a_killed_process_left_half_written_goes_when_the_trial_ends(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_processes_are_removed_at_the_end(tmp_path: Path) -> None:
     checkpoints = tmp_path / "checkpoints"
     checkpoints.mkdir()
     dead, living = checkpoints / ".previous.ckpt.4194999.tmp", checkpoints / f".last.ckpt.{os.getpid()}.tmp"
@@ -35,7 +35,7 @@ def test_what_a_killed_process_left_half_written_goes_when_the_trial_ends(tmp_pa
     assert {path.name for path in checkpoints.iterdir()} == {living.name, "last.ckpt"}
 
 
-def test_resources_are_numbered_on_where_a_trial_goes_on(tmp_path: Path) -> None:
+def test_resource_samples_continue_their_numbering_on_resume(tmp_path: Path) -> None:
     log = EventWriter(tmp_path / NAME)
     for samples in (3, 0, 2, 1):
         log.append(Started(1, "host", "cpu", {}))
@@ -46,7 +46,7 @@ def test_resources_are_numbered_on_where_a_trial_goes_on(tmp_path: Path) -> None
     assert [event.step for _, _, event in calls.made if isinstance(event, Resources)] == list(range(6))
 
 
-def test_the_value_of_averaged_weights_is_the_trials(tmp_path: Path) -> None:
+def test_averaged_weights_determine_the_trials_value(tmp_path: Path) -> None:
     log = EventWriter(tmp_path / NAME)
     for event in (Started(1, "host", "cpu", {}), Report(1, 0, 0.5), Report(2, 1, 0.9), Finished({}, 0.7)):
         log.append(event)

@@ -49,7 +49,7 @@ def test_without_a_metric_the_table_keeps_children_under_parents() -> None:
     assert state["selectedColumns"] == ["params.`model.learning_rate`"]
 
 
-def test_the_chart_lies_in_a_section_that_is_there() -> None:
+def test_the_chart_is_in_an_existing_section() -> None:
     state = state_of(prepared_view("7", "best/val/accuracy", "maximize", ["model.learning_rate"]))
     sections = {section["uuid"]: section["name"] for section in state["compareRunSections"]}
     assert state["compareRunCharts"][0]["metricSectionId"] in sections
@@ -69,7 +69,7 @@ def test_the_same_view_is_the_same_tag() -> None:
     assert prepared_view("7", "a", "maximize", ["b"]) == prepared_view("7", "a", "maximize", ["b"])
 
 
-def test_an_unknown_direction_is_refused() -> None:
+def test_an_unknown_direction_is_rejected() -> None:
     with pytest.raises(ValueError, match="direction must be maximize or minimize, but got direction=up"):
         prepared_view("7", "best/val/accuracy", "up", [])
 

@@ -185,7 +185,7 @@ def by_the_harness(file: Path) -> Any:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_an_argument_arrives_as_lightningcli_gives_it(cli: LightningCLI, tmp_path: Path, name: str) -> None:
+def test_arguments_equal_lightningclis(cli: LightningCLI, tmp_path: Path, name: str) -> None:
     file = written(tmp_path, *KINDS[name])
     theirs, ours = by_lightning(cli, file).received, by_the_harness(file).received
     assert list(ours) == list(theirs)
@@ -194,7 +194,7 @@ def test_an_argument_arrives_as_lightningcli_gives_it(cli: LightningCLI, tmp_pat
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_lightningcli_refuses_is_refused_in_one_line(cli: LightningCLI, tmp_path: Path, name: str) -> None:
+def test_lightningclis_errors_are_one_line(cli: LightningCLI, tmp_path: Path, name: str) -> None:
     file = written(tmp_path, *REFUSED[name])
     with pytest.raises((SystemExit, TypeError)):
         by_lightning(cli, file)

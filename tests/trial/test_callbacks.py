@@ -43,7 +43,7 @@ def events(folder: Path, kind: type[Event]) -> list[Event]:
     return [event for event in EventReader(folder / NAME).read() if isinstance(event, kind)]
 
 
-def test_metrics_come_at_the_step_that_lightning_gives_them(tmp_path: Path) -> None:
+def test_metrics_have_lightnings_steps(tmp_path: Path) -> None:
     fit(tmp_path, Channel(EventWriter(tmp_path / NAME)))
     train = [(e.step, e.epoch) for e in events(tmp_path, Metrics) if "train/loss" in e.values]  # type: ignore[attr-defined]
     val = [(e.step, e.epoch) for e in events(tmp_path, Metrics) if "val/loss" in e.values]  # type: ignore[attr-defined]
@@ -72,7 +72,7 @@ def test_without_a_metric_the_best_is_the_last(tmp_path: Path) -> None:
     assert checkpoints.best_step == 12
 
 
-def test_a_metric_nobody_logs_is_named(tmp_path: Path) -> None:
+def test_a_missing_metric_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"val/loss.*but got metric='val/los'"):
         fit(tmp_path, Channel(EventWriter(tmp_path / NAME)), metric="val/los")
 
@@ -101,7 +101,7 @@ def test_a_verdict_ends_the_fit_at_that_report(tmp_path: Path) -> None:
     assert max(e.done for e in events(tmp_path, Metrics)) == 8  # type: ignore[attr-defined]
 
 
-def test_a_broken_checkpoint_is_skipped_for_the_one_before(tmp_path: Path) -> None:
+def test_a_broken_checkpoint_is_skipped_for_the_previous_one(tmp_path: Path) -> None:
     checkpoints = fit(tmp_path, Channel(EventWriter(tmp_path / NAME)))
     last, previous = checkpoints.last, checkpoints.folder / PREVIOUS
     whole = last.read_bytes()
@@ -120,7 +120,7 @@ def test_a_broken_checkpoint_is_skipped_for_the_one_before(tmp_path: Path) -> No
     assert loadable(None) == Found(None)
 
 
-def test_all_random_generators_come_back(tmp_path: Path) -> None:
+def test_all_random_generators_are_restored(tmp_path: Path) -> None:
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(torch.rand(1))
 
@@ -131,7 +131,7 @@ def test_all_random_generators_come_back(tmp_path: Path) -> None:
     assert draw() == first
 
 
-def test_resources_are_said(tmp_path: Path) -> None:
+def test_resources_are_reported(tmp_path: Path) -> None:
     sampler = ResourceSampler(Channel(EventWriter(tmp_path / NAME)))
     values = sampler._sample(__import__("psutil").Process())
     assert values["system/process_memory_megabytes"] > 1

@@ -43,7 +43,7 @@ def after(batch: int, accumulates: int) -> Any:
     )
 
 
-def test_a_trial_is_not_left_amid_an_accumulation() -> None:
+def test_a_trial_does_not_stop_within_an_accumulation() -> None:
     """Checkpoints contain no gradients."""
     assert [can_leave(after(batch, 1), batch) for batch in range(4)] == [True] * 4
     assert [can_leave(after(batch, 2), batch) for batch in range(4)] == [False, True, False, True]

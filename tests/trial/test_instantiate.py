@@ -62,12 +62,12 @@ def test_a_datamodule_that_declares_nothing_gets_what_lightning_gives_it() -> No
         ("lightning_modules.MLPP", "did you mean lightning_modules.MLP"),
     ],
 )
-def test_a_class_that_cannot_be_had(path: str, said: str) -> None:
+def test_a_class_that_cannot_be_imported(path: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         import_class(path)
 
 
-def test_the_users_own_callbacks_are_built() -> None:
+def test_the_users_callbacks_are_built() -> None:
     section = {"class_path": "pytorch_lightning.callbacks.EarlyStopping", "init_args": {"monitor": "val/loss"}}
     (callback,) = build({**TOY, "trainer": {"callbacks": [section]}}, seed=0).trainer["callbacks"]
     assert isinstance(callback, EarlyStopping)

@@ -113,7 +113,7 @@ def test_values_as_mlflow_takes_them(logger: EventLogger, heard: Heard) -> None:
     assert values == [*first, (Params, {"q": "[1, 2]"}), (Params, {"r": "None"}), (Tags, {"kind": "3"})]
 
 
-def test_what_is_not_a_number_is_said_once_and_the_rest_is_kept(
+def test_non_numbers_are_reported_once_and_the_rest_is_logged(
     logger: EventLogger, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(3):
@@ -126,7 +126,7 @@ def test_what_is_not_a_number_is_said_once_and_the_rest_is_kept(
 
 
 @pytest.mark.parametrize("params", [{"a": {"b": 1}, "c": [1]}, Namespace(a=Namespace(b=1), c=[1])])
-def test_hyperparameters_are_text_under_a_name_of_their_own(params: Any, logger: EventLogger, heard: Heard) -> None:
+def test_hyperparameters_are_text_under_prefixed_names(params: Any, logger: EventLogger, heard: Heard) -> None:
     logger.log_hyperparams(params, {"hp": 0.5})
     logger.log_hyperparams(params)
     assert [event.values for event in said(heard)] == [{"hparams.a.b": "1", "hparams.c": "[1]"}], "said once"
@@ -187,7 +187,7 @@ def test_a_pictures_values() -> None:
 @pytest.mark.parametrize(
     ("shape", "order"), [((2, 4, 6), "CHW"), ((4,), "CHW"), ((3, 4, 6), "NCHWX"), ((3, 0, 6), "CHW")]
 )
-def test_what_is_no_picture_is_named(shape: tuple[int, ...], order: str) -> None:
+def test_an_invalid_picture_is_reported(shape: tuple[int, ...], order: str) -> None:
     with pytest.raises(ValueError, match="a picture"):
         as_image(torch.ones(shape), order)
 
@@ -301,7 +301,7 @@ def test_a_table_of_a_dataframe(logger: EventLogger, tmp_path: Path) -> None:
 # -- names ---------------------------------------------------------------------------------------------------
 
 
-def test_any_tag_is_a_path_of_its_own() -> None:
+def test_tags_have_distinct_paths() -> None:
     assert safe_path("val/loss 1.5") == "val/loss 1.5"
     tags = ["../x", "/x", "x", "x/", "//x", ".", "..", "", "ä", "ö", "a\0b", "a\nb", "\ud800", "step_1.png", "a" * 300]
     tags += ["a:b", "a?b", ".x", "x.", " x", "a/step_000001.png", "~/x", "C:\\x", 5, None]
@@ -313,18 +313,18 @@ def test_any_tag_is_a_path_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("path", ["../a", "/etc/a", "", ".", "a/../../b", "a\0b"])
-def test_a_path_that_leads_elsewhere_is_named(path: str) -> None:
+def test_a_path_outside_the_artifacts_is_rejected(path: str) -> None:
     with pytest.raises(ValueError, match="an artifact's path must be relative"):
         artifact_path(path)
 
 
-def test_names_of_the_harness_are_moved_aside() -> None:
+def test_names_used_by_the_harness_are_moved() -> None:
     assert artifact_path("a/./b.txt") == "a/b.txt"
     assert artifact_path("config.yaml") == "logged/config.yaml"
     assert artifact_path("provenance/x") == "logged/provenance/x"
 
 
-def test_what_is_not_kept_is_said_once(
+def test_unsupported_calls_are_reported_once(
     logger: EventLogger, heard: Heard, files: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
@@ -338,7 +338,7 @@ def test_what_is_not_kept_is_said_once(
     assert len(caplog.messages) == 8, "Lightning calls it in each fit"
 
 
-def test_an_unknown_method_is_named_with_those_there_are(logger: EventLogger) -> None:
+def test_an_unknown_method_is_reported_with_suggestions(logger: EventLogger) -> None:
     with pytest.raises(AttributeError, match=r"has no add_scaler; did you mean add_scalar\? .*log_text"):
         logger.experiment.add_scaler("a", 1)
     assert not hasattr(logger.experiment, "get_experiment_by_name")
@@ -347,9 +347,7 @@ def test_an_unknown_method_is_named_with_those_there_are(logger: EventLogger) ->
 # -- Lightning's logger interface -------------------------------------------------------------------
 
 
-def test_other_ranks_say_nothing(
-    logger: EventLogger, heard: Heard, files: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_ranks_are_silent(logger: EventLogger, heard: Heard, files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     logger.experiment.add_scalar("a", 1)
     logger.experiment.add_image("a", "whatever")
@@ -359,7 +357,7 @@ def test_other_ranks_say_nothing(
     assert not heard.events and not files()
 
 
-def test_a_muted_logger_takes_nothing(logger: EventLogger, heard: Heard, files: Any) -> None:
+def test_a_muted_logger_records_nothing(logger: EventLogger, heard: Heard, files: Any) -> None:
     logger.muted = True
     logger.log_metrics({"a": 1.0}, 1)
     logger.log_hyperparams({"a": 1})
@@ -381,7 +379,7 @@ def test_where_it_writes(logger: EventLogger, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda logger: pickle.loads(pickle.dumps(logger))])
-def test_a_copy_says_nothing(copied: Any, tmp_path: Path) -> None:
+def test_a_copy_is_silent(copied: Any, tmp_path: Path) -> None:
     channel = Channel(EventWriter(tmp_path / NAME))
     other = copied(EventLogger(channel, tmp_path, "abc"))
     other.log_metrics({"a": 1.0}, 1)
@@ -473,7 +471,7 @@ def test_the_same_points_as_plain_lightning(model: str, trainer: dict[str, Any],
 # -- resuming ------------------------------------------------------------------------------------------------
 
 
-def test_a_trial_that_goes_on_repeats_no_point_whatever_its_step(tmp_path: Path) -> None:
+def test_a_resumed_trial_repeats_no_point(tmp_path: Path) -> None:
     def life(batches: range) -> list[Event]:
         return [Metrics(batch % 4, 0, {"own": float(number)}, batch, batch) for batch in batches for number in range(2)]
 
@@ -487,7 +485,7 @@ def test_a_trial_that_goes_on_repeats_no_point_whatever_its_step(tmp_path: Path)
     assert kept == [(batch, batch % 4, float(number)) for batch in range(1, 10) for number in range(2)]
 
 
-def test_stopped_and_gone_on_logs_the_same_points(tmp_path: Path) -> None:
+def test_stopped_and_resumed_logs_the_same_points(tmp_path: Path) -> None:
     experiment: dict[str, Any] = {**TOY, "model": {"class_path": "chatty.Several", "init_args": {}}}
     whole = events_of(tmp_path / "whole", experiment)
     folder = tmp_path / "parts"
@@ -550,9 +548,7 @@ def test_all_that_a_module_logs_is_in_mlflow(
     assert text.count("logger.experiment.add_graph is not logged") == 1
 
 
-def test_the_users_loggers_write_where_the_user_stands(
-    home: Path, toy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_users_loggers_write_to_the_users_folder(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, experiment = home.parent, toy.with_name("loyal.yaml")
     experiment.write_text(toy.with_name("chatty.yaml").read_text().replace("chatty.Chatty", "chatty.Loyal"))
     csv = {"class_path": "pytorch_lightning.loggers.CSVLogger", "init_args": {"save_dir": "mine", "name": "logs"}}
@@ -561,7 +557,7 @@ def test_the_users_loggers_write_where_the_user_stands(
     arguments = ["--trainer.logger", loggers, "--trainer.callbacks", checkpoint]
     status, answer, err = run(capsys, "train", str(experiment), *arguments)
     assert status == 0 and answer["status"] == "finished", err
-    assert "lr-SGD" in answer["metrics"] and "val/loss" in answer["metrics"], "ours is there beside them"
+    assert "lr-SGD" in answer["metrics"] and "val/loss" in answer["metrics"], "our logger works in addition to theirs"
     rows = (folder / "mine" / "logs" / "version_0" / "metrics.csv").read_text()
     assert "val/loss" in rows and not (folder / "mine" / "logs" / "version_1").exists(), "not in the preflight check"
     own = (folder / "own.txt").read_text().splitlines()
@@ -578,7 +574,7 @@ def test_a_logger_whose_package_is_missing_is_one_line(tmp_path: Path) -> None:
                 stand_ins([section], tmp_path)
 
 
-def test_loggers_in_the_rehearsal_write_to_its_folder_or_not_at_all(tmp_path: Path) -> None:
+def test_loggers_in_the_preflight_check_write_to_its_folder_or_nowhere(tmp_path: Path) -> None:
     csv = {"class_path": "pytorch_lightning.loggers.CSVLogger", "init_args": {"save_dir": "x", "name": "y"}}
     ours, theirs = stand_ins([csv, {"class_path": "chatty.Own"}], tmp_path)
     assert isinstance(ours, CSVLogger) and Path(ours.log_dir) == tmp_path / "y" / "version_0"

@@ -46,7 +46,7 @@ def test_a_sound_experiment_comes_back_complete_and_typed() -> None:
         "trainer.max_epochs": 2,
         "trainer.callbacks": [],
     }
-    assert isinstance(parameters["model.learning_rate"], float), "whole numbers become what the signature says"
+    assert isinstance(parameters["model.learning_rate"], float), "whole numbers are converted to the signature's type"
     assert report["notes"] == []
 
 
@@ -80,13 +80,13 @@ def test_a_sound_experiment_comes_back_complete_and_typed() -> None:
         ({"extremes": {"model.num_features": [1]}}, "space: model.num_features=1: model.num_features comes from"),
     ],
 )
-def test_what_is_wrong_is_one_line_that_names_it(changes: dict[str, Any], said: str) -> None:
+def test_errors_are_one_line_with_the_parameter(changes: dict[str, Any], said: str) -> None:
     report = preflight(payload(**changes))
     assert said in report["error"]
     assert "\n" not in report["error"] and "traceback" not in report
 
 
-def test_what_the_users_code_raises_keeps_its_traceback() -> None:
+def test_errors_of_user_code_keep_their_traceback() -> None:
     report = preflight(payload(model__class_path="toy.Broken"))
     assert "broken on purpose" in report["error"] and "training_step" in report["traceback"]
 
@@ -108,7 +108,7 @@ def test_help_shows_parameters_docstrings_and_the_files_values() -> None:
     assert "--trainer.fast_dev_run" not in text
 
 
-def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_files_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     preflight(payload())
     assert list(tmp_path.iterdir()) == []
@@ -139,14 +139,14 @@ class Wrong(Toy):
         ("HasLock", "its checkpoints cannot be written: cannot pickle '_thread.lock' object"),
     ],
 )
-def test_what_cannot_be_pickled_is_said_in_a_line(tmp_path: Path, name: str, said: str) -> None:
+def test_an_unpicklable_state_gives_one_line(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "unpicklable_hooks.py").write_text(HOOKS)
     report = preflight(payload(model__class_path=f"unpicklable_hooks.{name}", search_path=[str(tmp_path)]))
     assert report["error"].startswith(said)
     assert "traceback" not in report
 
 
-def test_a_hook_that_fails_by_itself_has_its_traceback(tmp_path: Path) -> None:
+def test_a_failing_hook_has_its_traceback(tmp_path: Path) -> None:
     (tmp_path / "unpicklable_hooks.py").write_text(HOOKS)
     report = preflight(payload(model__class_path="unpicklable_hooks.Wrong", search_path=[str(tmp_path)]))
     assert report["error"].startswith("AttributeError: 'dict' object has no attribute 'missing'")

@@ -151,7 +151,7 @@ def alone(name: str, known: dict[str, Any], factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize("leave", LEAVES, ids=str)
 @pytest.mark.parametrize("name", HABITS)
-def test_left_and_taken_up_is_left_alone(
+def test_interrupted_and_resumed_equals_uninterrupted(
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
     left_alone: dict[str, Any],

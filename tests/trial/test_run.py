@@ -43,7 +43,7 @@ def series(events: list[Event]) -> list[tuple[int, dict[str, float]]]:
     return [(event.step, event.values) for event in events if isinstance(event, Metrics)]
 
 
-def test_a_whole_life(tmp_path: Path) -> None:
+def test_a_complete_trial(tmp_path: Path) -> None:
     events = events_of(tmp_path, test=True)
     assert isinstance(events[0], Started) and events[0].epochs == 3
     ending = events[-1]
@@ -66,11 +66,11 @@ def test_pictures_are_of_the_batches_that_are_validated_on(tmp_path: Path) -> No
         assert counts.sum() == samples
 
 
-def test_the_test_set_is_met_only_when_asked(tmp_path: Path) -> None:
+def test_the_test_set_is_only_used_on_request(tmp_path: Path) -> None:
     assert not any("test/loss" in values for _, values in series(events_of(tmp_path)))
 
 
-def test_one_seed_gives_the_same_bits_and_another_others(tmp_path: Path) -> None:
+def test_equal_seeds_are_bit_identical_and_others_differ(tmp_path: Path) -> None:
     first, second, other = (events_of(tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
     assert series(first) == series(second) != series(other)
     a, b, c = (weights(tmp_path / name) for name in "abc")
@@ -78,7 +78,7 @@ def test_one_seed_gives_the_same_bits_and_another_others(tmp_path: Path) -> None
     assert not all(torch.equal(a[name], c[name]) for name in a)
 
 
-def test_going_on_from_an_epochs_end_gives_the_same_bits(tmp_path: Path) -> None:
+def test_resuming_from_an_epochs_end_is_bit_identical(tmp_path: Path) -> None:
     longer = {**TOY, "trainer": {**TOY["trainer"], "max_epochs": 4}}
     whole = events_of(tmp_path / "whole", longer)
     events_of(tmp_path / "parts", {**TOY, "trainer": {**TOY["trainer"], "max_epochs": 2}})
@@ -118,7 +118,7 @@ def test_the_best_weights_are_tested_and_pictured_not_the_last(tmp_path: Path) -
     assert not torch.equal(pictured["linear.weight"], weights(tmp_path)["linear.weight"])
 
 
-def test_a_worse_model_does_not_become_the_best_after_going_on(tmp_path: Path) -> None:
+def test_a_worse_model_does_not_become_the_best_after_a_resume(tmp_path: Path) -> None:
     spec = {**DIVERGES, "trainer": {**TOY["trainer"], "max_epochs": 1}}
     first = validated(events_of(tmp_path, spec))
     before = best_weights(tmp_path)
@@ -188,7 +188,7 @@ def shipped(name: str, folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["MLP", "CNN", "GRUSeq2Seq"])
 @pytest.mark.parametrize("step", [4, 12, 20])
-def test_stopped_inside_an_epoch_and_gone_on_is_never_stopped(tmp_path: Path, name: str, step: int) -> None:
+def test_stopped_within_an_epoch_and_resumed_equals_uninterrupted(tmp_path: Path, name: str, step: int) -> None:
     experiment = shipped(name, tmp_path)
     fields = {"metric": "val/loss", "direction": "minimize"}
     whole = events_of(tmp_path / "whole", experiment, **fields)
@@ -211,20 +211,20 @@ def test_stopped_inside_an_epoch_and_gone_on_is_never_stopped(tmp_path: Path, na
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_what_the_users_code_raises_is_an_event(tmp_path: Path) -> None:
+def test_errors_of_user_code_are_events(tmp_path: Path) -> None:
     ending = events_of(tmp_path, toy(trouble="raise"))[-1]
     assert isinstance(ending, Failed)
     assert ending.error == "RuntimeError: the toy broke" and "_misbehave" in ending.traceback
 
 
-def test_out_of_memory_says_how_much_and_which_batch_size(tmp_path: Path) -> None:
+def test_out_of_memory_names_usage_and_batch_size(tmp_path: Path) -> None:
     ending = events_of(tmp_path, toy(trouble="memory"))[-1]
     assert isinstance(ending, Failed)
     assert "out of memory: its process used" in ending.error and "data.batch_size=8" in ending.error
     assert "allocate" in ending.error and "torch.empty" in ending.traceback
 
 
-def test_by_hand(tmp_path: Path) -> None:
+def test_a_trial_run_by_hand(tmp_path: Path) -> None:
     """`python -m studies.trial spec.json`, with the module found by the spec's search path."""
     search_path = [str(Path(__file__).parents[1] / "toy")]
     spec = TrialSpec("r", TOY, 1, str(tmp_path), metric="val/loss", direction="minimize", search_path=search_path)

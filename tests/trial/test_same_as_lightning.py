@@ -110,9 +110,7 @@ def test_the_same_weights_and_the_same_values(
     assert_same(file.with_suffix(".pt"), home, train(capsys, str(file), *WAYS[way]))
 
 
-def test_a_class_in_a_file_and_files_laid_over_each_other(
-    by_lightning: Path, home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_class_in_a_file_and_overlays(by_lightning: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Other spellings of the same experiment."""
     folder = by_lightning / "elsewhere"
     folder.mkdir()

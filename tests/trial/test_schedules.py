@@ -87,7 +87,7 @@ def test_from_the_first_step_on_it_has_the_rates_of_the_longer_training(tmp_path
     assert rates(extended) == pytest.approx(whole[SHORT * BATCHES :], rel=1e-6)
 
 
-def test_a_length_of_its_own_is_said_before_training(tmp_path: Path) -> None:
+def test_a_fixed_length_is_reported_before_training(tmp_path: Path) -> None:
     extended = extend(tmp_path, "cosine", length=2)
     (notice,) = [event for event in extended if isinstance(event, Notice)]
     assert notice.text == (
@@ -96,11 +96,11 @@ def test_a_length_of_its_own_is_said_before_training(tmp_path: Path) -> None:
     assert isinstance(extended[-1], Finished)
 
 
-def test_a_length_that_is_enough_is_not_said(tmp_path: Path) -> None:
+def test_a_sufficient_length_is_not_reported(tmp_path: Path) -> None:
     assert not [event for event in extend(tmp_path, "one cycle", length=16) if isinstance(event, Notice)]
 
 
-def test_a_cycle_that_cannot_go_on_is_refused_before_training(tmp_path: Path) -> None:
+def test_a_cycle_that_is_too_short_is_rejected_before_training(tmp_path: Path) -> None:
     extended = extend(tmp_path, "one cycle", length=SHORT * BATCHES)
     ending = extended[-1]
     assert isinstance(ending, Failed) and not rates(extended)

@@ -93,7 +93,7 @@ class NoTestData(ToyData):
         ("Alone", None, "val/loss", None, True),
     ],
 )
-def test_what_is_missing_is_one_line_and_the_rest_is_done(
+def test_missing_parts_give_one_line_and_the_rest_works(
     tmp_path: Path, module: str, data: str | None, metric: str, note: str | None, has_test: bool
 ) -> None:
     report = preflighted(experiment(module, data), metric=metric)
@@ -134,7 +134,7 @@ def test_a_misspelt_monitor_is_met_by_the_preflight_check() -> None:
     assert error.startswith("unknown metric val/los; did you mean val/loss?")
 
 
-def test_checkpoints_of_the_users_own_are_artifacts(tmp_path: Path) -> None:
+def test_checkpoints_of_user_callbacks_are_artifacts(tmp_path: Path) -> None:
     callback = {"class_path": f"{CALLBACKS}.ModelCheckpoint", "init_args": {"monitor": "val/loss"}}
     assert "error" not in preflighted(experiment(callbacks=[callback]))
     finished(tmp_path, experiment(callbacks=[callback]))
@@ -154,7 +154,7 @@ def final_weights(sections: dict[str, Any], folder: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("start", [1, 2])
-def test_averaged_weights_are_those_that_are_kept_tested_and_judged(tmp_path: Path, start: int) -> None:
+def test_averaged_weights_are_saved_tested_and_evaluated(tmp_path: Path, start: int) -> None:
     options = {"swa_lrs": 0.05, "swa_epoch_start": start, "device": "cpu"}
     swa = {"class_path": f"{CALLBACKS}.StochasticWeightAveraging", "init_args": options}
     sections = experiment(callbacks=[swa])
@@ -166,7 +166,7 @@ def test_averaged_weights_are_those_that_are_kept_tested_and_judged(tmp_path: Pa
     assert ending.value == ending.summary["best/val/loss"] == pytest.approx(ending.summary["test/loss"])
 
 
-def test_weights_that_are_averaged_all_the_time_are_those_that_are_kept(tmp_path: Path) -> None:
+def test_continuously_averaged_weights_are_saved(tmp_path: Path) -> None:
     ema = {"class_path": f"{CALLBACKS}.EMAWeightAveraging", "init_args": {"decay": 0.9}}
     sections = experiment(callbacks=[ema])
     ending = finished(tmp_path, sections)
@@ -216,7 +216,7 @@ class Lazy(Toy):
 
 
 @pytest.mark.parametrize("module", ["BuiltInSetup", "BuiltInConfigureModel", "Lazy"])
-def test_layers_that_are_made_late_come_back(tmp_path: Path, module: str) -> None:
+def test_lazily_created_layers_are_restored(tmp_path: Path, module: str) -> None:
     ending = finished(tmp_path / "r", experiment(module))
     spec = TrialSpec.load(tmp_path / "r" / "spec.json")
     trained, data, trainer = prepare_trained(replace(spec, folder=str(tmp_path / "elsewhere")), tmp_path / "r")
@@ -302,12 +302,12 @@ def test_any_leaf_may_be_searched(extremes: dict[str, list[Any]]) -> None:
     ],
     ids=str,
 )
-def test_a_leaf_that_is_not_there_is_one_line(extremes: dict[str, list[Any]], said: str) -> None:
+def test_a_missing_leaf_gives_one_line(extremes: dict[str, list[Any]], said: str) -> None:
     error = preflighted(copy.deepcopy(NESTED), extremes=extremes)["error"]
     assert said in error and "\n" not in error
 
 
-def test_a_function_may_make_the_module(tmp_path: Path) -> None:
+def test_a_function_may_create_the_module(tmp_path: Path) -> None:
     sections = experiment("make_toy")
     sections["model"]["init_args"] = {"learning_rate": 0.2}
     report = preflighted(sections)
@@ -339,7 +339,7 @@ print(json.dumps([preflight(asked) for asked in json.loads(sys.argv[1])]))
 """
 
 
-def test_a_users_own_packages_win(tmp_path: Path) -> None:
+def test_a_users_packages_take_precedence(tmp_path: Path) -> None:
     packages = ["lightning_modules", "datamodules", "utils", "models"]
     asked = []
     for package in packages:

@@ -86,7 +86,7 @@ def test_a_word_that_cannot_be_read_is_one_line(tmp_path: Path, word: bytes) -> 
     assert set(answer) == {"error"} and "\n" not in answer["error"] and len(answer["error"]) < 200
 
 
-def test_the_newest_of_each_kind_are_shown_and_tables_passed_over(tmp_path: Path) -> None:
+def test_the_newest_of_each_kind_are_shown_and_tables_are_skipped(tmp_path: Path) -> None:
     for age, (make, run_id) in enumerate(
         [
             (tiny_models.table, "b1"),
@@ -102,9 +102,7 @@ def test_the_newest_of_each_kind_are_shown_and_tables_passed_over(tmp_path: Path
     assert [(panel.kind, panel.run_id) for panel in opened(tmp_path, "a2")] == [("word", "a2")]
 
 
-def test_a_run_that_cannot_be_read_gives_way_to_an_older_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unreadable_run_is_replaced_by_an_older_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_models.words(tmp_path, "a1")
     os.utime(tmp_path / "trials/a1/checkpoints/best.ckpt", (1e9, 1e9))
     Path(tiny_models.words(tmp_path, "a2")["checkpoint"]).write_bytes(b"torn")
@@ -112,7 +110,7 @@ def test_a_run_that_cannot_be_read_gives_way_to_an_older_one(
     assert "run a2 cannot be used" in capsys.readouterr().err
 
 
-def test_where_there_is_nothing_to_show_one_line_says_what_to_do(tmp_path: Path) -> None:
+def test_with_nothing_to_show_one_line_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"no model in .* takes drawings or words: train one with `harness train mnist_speedrun` or"
     ):
@@ -132,11 +130,11 @@ def test_where_there_is_nothing_to_show_one_line_says_what_to_do(tmp_path: Path)
         ({}, None),
     ],
 )
-def test_what_a_model_takes_is_told_by_its_sizes(sizes: dict[str, Any], kind: str | None) -> None:
+def test_a_models_input_kind_follows_from_its_sizes(sizes: dict[str, Any], kind: str | None) -> None:
     assert kind_of(sizes) == kind
 
 
-def test_a_port_out_of_range_is_refused_before_torch_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_out_of_range_is_rejected_before_torch_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "open_panels", lambda *arguments: pytest.fail("models were read"))
     with pytest.raises(ValueError, match="port must be between 1 and 65535"):
         demo.demo(None, "127.0.0.1", 0, False, lambda url, run_ids: None)

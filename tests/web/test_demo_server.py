@@ -1,4 +1,4 @@
-"""The page over HTTP, with stand-ins for models."""
+"""The page over HTTP, with fake models."""
 
 import http.client
 import json
@@ -41,21 +41,21 @@ def request(server: DemoServer, method: str, path: str, body: bytes = b"", **hea
 
 
 @pytest.mark.parametrize("path", ["/", "/demo.css", "/demo.js", "/?from=somewhere"])
-def test_the_page_and_its_parts_are_served_and_ask_nobody_else(server: DemoServer, path: str) -> None:
+def test_the_page_is_self_contained(server: DemoServer, path: str) -> None:
     status, content, headers = request(server, "GET", path)
     assert status == 200 and content
     assert headers["Content-Security-Policy"].startswith("default-src 'self'")
     assert b"http://" not in content and b"https://" not in content
 
 
-def test_models_are_described_and_asked(server: DemoServer) -> None:
+def test_models_are_described_and_queried(server: DemoServer) -> None:
     assert json.loads(request(server, "GET", "/models")[1]) == {"models": [{"kind": "word", "title": "an echo"}]}
     status, content, headers = request(server, "POST", "/models/0", b"yekrut")
     assert (status, json.loads(content)) == (200, {"answer": "yekrut"})
     assert headers["Content-Type"] == "application/json"
 
 
-def test_many_ask_at_once(server: DemoServer) -> None:
+def test_many_concurrent_requests(server: DemoServer) -> None:
     answers: dict[int, Any] = {}
 
     def ask(number: int) -> None:
@@ -84,7 +84,7 @@ def test_many_ask_at_once(server: DemoServer) -> None:
         ("POST", "/models/0", {"Origin": "http://elsewhere.example"}, 403),
     ],
 )
-def test_what_is_not_there_or_not_allowed_is_one_line(
+def test_missing_or_forbidden_requests_give_one_line(
     server: DemoServer, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
     found, content, _ = request(server, method, path, b"x" if method == "POST" else b"", **headers)
@@ -112,5 +112,5 @@ def test_an_input_that_is_too_large_is_not_read(server: DemoServer, monkeypatch:
         (None, False),
     ],
 )
-def test_only_this_machine_is_known_by_name(server: DemoServer, host: str | None, known: bool) -> None:
+def test_only_local_host_names_are_accepted(server: DemoServer, host: str | None, known: bool) -> None:
     assert server.knows(host) is known

@@ -1,4 +1,4 @@
-"""Ports, addresses and signals of what shows a page."""
+"""Ports, addresses and signals of local servers."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from studies.web.local_server import choose_port
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port that somebody listens on."""
+    """A port in use."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -41,7 +41,7 @@ def test_a_port_asked_for_and_taken_is_an_error(taken: int) -> None:
         choose_port("127.0.0.1", taken, 5000)
 
 
-def test_the_default_port_gives_way_when_taken(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_default_port_is_replaced_if_taken(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
     port = choose_port("127.0.0.1", None, taken)
     assert port != taken
     assert f"port {taken} is taken, using port {port}" in capsys.readouterr().err
@@ -55,7 +55,7 @@ def test_a_port_out_of_range_is_an_error(port: int) -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
 @pytest.mark.parametrize("port", [None, 5000])
-def test_a_host_that_is_not_here_is_an_error(host: str, port: int | None) -> None:
+def test_a_foreign_host_is_an_error(host: str, port: int | None) -> None:
     with pytest.raises(ValueError, match=f"host must be an address of this machine, but got host={re.escape(host)}"):
         choose_port(host, port, 5000)
 
@@ -72,8 +72,8 @@ def test_the_first_signal_raises_and_the_second_does_not_disturb(number: signal.
     assert signal.getsignal(number) is before
 
 
-def test_of_two_that_start_at_once_each_has_a_port_of_its_own() -> None:
-    """Neither server listens yet, for both still import: the second must not take the answers of the first."""
+def test_concurrent_starts_get_different_ports() -> None:
+    """Neither server listens yet, since both are still importing; the second must not mistake the first for its own."""
     script = (
         "import sys; from studies.web.local_server import choose_port; "
         "print(choose_port('127.0.0.1', None, 5000), flush=True)"

@@ -1,4 +1,4 @@
-"""Start, address and end of the server, with a stand-in for MLflow's: a parent and a worker that answers."""
+"""Start, address and end of the server, with a fake of MLflow's: a parent and a worker that answers."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ import pytest
 
 from studies.web import mlflow_ui as ui
 
-# Like `mlflow server`: a parent that starts a worker. The worker will not end by SIGTERM, as with a browser connected.
+# Like `mlflow server`: a parent that starts a worker. The worker ignores SIGTERM, as with a connected browser.
 STAND_IN = """
 import http.server, json, os, signal, subprocess, sys
 if sys.argv[1] == "parent":
@@ -39,7 +39,7 @@ sys.exit(ui.serve("sqlite:///none.db", "none", path="#/x", announce=lambda url: 
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Whether a process is running; a zombie is not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -80,7 +80,7 @@ def test_no_process_is_left(tmp_path: Path, signum: signal.Signals, code: int) -
                 os.kill(pid, signal.SIGKILL)
 
 
-def test_a_server_that_does_not_start_is_told_with_its_last_words(
+def test_a_server_that_does_not_start_is_reported_with_its_output(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dying = [sys.executable, "-c", "import sys; sys.exit('the database is of another version')"]
@@ -91,7 +91,7 @@ def test_a_server_that_does_not_start_is_told_with_its_last_words(
     assert announced == []
 
 
-def test_a_running_server_is_only_pointed_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_server_is_only_referred_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "Popen", lambda *arguments, **more: pytest.fail("a process was started"))
     announced: list[str] = []
     code = ui.serve("https://tracking.example/", "", open_browser=False, path="#/x", announce=announced.append)

@@ -68,11 +68,11 @@ class Pack:
         while live:
             for member in live:
                 if not member.waits:
-                    member.go_on()
+                    member.resume()
             live = [member for member in live if member.waits]
             if len(live) == 1 or self._apart:
                 for member in live:
-                    member.go_alone(math.inf if len(live) == 1 else BLOCK)
+                    member.step_alone(math.inf if len(live) == 1 else BLOCK)
             elif live:
                 self._take_steps(live)
 
@@ -147,7 +147,7 @@ class Pack:
                 done, last = done + 1, batch
                 if is_scheduled:
                     for member in members:
-                        member.step.go_on_with_schedules(member.step.next_index + done - 1)
+                        member.step.update_schedules(member.step.next_index + done - 1)
         except OptionsChanged:
             self._whole = False
         except Exception as error:  # out of memory, shapes, or cannot be mapped: the step was not taken
@@ -204,7 +204,7 @@ class Member:
         self._alone: float = 0  # steps to take alone before waiting again
         self._error: Exception | None = None
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Resumes the trial until it waits for the others or has ended."""
         self._states.restore()
         with open(Path(self.spec.folder) / "log.txt", "ab", buffering=0) as log:
@@ -218,14 +218,14 @@ class Member:
 
     def _run(self) -> None:
         try:
-            status = trial.run(self.spec, self._channel, partial(speed_up, together=self._wait))
+            status = trial.run(self.spec, self._channel, partial(speed_up, batched_step=self._wait))
             how = " as a whole" if self._whole else ""
             print(f"{self._together} steps were taken together with other trials{how}", flush=True)
             self._channel.leave(status)
         except Exception:  # the other trials continue; the driver learns of it when the process exits
             traceback.print_exc()
 
-    def go_alone(self, steps: float) -> None:
+    def step_alone(self, steps: float) -> None:
         """Lets it take this many steps alone."""
         self._alone, self.waits = steps, False
 

@@ -14,7 +14,7 @@ even shorter path:
   gets a closure, as from Lightning, so whatever its `step` does around it is done.
 - If nothing was changed meanwhile, a step ends without further checks; otherwise as Lightning ends it.
 
-Plain steps may also be taken for several trials at once (packed_trials.py): a loop with `together` passes the plain
+Plain steps may also be taken for several trials at once (packed_trials.py): a loop with `batched_step` passes the plain
 steps that come next to it instead of taking them.
 
 Relies on internals of Lightning 2.6, the version pinned in pyproject.toml.
@@ -73,14 +73,14 @@ REPLAYS_PAY = 64  # remaining steps of an epoch from which replaying pays off: r
 
 # (step, the loader's fetcher, number of plain steps ahead) -> number of steps taken; 0 means the caller must run one
 # itself. The end of the last step taken is left to the loop, which may have to log it.
-Together = Callable[["PlainStep", Any, int], int]
+BatchedStep = Callable[["PlainStep", Any, int], int]
 
 
-def speed_up(trainer: Trainer, together: Together | None = None) -> None:
-    """Installs this loop in a Trainer before its fit; `together` may take plain steps in its place."""
+def speed_up(trainer: Trainer, batched_step: BatchedStep | None = None) -> None:
+    """Installs this loop in a Trainer before its fit; `batched_step` may take plain steps in its place."""
     usual = trainer.fit_loop.epoch_loop
     loop = trainer.fit_loop.epoch_loop = FastEpochLoop(trainer, usual.min_steps, usual.max_steps)
-    loop.together = together
+    loop.batched_step = batched_step
     loop._results = _Results(training=True)
     loop.val_loop._results = _Results(training=False)
 
@@ -88,7 +88,7 @@ def speed_up(trainer: Trainer, together: Together | None = None) -> None:
 class FastEpochLoop(_TrainingEpochLoop):
     """Takes plain steps itself and leaves the others to Lightning."""
 
-    together: Together | None = None
+    batched_step: BatchedStep | None = None
     _replayed: ReplayedModule | None = None  # from an earlier epoch
     _step: PlainStep | None = None
 
@@ -136,10 +136,10 @@ class FastEpochLoop(_TrainingEpochLoop):
 
     def _take_together(self, step: PlainStep, data_fetcher: Any) -> bool:
         """Takes plain steps together with other trials, if possible; returns whether any were taken."""
-        if self.together is None or step.is_watched or not step.is_current():
+        if self.batched_step is None or step.is_watched or not step.is_current():
             return False
         wanted = self._plain_steps(data_fetcher)
-        taken = self.together(step, data_fetcher, wanted) if wanted > 0 else 0
+        taken = self.batched_step(step, data_fetcher, wanted) if wanted > 0 else 0
         self._batches_that_stepped += max(0, taken - 1)
         return taken > 0
 
@@ -340,7 +340,7 @@ class PlainStep:
         self._listeners = _Listeners(trainer, self.module)
         self._on_end_of_each = _end_of_each(trainer)
         self.is_watched = bool(self._listeners.of_callbacks or self._listeners.of_module)
-        is_alone = loop.together is None and self._listeners.are_none and self._on_end_of_each is None
+        is_alone = loop.batched_step is None and self._listeners.are_none and self._on_end_of_each is None
         left = trainer.num_training_batches - self._batches.ready
         worth_it = is_alone and REPLAYS_PAY <= left < math.inf and is_replayable(self.module)
         self._replayed = loop.replayed(self.module) if worth_it else None
@@ -571,14 +571,14 @@ class PlainStep:
         self._all_batches.processed += 1
         self._ends_as_before = self._is_as_before()
         if self._ends_as_before:
-            self.go_on_with_schedules(batch_idx)
+            self.update_schedules(batch_idx)
         else:
             self._loop.update_lr_schedulers("step", update_plateau_schedulers=False)
             if self._loop._num_ready_batches_reached():
                 self._loop.update_lr_schedulers("epoch", update_plateau_schedulers=False)
         self._taken = (outputs, batch, batch_idx)
 
-    def go_on_with_schedules(self, batch_idx: int) -> None:
+    def update_schedules(self, batch_idx: int) -> None:
         for config in self._strategy.lr_scheduler_configs:
             if config.reduce_on_plateau or config.interval != "step" or (batch_idx + 1) % config.frequency:
                 continue
@@ -641,7 +641,7 @@ class PlainStep:
             Whether nothing else has to be done before the next step.
         """
         if self._taken is None:
-            return self._goes_on()
+            return self._continues()
         steps_that_logged = self._loop._batches_that_stepped + 1
         every = self._trainer.log_every_n_steps
         as_before = self._ends_as_before
@@ -657,7 +657,7 @@ class PlainStep:
         self._complete()
         if not as_before or (every and steps_that_logged % every == 0):
             self._connector.update_train_step_metrics()
-        return as_before and self._goes_on()
+        return as_before and self._continues()
 
     def end_quietly(self) -> None:
         """Only calls the hooks that need every step."""
@@ -683,7 +683,7 @@ class PlainStep:
         """Whether nothing was set during this step that changes how it ends."""
         return bool(SETTINGS(self._trainer) == self._settings and self.module.automatic_optimization)
 
-    def _goes_on(self) -> bool:
+    def _continues(self) -> bool:
         """Whether `on_advance_end` would only count: no validation, no schedule, no end of the fit."""
         trainer, loop = self._trainer, self._loop
         if trainer._signal_connector.received_sigterm or trainer.should_stop:

@@ -43,7 +43,7 @@ def ink(kind: type[Text], **style: Any) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     "other", [{}, {"size": 14, "color": BLUE}, {"color": (0.8, 0.1, 0)}, {"family": "monospace"}, {"rotation": 90}]
 )
-def test_quick_text_stands_where_matplotlibs_own_would(across: str, up: str, other: dict[str, Any]) -> None:
+def test_quick_text_is_placed_like_matplotlibs(across: str, up: str, other: dict[str, Any]) -> None:
     style = {"ha": across, "va": up, **other}
     near = 0.5 * style.get("size", 10) * 100 / 72  # of a letter's height, in pixels
     for ours, theirs in zip(ink(QuickText, **style), ink(Text, **style), strict=True):
@@ -51,7 +51,7 @@ def test_quick_text_stands_where_matplotlibs_own_would(across: str, up: str, oth
         assert len(ours) > 0.5 * len(theirs)
 
 
-def test_a_text_like_another_is_the_text_itself() -> None:
+def test_a_copied_text_equals_a_constructed_one() -> None:
     for style in ({"size": 9, "color": BLUE}, {"size": 9, "weight": "bold"}, {"ha": "right"}, {"size": 9}):
         pictures = []
         for make in (QuickText, QuickText.like):
@@ -66,7 +66,7 @@ def test_a_text_like_another_is_the_text_itself() -> None:
 
 
 def mixed() -> Figure:
-    """Texts under, over and beside other things, on straight and on logarithmic axes."""
+    """Texts under, over and next to other things, on linear and logarithmic axes."""
     figure, axes = figures.new_figure(3, 2, left=0.6, bottom=0.6, right=0.3, top=0.5)
     axes.plot([1, 10, 1000], [2, 3, 1], color=BLUE)
     axes.set_xscale("log")
@@ -79,7 +79,7 @@ def mixed() -> Figure:
     return figure
 
 
-def test_texts_drawn_together_are_the_texts_drawn_one_by_one() -> None:
+def test_texts_drawn_together_equal_texts_drawn_one_by_one() -> None:
     figure = mixed()
     texts = list(figure.texts)
     together = quick_text.pixels_of(figure).copy()

@@ -11,7 +11,7 @@ from studies.acceleration.mlflow.local_artifacts import place
 from studies.common.atomic_files import temporary_name
 
 
-def test_a_folder_is_copied_with_all_that_it_holds(tmp_path: Path) -> None:
+def test_a_folder_is_copied_with_its_contents(tmp_path: Path) -> None:
     (tmp_path / "from" / "deep" / "er").mkdir(parents=True)
     (tmp_path / "from" / "a.txt").write_text("a")
     (tmp_path / "from" / "deep" / "er" / "b.txt").write_text("b")
@@ -28,7 +28,7 @@ def test_a_folder_is_copied_with_all_that_it_holds(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
 
 
-def test_what_a_trial_is_writing_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_being_written_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "from"
     folder.mkdir()
     half = temporary_name(folder / "picture.png")
@@ -49,9 +49,7 @@ def test_what_a_trial_is_writing_is_left_alone(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_checkpoint_keeps_what_it_was_when_it_was_logged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
-) -> None:
+def test_a_logged_checkpoint_does_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     if not links:
         monkeypatch.setattr(os, "link", lambda *names: exec('raise OSError(18, "another disk")'))
     checkpoint = tmp_path / "best.ckpt"
@@ -68,7 +66,7 @@ def test_a_checkpoint_keeps_what_it_was_when_it_was_logged(
     assert [path.name for path in logged.parent.iterdir()] == ["best.ckpt"], "logged twice, it has one name there"
 
 
-def test_what_is_half_copied_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partial_copies_are_not_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(source: Path, target: Path) -> None:
         Path(target).write_text("ha")
         raise OSError(28, "no space left on the device")

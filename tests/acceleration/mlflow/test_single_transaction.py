@@ -42,7 +42,7 @@ def commits_of(tracking: Tracking, work: Callable[[], Any]) -> int:
     return len(commits)
 
 
-def test_nobody_sees_half_of_it(tracking: Tracking) -> None:
+def test_no_partial_state_is_visible(tracking: Tracking) -> None:
     experiment = tracking.experiment("mine")
     client = MlflowClient(tracking.uri)
     with one_transaction(tracking.uri):
@@ -70,7 +70,7 @@ def test_all_or_nothing(tracking: Tracking) -> None:
     assert of_runs(tracking) == [1]
 
 
-def test_another_thread_has_its_own(tracking: Tracking) -> None:
+def test_another_thread_has_its_own_transaction(tracking: Tracking) -> None:
     client = MlflowClient(tracking.uri)
     experiment = tracking.experiment("mine")
     seen: list[Any] = []
@@ -96,7 +96,7 @@ def test_a_trial_is_two_transactions(tracking: Tracking) -> None:
     assert (run.tags["harness.host"], ends) == ("host", 1)
 
 
-def test_what_is_there_already_is_stored_once_and_what_is_not_is_stored(tracking: Tracking) -> None:
+def test_existing_rows_are_stored_once_and_new_ones_are_added(tracking: Tracking) -> None:
     """A driver that takes over sends a whole log again; then calls are made one by one."""
     run_id = tracking.start(tracking.experiment("mine"), "a", {}, {})
     for last in (3, 5):
@@ -108,7 +108,7 @@ def test_what_is_there_already_is_stored_once_and_what_is_not_is_stored(tracking
     assert tracking.run(run_id).status == "FINISHED"
 
 
-def test_what_could_not_be_written_is_written_later(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_writes_are_retried_later(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = tracking.start(tracking.experiment("mine"), "a", {}, {})
     tracking.log(run_id, Metrics(1, 0, {"loss": 0.5}))
     monkeypatch.setattr(MlflowClient, "set_terminated", lambda *call: (_ for _ in ()).throw(RuntimeError("no")))
@@ -121,7 +121,7 @@ def test_what_could_not_be_written_is_written_later(tracking: Tracking, monkeypa
     assert (run.status, run.metrics["loss"]) == ("FINISHED", 0.5)
 
 
-def test_a_store_without_such_sessions_is_asked_one_by_one_and_that_is_said_once(
+def test_a_store_without_such_sessions_is_called_one_by_one_with_one_notice(
     tracking: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []

@@ -84,21 +84,19 @@ def played(
 
 @settings(max_examples=25, deadline=None)
 @given(steps=STEPS, direction=st.sampled_from(["minimize", "maximize"]), branches=st.booleans(), pruned=st.booleans())
-def test_it_draws_what_optunas_own_draws(
-    steps: list[tuple[Any, ...]], direction: str, branches: bool, pruned: bool
-) -> None:
+def test_draws_equal_optunas(steps: list[tuple[Any, ...]], direction: str, branches: bool, pruned: bool) -> None:
     ours, theirs = (played(steps, direction, memory, branches, pruned) for memory in (True, False))
     assert ours == theirs
 
 
-def test_the_brackets_of_hyperband_are_optunas() -> None:
+def test_hyperband_uses_optunas_own_sampler() -> None:
     steps = [("COMPLETE", value / 20) for value in range(20)]
     pruner: dict[str, Any] = {"pruner": optuna.pruners.HyperbandPruner(max_resource=9), "study_name": "s"}
     ours, theirs = (played(steps, "maximize", memory, branches=False, **pruner) for memory in (True, False))
     assert ours == theirs
 
 
-def test_constraints_are_optunas() -> None:
+def test_constraints_use_optunas_own_sampler() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
     for number in range(15):
         trial = study.ask()
@@ -114,7 +112,7 @@ def test_constraints_are_optunas() -> None:
     assert params[0] == params[1]
 
 
-def test_an_ended_trial_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ended_trial_is_processed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     study = optuna.create_study()
     memory = CachedTPE(0).memory
     taken = []
@@ -127,7 +125,7 @@ def test_an_ended_trial_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert [trial.number for trial in memory.note(study.get_trials(deepcopy=False), 1.0)] == [2, 4]
 
 
-def test_a_trial_that_is_taken_up_again_draws_what_it_drew() -> None:
+def test_a_resumed_trial_draws_the_same_values() -> None:
     """What it drew at first is kept with it, and is no evidence against drawing it again."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
     for number in range(15):

@@ -47,7 +47,7 @@ def drawn(names: list[str], count: int, seed: int, near: bool) -> dict[str, np.n
     seed=st.integers(0, 2**31),
     near=st.booleans(),
 )
-def test_it_is_optunas_to_rounding(names: list[str], kernels: int, seed: int, near: bool) -> None:
+def test_the_density_equals_optunas_up_to_rounding(names: list[str], kernels: int, seed: int, near: bool) -> None:
     space = {name: SPACE[name] for name in names}
     parameters = TPESampler()._parzen_estimator_parameters
     estimator = _ParzenEstimator(drawn(names, kernels, seed, near), space, parameters)
@@ -56,7 +56,7 @@ def test_it_is_optunas_to_rounding(names: list[str], kernels: int, seed: int, ne
 
 
 @pytest.mark.parametrize("value", [0.9e-4, 1.1])
-def test_outside_the_space_there_is_none(value: float) -> None:
+def test_the_density_is_zero_outside_the_space(value: float) -> None:
     space = {"rate": SPACE["rate"]}
     estimator = _ParzenEstimator(drawn(["rate"], 30, 0, False), space, TPESampler()._parzen_estimator_parameters)
     assert log_density(estimator, {"rate": np.array([value])}) == -np.inf

@@ -62,7 +62,7 @@ def opened(storage: RDBStorage, first: FrozenTrial) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(params=drawn, before=said, more=said, value=st.one_of(numbers, st.just(math.inf)))
-def test_what_is_written_is_what_optuna_reads(
+def test_optuna_reads_what_was_written(
     storage: RDBStorage, params: dict[str, Any], before: dict[str, Any], more: dict[str, Any], value: float
 ) -> None:
     first = trial(params, **before)
@@ -79,7 +79,7 @@ def test_what_is_written_is_what_optuna_reads(
     assert found.datetime_complete == last.datetime_complete.astimezone(UTC).replace(tzinfo=None)
 
 
-def test_only_what_is_new_is_written_and_one_statement_for_each_table(storage: RDBStorage) -> None:
+def test_only_differences_are_written_with_one_statement_per_table(storage: RDBStorage) -> None:
     first = trial({"data.batch_size": 64}, user_attrs={"a": 1, "b": 2}, intermediate_values={0: 0.5})
     its = opened(storage, first)
     last = trial(
@@ -99,7 +99,7 @@ def test_only_what_is_new_is_written_and_one_statement_for_each_table(storage: R
     assert storage.get_trial(its).user_attrs == {"a": 1, "b": 3, "c": 4}
 
 
-def test_a_copy_does_not_change_with_the_trial() -> None:
+def test_a_snapshot_does_not_change_with_the_trial() -> None:
     of = trial({"data.batch_size": 64}, user_attrs={"a": 1})
     rows = rows_of(of)
     of.user_attrs["a"], of.intermediate_values[0] = 2, 0.5
@@ -107,7 +107,7 @@ def test_a_copy_does_not_change_with_the_trial() -> None:
     assert rows == rows_of(trial({"data.batch_size": 64}, user_attrs={"a": 1}))
 
 
-def test_a_trial_that_another_has_ended_is_an_error_and_stays_as_it_is(storage: RDBStorage) -> None:
+def test_a_trial_ended_by_another_process_is_an_error_and_unchanged(storage: RDBStorage) -> None:
     first = trial({"data.batch_size": 64})
     its = opened(storage, first)
     storage.set_trial_state_values(its, TrialState.FAIL)

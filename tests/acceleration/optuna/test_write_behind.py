@@ -60,7 +60,7 @@ STEPS = st.lists(
 
 @settings(max_examples=15, deadline=None)
 @given(steps=STEPS)
-def test_memory_and_database_say_the_same_whatever_is_done(steps: list[tuple[Any, ...]]) -> None:
+def test_memory_and_database_agree_after_any_operations(steps: list[tuple[Any, ...]]) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         study, storage = opened(folder)
@@ -105,7 +105,7 @@ def test_a_trial_is_in_the_database_with_all_its_parameters_or_not_at_all(tmp_pa
     assert there["state"] == TrialState.RUNNING
 
 
-def test_what_is_said_of_a_trial_waits_for_its_end_and_is_written_with_it(tmp_path: Path) -> None:
+def test_updates_of_a_trial_are_buffered_until_its_end(tmp_path: Path) -> None:
     study, storage = opened(tmp_path)
     trial = drawn(study, storage)
     trial.set_user_attr("run", "r")
@@ -121,7 +121,7 @@ def test_what_is_said_of_a_trial_waits_for_its_end_and_is_written_with_it(tmp_pa
     assert (there["state"], there["values"], len(commits)) == (TrialState.COMPLETE, [0.75], 1)
 
 
-def test_what_waits_is_not_lost_where_the_database_cannot_be_written(tmp_path: Path) -> None:
+def test_buffered_updates_survive_a_failed_write(tmp_path: Path) -> None:
     study, storage = opened(tmp_path)
     trials = [drawn(study, storage) for _ in range(2)]
     for trial in trials:
@@ -146,7 +146,7 @@ def test_what_waits_is_not_lost_where_the_database_cannot_be_written(tmp_path: P
     assert shown(storage) == in_database(tmp_path)
 
 
-def test_what_is_said_of_a_trial_keeps_it(tmp_path: Path) -> None:
+def test_an_update_inserts_a_trial(tmp_path: Path) -> None:
     study, _ = opened(tmp_path)
     for say in (
         lambda trial: trial.set_user_attr("a", 1),
@@ -159,7 +159,7 @@ def test_what_is_said_of_a_trial_keeps_it(tmp_path: Path) -> None:
         assert in_database(tmp_path)[-1]["params"] == trial.params
 
 
-def test_questions_do_not_reach_the_database(tmp_path: Path) -> None:
+def test_reads_do_not_reach_the_database(tmp_path: Path) -> None:
     study, storage = opened(tmp_path)
     for _ in range(3):
         study.tell(drawn(study, storage), 0.5)
@@ -176,7 +176,7 @@ def test_questions_do_not_reach_the_database(tmp_path: Path) -> None:
     assert any("INSERT INTO trials" in statement for statement in asked)
 
 
-def test_another_writer_is_noticed(tmp_path: Path) -> None:
+def test_another_writer_is_detected(tmp_path: Path) -> None:
     study, storage = opened(tmp_path)
     other, other_storage = opened(tmp_path)
     drawn(other, other_storage)
@@ -184,7 +184,7 @@ def test_another_writer_is_noticed(tmp_path: Path) -> None:
         drawn(study, storage)
 
 
-def test_what_another_process_has_said_of_a_trial_is_not_passed_over(tmp_path: Path) -> None:
+def test_changes_by_another_process_are_detected(tmp_path: Path) -> None:
     study, storage = opened(tmp_path)
     trial = drawn(study, storage)
     other = database(f"sqlite:///{tmp_path}/optuna.db")
@@ -205,7 +205,7 @@ def test_a_trial_that_another_process_has_closed_is_not_closed_again(tmp_path: P
     assert in_database(tmp_path)[0]["state"] == TrialState.FAIL and in_database(tmp_path)[0]["values"] is None
 
 
-def test_choices_that_have_changed_are_refused_and_nothing_of_the_trial_is_written(tmp_path: Path) -> None:
+def test_changed_choices_are_rejected_and_nothing_is_written(tmp_path: Path) -> None:
     study, storage = opened(tmp_path)
     drawn(study, storage)
     again, _ = opened(tmp_path)
@@ -215,7 +215,7 @@ def test_choices_that_have_changed_are_refused_and_nothing_of_the_trial_is_writt
     assert len(in_database(tmp_path)) == 1
 
 
-def test_a_value_that_is_no_number_comes_back(tmp_path: Path) -> None:
+def test_a_nan_value_is_restored(tmp_path: Path) -> None:
     study, storage = opened(tmp_path)
     drawn(study, storage).report(math.nan, 1)
     storage.write()
@@ -223,7 +223,7 @@ def test_a_value_that_is_no_number_comes_back(tmp_path: Path) -> None:
     assert math.isnan(again.trials[0].intermediate_values[1])
 
 
-def test_names_of_studies_that_are_there(tmp_path: Path) -> None:
+def test_names_of_existing_studies(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/optuna.db"
     assert study_names(url) == []
     opened(tmp_path)

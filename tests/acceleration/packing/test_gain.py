@@ -18,13 +18,13 @@ def images(**arguments: Any) -> dict[str, Any]:
     )
 
 
-def test_it_says_what_packing_would_gain() -> None:
+def test_it_reports_the_gain_of_packing() -> None:
     report = measure(images())
     assert set(report) == {"over", "gain"} and report["gain"] > 0
     assert set(report["over"]) == {"optimizer", "learning_rate", "weight_decay", "schedule", "dropout"}
 
 
-def test_it_says_why_trials_cannot_be_packed() -> None:
+def test_it_reports_why_trials_cannot_be_packed() -> None:
     assert measure(images(trainer__devices=2))["why_not"].startswith("a trial on several devices")
     assert measure(payload(pack=2))["why_not"].startswith("DataLoader may draw from random states")
     toy = payload(pack=2, data__class_path="toy.ToyImages", model__class_path="toy.Unstackable")

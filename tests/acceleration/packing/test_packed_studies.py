@@ -35,7 +35,7 @@ def test_packed_trials_are_ordinary_trials(
     assert pids[0] == pids[1] == pids[2] and pids[3] == pids[4] and len(set(pids)) == 2
 
 
-def test_what_cannot_be_packed_is_run_one_by_one(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unpackable_trials_run_one_by_one(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, answer, err = run(capsys, "study", str(toy), "--trials", "2", "--pack", "2", "--no-test")
     assert status == 0 and len(answer["trials"]) == 2
     assert "trials are not packed: DataLoader may draw from random states" in err

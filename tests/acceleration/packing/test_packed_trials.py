@@ -86,7 +86,7 @@ def assert_same(packed: Path, alone: Path, k: int) -> None:
         assert values == pytest.approx(values_alone, abs=1e-4)
 
 
-def test_each_trial_is_the_run_it_would_be_alone(either: str, executor: LocalExecutor, tmp_path: Path) -> None:
+def test_each_trial_equals_a_single_run(either: str, executor: LocalExecutor, tmp_path: Path) -> None:
     packed, alone = tmp_path / "packed", tmp_path / "alone"
     messages = go(executor, [spec(packed, k) for k in range(3)], pack=3)
     assert {message.run_id: message.status for message in messages if message.kind == "exited"} == dict.fromkeys(
@@ -110,7 +110,9 @@ def test_each_trial_is_the_run_it_would_be_alone(either: str, executor: LocalExe
     assert ("as a whole" in logs) == (either == "toy.Polling")
 
 
-def test_who_is_pruned_leaves_and_who_fails_fails_alone(either: str, executor: LocalExecutor, tmp_path: Path) -> None:
+def test_a_pruned_trial_leaves_and_a_failing_one_fails_alone(
+    either: str, executor: LocalExecutor, tmp_path: Path
+) -> None:
     packed, alone = tmp_path / "packed", tmp_path / "alone"
 
     def verdict(message: Message) -> None:
@@ -132,7 +134,7 @@ def test_who_is_pruned_leaves_and_who_fails_fails_alone(either: str, executor: L
         assert "broke" not in (packed / f"t{k}" / "log.txt").read_text(), "each has its own log"
 
 
-def test_a_stopped_pack_goes_on_from_its_checkpoints(either: str, executor: LocalExecutor, tmp_path: Path) -> None:
+def test_a_stopped_pack_resumes_from_its_checkpoints(either: str, executor: LocalExecutor, tmp_path: Path) -> None:
     packed, alone = tmp_path / "packed", tmp_path / "alone"
     stopped = False
 
@@ -156,7 +158,7 @@ def test_a_stopped_pack_goes_on_from_its_checkpoints(either: str, executor: Loca
             torch.testing.assert_close(weights(packed / f"t{k}")[name], value, rtol=0, atol=1e-5)
 
 
-def test_after_a_packs_death_each_goes_on_by_itself(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_after_a_pack_dies_its_trials_run_unpacked(executor: LocalExecutor, tmp_path: Path) -> None:
     killed = False
 
     def kill(message: Message) -> None:
@@ -178,7 +180,7 @@ def test_after_a_packs_death_each_goes_on_by_itself(executor: LocalExecutor, tmp
     assert isinstance(events(tmp_path, "t0")[-1], Finished)
 
 
-def test_what_cannot_be_taken_together_is_taken_apart(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_unmappable_steps_are_taken_separately(executor: LocalExecutor, tmp_path: Path) -> None:
     """Trials of different shapes that were packed by mistake."""
     packed, alone = tmp_path / "packed", tmp_path / "alone"
     arguments = [{"dropout": 0.0}, {"dropout": 0.3}]
@@ -189,10 +191,10 @@ def test_what_cannot_be_taken_together_is_taken_apart(executor: LocalExecutor, t
     for k in range(2):
         assert "the models differ in more than" in (packed / f"t{k}" / "log.txt").read_text()
         for name, value in weights(alone / f"t{k}").items():
-            assert torch.equal(weights(packed / f"t{k}")[name], value), "by itself: to the bit"
+            assert torch.equal(weights(packed / f"t{k}")[name], value), "alone: bit-identical"
 
 
-def test_what_a_model_changes_from_epoch_to_epoch_is_changed_in_a_pack_too(
+def test_changes_between_epochs_apply_in_a_pack_too(
     monkeypatch: pytest.MonkeyPatch, executor: LocalExecutor, tmp_path: Path
 ) -> None:
     """Its steps are replayed, and the previous epoch's recording is no longer valid."""
@@ -203,7 +205,7 @@ def test_what_a_model_changes_from_epoch_to_epoch_is_changed_in_a_pack_too(
         assert "steps were taken together with other trials as a whole" in (packed / f"t{k}" / "log.txt").read_text()
 
 
-def test_optimizers_that_differ_in_more_than_their_rates_are_not_one(
+def test_optimizers_that_differ_in_more_than_rates_are_not_stacked(
     monkeypatch: pytest.MonkeyPatch, executor: LocalExecutor, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(MODEL, "class_path", "toy.Cycling")
@@ -234,7 +236,7 @@ class Stoppable:
         return self.taken >= self._hears_at
 
 
-def test_a_stop_is_heard_within_a_block_of_steps() -> None:
+def test_a_stop_takes_effect_within_a_block_of_steps() -> None:
     members: Any = [Stoppable(hears_at=3), Stoppable(hears_at=100)]
     stack: Any = SimpleNamespace(learn=lambda batches: ([0.0] * len(batches), [()] * len(batches)))
     Pack([], [])._take_one_by_one(stack, members, 64)

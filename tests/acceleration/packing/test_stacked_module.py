@@ -82,7 +82,7 @@ def stacked(models: list[Any], batches: Callable[[int, int], Batch], steps: int)
         (lambda k: gru(k, cell="gru_cho"), words, 50),
     ],
 )
-def test_each_models_weights_are_those_of_its_own_run(
+def test_each_models_weights_equal_those_of_a_single_run(
     make: Callable[[int], LightningModule], batches: Callable[[int, int], Batch], steps: int
 ) -> None:
     torch.manual_seed(0)
@@ -100,7 +100,7 @@ def test_each_models_weights_are_those_of_its_own_run(
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("layer", [nn.Dropout, Dropout])
-def test_masks_are_those_that_each_layer_draws_by_itself(layer: type[nn.Dropout], device: str) -> None:
+def test_masks_equal_those_of_each_layer_alone(layer: type[nn.Dropout], device: str) -> None:
     layers = [layer(share) for share in (0.1, 0.5, 0.9)]
     generators = [torch.Generator(device).manual_seed(k) for k in range(3)]
     together = _OwnDropout(layers, generators)
@@ -112,7 +112,7 @@ def test_masks_are_those_that_each_layer_draws_by_itself(layer: type[nn.Dropout]
             assert torch.equal(stacked[k], layers[k](inputs[k]))
 
 
-def test_losses_and_outputs_are_each_models_own() -> None:
+def test_losses_and_outputs_equal_each_models_own() -> None:
     models: list[Any] = [mlp(k).train() for k in range(K)]
     batches = [images(k, 0) for k in range(K)]
     expected = [model.loss_and_outputs(batch) for model, batch in zip(models, batches, strict=True)]
@@ -123,7 +123,7 @@ def test_losses_and_outputs_are_each_models_own() -> None:
         assert torch.equal(stacked_said[1], targets) and not stacked_said[0].requires_grad
 
 
-def test_weights_that_were_moved_away_are_noticed() -> None:
+def test_moved_weights_are_detected() -> None:
     models: list[Any] = [mlp(k).train() for k in range(K)]
     stack = Stack(models)
     assert stack.is_intact()
@@ -135,7 +135,7 @@ def test_weights_that_were_moved_away_are_noticed() -> None:
     assert again.is_intact() and not stack.is_intact()
 
 
-def test_kernels_keep_their_layout() -> None:
+def test_convolution_kernels_keep_their_layout() -> None:
     models: list[Any] = [small_cnn(k).train() for k in range(K)]
     strides = [parameter.stride() for parameter in models[0].parameters()]
     stack = Stack(models)
@@ -162,7 +162,7 @@ class Plain(LightningModule):
         self.layer = nn.Linear(2, 2)
 
 
-def test_what_says_nothing_of_stacking_is_left_alone() -> None:
+def test_modules_without_a_declaration_are_not_stacked() -> None:
     assert can_stack(MLP()) and can_stack(OwnLoss())
     assert not can_stack(OwnStep()), "its step is not what it inherits"
     assert not can_stack(Plain())
@@ -180,13 +180,13 @@ def test_models_of_different_shapes_are_not_stacked() -> None:
     ]:
         with pytest.raises(ValueError, match="the models differ in more than optimizer, learning_rate"):
             Stack([one, other])
-    with pytest.raises(ValueError, match=r"a stack of nn\.LSTM is not known"):
+    with pytest.raises(ValueError, match=r"stacking nn\.LSTM is not supported"):
         Stack([gru(0, cell="lstm"), gru(1, cell="lstm")])
     with pytest.raises(ValueError, match="dropout between a GRU's layers"):
         Stack([gru(0, num_layers=2, dropout=0.1), gru(1, num_layers=2, dropout=0.2)])
 
 
-def test_who_looks_at_each_steps_outputs_gets_them() -> None:
+def test_callbacks_that_need_each_steps_outputs_get_them() -> None:
     class Looks(MLP):
         def add_training(self, *outputs: Tensor) -> None:
             super().add_training(*outputs)

@@ -69,7 +69,7 @@ def assert_same(models: list[Any], alone: list[Any], optimizers: list[Optimizer]
     ],
     ids=str,
 )
-def test_200_steps_are_each_models_own(arguments: dict[str, Any]) -> None:
+def test_200_steps_equal_each_models_own(arguments: dict[str, Any]) -> None:
     torch.manual_seed(0)
     decay = arguments.pop("weight_decay", 0.0)
     models = [mlp(k, **arguments, weight_decay=decay * k).train() for k in range(K)]  # the first one has none
@@ -83,7 +83,7 @@ def test_200_steps_are_each_models_own(arguments: dict[str, Any]) -> None:
     assert_same(models, alone, optimizers, own)
 
 
-def test_steps_of_their_own_between_see_the_same_moments() -> None:
+def test_single_steps_in_between_see_the_same_moments() -> None:
     models = [mlp(k, optimizer="adam").train() for k in range(K)]
     alone = copy.deepcopy(models)
     optimizers, own = begun(models), begun(alone)
@@ -120,7 +120,7 @@ def test_kernels_of_any_layout_are_stepped_together() -> None:
             torch.testing.assert_close(value, expected, rtol=0, atol=1e-4)
 
 
-def test_who_has_gone_further_is_noticed() -> None:
+def test_different_step_counts_are_detected() -> None:
     models = [mlp(k).train() for k in range(K)]
     optimizers = begun(models)
     own_step(models[1], optimizers[1], 1, 1)
@@ -128,7 +128,7 @@ def test_who_has_gone_further_is_noticed() -> None:
         StackedOptimizer(Stack(models), optimizers)
 
 
-def test_moments_that_were_moved_away_are_noticed() -> None:
+def test_moved_moments_are_detected() -> None:
     models = [mlp(k).train() for k in range(K)]
     optimizers, stack = begun(models), Stack(models)
     joint = StackedOptimizer(stack, optimizers)
@@ -139,15 +139,15 @@ def test_moments_that_were_moved_away_are_noticed() -> None:
     assert not joint.is_intact(stack, optimizers)
 
 
-def test_what_cannot_be_one_is_left_alone() -> None:
+def test_unstackable_optimizers_are_rejected() -> None:
     models = [mlp(k, optimizer=["adam", "sgd", "adam"][k]).train() for k in range(K)]
     optimizers, stack = begun(models), Stack(models)
-    with pytest.raises(ValueError, match="not of one class"):
+    with pytest.raises(ValueError, match="not of one supported class"):
         StackedOptimizer(stack, optimizers)
 
     models = [mlp(k).train() for k in range(K)]
     fresh, stack = [model.configure_optimizers()["optimizer"] for model in models], Stack(models)
-    with pytest.raises(ValueError, match="has not begun"):
+    with pytest.raises(ValueError, match="has no state yet"):
         StackedOptimizer(stack, fresh)
 
     optimizers = begun(models)
@@ -157,11 +157,11 @@ def test_what_cannot_be_one_is_left_alone() -> None:
 
     optimizers = begun(models)
     optimizers[0].register_step_post_hook(lambda *arguments: None)
-    with pytest.raises(ValueError, match="listens"):
+    with pytest.raises(ValueError, match="step hooks"):
         StackedOptimizer(Stack(models), optimizers)
 
 
-def test_a_schedule_of_more_than_learning_rates_is_noticed() -> None:
+def test_schedules_of_other_options_are_detected() -> None:
     models = [mlp(k).train() for k in range(K)]
     optimizers = begun(models)
     joint = StackedOptimizer(Stack(models), optimizers)

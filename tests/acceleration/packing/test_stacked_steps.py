@@ -20,7 +20,7 @@ def batch(step: int, device: str, size: int = 16) -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("decay", [0.0, 0.02])
-def test_200_steps_are_each_models_own(device: str, decay: float) -> None:
+def test_200_steps_equal_each_models_own(device: str, decay: float) -> None:
     torch.manual_seed(0)
     models = [mlp(k, optimizer="adam", weight_decay=decay * k).train() for k in range(K)]
     alone = copy.deepcopy(models)
@@ -60,7 +60,7 @@ def test_200_steps_are_each_models_own(device: str, decay: float) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_batch_of_another_size_is_taken_too(device: str) -> None:
+def test_a_batch_of_another_size_works_too(device: str) -> None:
     models = [mlp(k).train() for k in range(K)]
     optimizers = begun(models)
     for model, optimizer in zip(models, optimizers, strict=True):
@@ -93,7 +93,7 @@ def of_two(k: int, step: int) -> Any:
     [(mlp, images), (small_cnn, images), (two_classes, of_two), (gru, words)],
     ids=["mlp", "cnn", "two classes", "gru"],
 )
-def test_sums_are_those_of_each_models_outputs(make: Any, batches: Any, device: str) -> None:
+def test_sums_equal_those_of_each_models_outputs(make: Any, batches: Any, device: str) -> None:
     """Neither a histogram of scores nor boolean indexing can be mapped."""
     models = [make(k).train() for k in range(K)]
     optimizers = [model.configure_optimizers()["optimizer"] for model in models]
@@ -142,7 +142,7 @@ def numbers(k: int, step: int) -> Any:
     ],
     ids=["mlp", "dropout", "gelu", "tanh", "two classes", "numbers", "gru"],
 )
-def test_replayed_steps_are_the_others_to_the_bit(make: Any, batches: Any, is_replayed: bool) -> None:
+def test_replayed_steps_are_bit_identical(make: Any, batches: Any, is_replayed: bool) -> None:
     found = []
     for replays in (True, False):
         torch.manual_seed(0)

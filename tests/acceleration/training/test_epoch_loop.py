@@ -159,7 +159,7 @@ SPECIAL: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("case", [*PLAIN, *SPECIAL], ids=str)
-def test_it_does_what_lightning_does(tmp_path: Path, case: dict[str, Any]) -> None:
+def test_it_does_the_same_as_lightning(tmp_path: Path, case: dict[str, Any]) -> None:
     usual, _ = fit(False, tmp_path, **case)
     fast, taken = fit(True, tmp_path, **case)
     assert bool(taken) == (case in PLAIN)
@@ -185,7 +185,7 @@ class CallsItsClosureAgain(Model):
 @pytest.mark.parametrize(
     ("model", "is_taken"), [(StepsByItself, False), (ClearsByItself, True), (CallsItsClosureAgain, True)]
 )
-def test_what_only_lightning_knows_how_to_do_is_left_to_it(tmp_path: Path, model: type[Model], is_taken: bool) -> None:
+def test_unsupported_cases_are_left_to_lightning(tmp_path: Path, model: type[Model], is_taken: bool) -> None:
     usual, _ = fit(False, tmp_path, model, schedule="constant")
     fast, taken = fit(True, tmp_path, model, schedule="constant")
     assert bool(taken) == is_taken and same(usual, fast)
@@ -204,16 +204,16 @@ class ChangesItsOptimizer(Model):
             self.trainer.strategy.setup_optimizers(self.trainer)
 
 
-def test_after_a_change_the_next_step_is_lightnings_and_those_that_follow_are_plain_again(tmp_path: Path) -> None:
+def test_after_a_change_lightning_takes_one_step_and_later_ones_are_plain_again(tmp_path: Path) -> None:
     _, taken = fit(True, tmp_path, ChangesItsOptimizer, max_epochs=1, schedule="constant")
     assert taken == [*range(1, 8), *range(9, 21)]
 
 
-def test_those_who_are_told_of_steps_are_asked_at_each(tmp_path: Path) -> None:
+def test_listeners_are_checked_at_each_step(tmp_path: Path) -> None:
     """A hook may be added to a callback, its class or the module at any time."""
     listeners = fast_loop._Listeners
-    nobody = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    trainer: Any = Trainer(accelerator="cpu", default_root_dir=tmp_path, **nobody)  # type: ignore[arg-type]
+    silent = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer: Any = Trainer(accelerator="cpu", default_root_dir=tmp_path, **silent)  # type: ignore[arg-type]
     callback, module = Callback(), pl.LightningModule()
     trainer.callbacks.append(callback)
     assert listeners(trainer, module).are_still_none()

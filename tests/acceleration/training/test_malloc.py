@@ -37,7 +37,7 @@ def new_pages(keep: bool, on_a_thread: bool = False, **environment: str) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
-def test_a_step_takes_the_pages_of_the_one_before() -> None:
+def test_a_step_reuses_the_pages_of_the_previous_one() -> None:
     usual, kept = new_pages(False), new_pages(True)
     assert usual > 50_000, "5 steps of two tensors of 9,000 pages each"
     assert kept < usual / 50
@@ -45,7 +45,7 @@ def test_a_step_takes_the_pages_of_the_one_before() -> None:
 
 
 @pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
-def test_settings_of_the_users_own_stay(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_settings_are_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "")
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: pytest.fail("asked"))
     assert not allocator.keep_freed_memory()
@@ -65,7 +65,7 @@ class OldLibrary:
 
 
 @pytest.mark.parametrize(("most", "kept"), [(2**25, True), (0, False)])
-def test_a_library_that_refuses(most: int, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_rejects_the_settings(most: int, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(OTHERS)]:
         monkeypatch.delenv(name)
     library: Any = OldLibrary(most)
@@ -96,7 +96,7 @@ print(give_back_freed_memory(), most - megabytes())
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
 @pytest.mark.parametrize(("megabytes", "given"), [(600, True), (60, False)])
-def test_what_a_large_trial_freed_is_given_back(megabytes: int, given: bool) -> None:
+def test_memory_freed_by_a_large_trial_is_released(megabytes: int, given: bool) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(OTHERS)}
     command = [sys.executable, "-c", FREED.format(megabytes=megabytes)]
     result = subprocess.run(command, env=clean, check=True, capture_output=True, text=True)

@@ -92,11 +92,11 @@ def add_a_group(network: nn.Module, optimizer: Optimizer, index: int) -> None:
         (lambda m: SGD(m.parameters(), lr=0.01, momentum=0.9, fused=True), lambda *_: None),
     ],
 )
-def test_thirty_steps_are_the_same_to_the_bit(make: Make, before: Any) -> None:
+def test_thirty_steps_are_bit_identical(make: Make, before: Any) -> None:
     assert_same_bits(both(make, before))
 
 
-def test_it_does_the_work_itself_after_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_takes_over_after_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
     network = model()
     optimizer = Adam(network.parameters(), lr=0.01, fused=True)
     step, taken = stepper(optimizer), []
@@ -109,7 +109,7 @@ def test_it_does_the_work_itself_after_the_first_step(monkeypatch: pytest.Monkey
     assert taken == [False, True, True, True, True]
 
 
-def test_those_who_listen_to_an_optimizer_are_heard() -> None:
+def test_optimizer_hooks_are_called() -> None:
     network = model()
     optimizer = Adam(network.parameters(), lr=0.01, fused=True)
     step, heard = FusedAdam(optimizer).step, []
@@ -121,7 +121,7 @@ def test_those_who_listen_to_an_optimizer_are_heard() -> None:
 
 
 @pytest.mark.parametrize("engine", [True, False])
-def test_gradients_are_those_of_backward(engine: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_equal_those_of_backward(engine: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not engine:  # a PyTorch version without it
         monkeypatch.setattr(fast_step, "_ENGINE", None)
     expected, network = model(), model()
@@ -133,7 +133,7 @@ def test_gradients_are_those_of_backward(engine: bool, monkeypatch: pytest.Monke
         assert ours.grad is not None and theirs.grad is not None and torch.equal(ours.grad, theirs.grad)
 
 
-def test_the_gradient_of_a_parameter_that_is_the_loss_is_its_own() -> None:
+def test_a_parameter_may_be_the_loss_itself() -> None:
     first, second = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(3.0))
     backward(first * 1)
     backward(second * 1)
@@ -143,7 +143,7 @@ def test_the_gradient_of_a_parameter_that_is_the_loss_is_its_own() -> None:
 
 
 @pytest.mark.parametrize("loss", [torch.ones(3, requires_grad=True) * 2, torch.tensor(1.0)])
-def test_what_has_no_gradient_says_so_as_ever(loss: Tensor) -> None:
+def test_a_loss_without_gradient_raises_the_usual_error(loss: Tensor) -> None:
     with pytest.raises(RuntimeError) as said:
         loss.backward()
     with pytest.raises(RuntimeError, match=str(said.value)[:40]):

@@ -49,7 +49,7 @@ def in_place(x: Tensor, y: Tensor, weight: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("step", [constants, picked, views, in_place])
-def test_a_program_says_of_other_batches_and_weights_what_the_step_says(step: Step) -> None:
+def test_a_program_equals_the_step_on_other_batches_and_weights(step: Step) -> None:
     weight = torch.randn(6, 3)
     program = recorded(step, weight, batch(0), [])
     for seed in range(1, 4):
@@ -60,7 +60,7 @@ def test_a_program_says_of_other_batches_and_weights_what_the_step_says(step: St
         assert all(torch.equal(a, b) for a, b in zip(said, expected, strict=True))
 
 
-def test_it_draws_from_the_generators_it_was_told_of_and_from_no_other() -> None:
+def test_it_only_uses_the_given_generators() -> None:
     mine, another = torch.Generator(), torch.Generator()
     room = torch.empty(4, 6)
 
@@ -101,12 +101,12 @@ def count(x: Tensor, y: Tensor, weight: Tensor) -> list[Tensor]:
         "a view of another type",
     ],
 )
-def test_what_could_not_be_called_again_is_unknown(step: Step) -> None:
+def test_unreplayable_calls_are_unknown(step: Step) -> None:
     with pytest.raises(Unknown):
         recorded(step, torch.randn(6, 3), batch(0), [])
 
 
-def test_a_batch_of_another_shape_or_weights_elsewhere_do_not_fit() -> None:
+def test_another_batch_shape_or_moved_weights_do_not_fit() -> None:
     weight = torch.randn(6, 3)
     program = recorded(picked, weight, batch(0), [])
     x, y = batch(1)
@@ -119,7 +119,7 @@ def test_a_batch_of_another_shape_or_weights_elsewhere_do_not_fit() -> None:
         recorded(lambda a, b, weight: [a + b], weight, (x, x), [])
 
 
-def test_a_gradient_is_never_the_weights_own_memory() -> None:
+def test_a_gradient_never_aliases_its_weight() -> None:
     weight = torch.randn(6, 3)
     with Recorder() as recorder, torch.no_grad():
         said = picked(*batch(0), weight)

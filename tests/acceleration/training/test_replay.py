@@ -60,7 +60,7 @@ def assert_equal(one: tuple[Tensor, list[Tensor]], other: tuple[Tensor, list[Ten
     kind=st.sampled_from(["classes", "two", "numbers"]),
     size=st.integers(1, 9),
 )
-def test_gradients_and_random_numbers_are_autograds_to_the_bit(
+def test_gradients_and_random_numbers_are_bit_identical_to_autograds(
     sizes: list[int], activation: Any, dropout: float, kind: str, size: int
 ) -> None:
     arguments: dict[str, Any] = {"hidden_sizes": sizes, "activation": activation, "dropout": dropout}
@@ -152,7 +152,7 @@ SMALL: dict[str, Any] = {"hidden_sizes": [4], "input_shape": [FEATURES], "num_cl
         "unknown operations",
     ],
 )
-def test_what_cannot_be_replayed_is_autograds_and_done_once(make: Callable[[], Any]) -> None:
+def test_unreplayable_steps_use_autograd_and_are_computed_once(make: Callable[[], Any]) -> None:
     modules = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -171,7 +171,7 @@ def test_what_cannot_be_replayed_is_autograds_and_done_once(make: Callable[[], A
     assert replay.replay.is_over and replay(each) is None
 
 
-def test_a_batch_of_another_shape_and_weights_that_moved_are_left_to_autograd() -> None:
+def test_another_batch_shape_and_moved_weights_use_autograd() -> None:
     module = model()
     replay = ReplayedModule(module)
     assert all(replay(batch(seed)) is not None for seed in range(RECORDED))
@@ -186,7 +186,7 @@ def test_a_batch_of_another_shape_and_weights_that_moved_are_left_to_autograd() 
     assert all(torch.equal(a, b) for a, b in zip(before, gradients(module), strict=True)), "nothing was done"
 
 
-def test_who_may_change_a_step_or_hears_of_it_is_not_replayed() -> None:
+def test_modules_with_hooks_are_not_replayed() -> None:
     assert is_replayable(model())
     assert not is_replayable(Inherits(hidden_sizes=[4])), "a subclass has not promised anything itself"
     heard = model()
@@ -217,7 +217,7 @@ class Listens(pl.Callback):
 
 
 @pytest.mark.parametrize("listens", [False, True])
-def test_a_fit_comes_to_the_same_bits(monkeypatch: pytest.MonkeyPatch, listens: bool) -> None:
+def test_a_fit_is_bit_identical(monkeypatch: pytest.MonkeyPatch, listens: bool) -> None:
     def weights(pays: int) -> tuple[list[Tensor], int, list[float]]:
         taken = []
         monkeypatch.setattr(fast_loop, "REPLAYS_PAY", pays)
@@ -251,7 +251,7 @@ def test_a_fit_comes_to_the_same_bits(monkeypatch: pytest.MonkeyPatch, listens: 
     assert len(heard) == (24 if listens else 0)
 
 
-def test_a_later_epoch_goes_on_with_what_was_recorded_if_it_still_is_what_the_module_does() -> None:
+def test_a_later_epoch_reuses_the_recording_if_it_is_still_valid() -> None:
     ours, theirs = model(dropout=0.2), model(dropout=0.2)
     replay = ReplayedModule(ours)
 
@@ -274,7 +274,7 @@ def test_a_later_epoch_goes_on_with_what_was_recorded_if_it_still_is_what_the_mo
         next(layer for layer in module.modules() if isinstance(layer, torch.nn.Dropout)).p = 0.6
     replay.replay.invalidate()
     assert_same_steps(range(10, 16))
-    assert replay.replay._program not in (None, first), "recorded anew"
+    assert replay.replay._program not in (None, first), "recorded again"
     for module in (ours, theirs):
         module.network[1].weight.requires_grad_(False)
         module.network[1].weight.grad = None
