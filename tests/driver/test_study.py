@@ -131,7 +131,7 @@ def test_trials_left_running_come_first_and_in_their_own_runs(tmp_path: Path) ->
     of_study = source(tmp_path, rows, trials=6)
     screen = of_study.session.display
     assert screen.said == ["resuming study s: 3 of 6 trials are done"]
-    assert ("went_on", 3, 0.5, 0) in screen.calls
+    assert ("resumed", 3, 0.5, 0) in screen.calls
     numbers, runs = zip(*[(spec.number, spec.run_id) for spec in iter(of_study.next, None)], strict=True)
     assert numbers == (1, 3, 5) and runs == ("run1", "new1", "new2")
     assert of_study.search.made[:2] == [("reopen", 1), ("reopen", 3)]
