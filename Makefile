@@ -8,7 +8,7 @@ INSTALLED := .venv/installed
 # Concurrent tests have more threads than cores: waiting threads must not spin.
 CALMLY := OMP_WAIT_POLICY=passive
 
-.PHONY: study test test-plain test-newest test-slow ui chaos storm results bench lint install
+.PHONY: study test test-plain test-newest test-slow mutants ui chaos storm results bench lint install
 
 study: install
 	$(BIN)/harness study mnist_mlp --trials 8 --workers 2
@@ -49,6 +49,11 @@ results: install
 bench: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[dev,bench]" --constraint constraints.txt
 	$(BIN)/python benchmarks/bench.py $(if $(ONLY),--only $(ONLY)) $(if $(PAIRS),--pairs $(PAIRS))
+
+# Plants faults in the code that trials and studies rest on, and counts those that the fast tests find: most of an hour.
+mutants: install
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[dev,mutants]" --constraint constraints.txt
+	$(CALMLY) $(BIN)/python tests/mutants.py $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 lint: install
 	$(BIN)/ruff check .

@@ -29,13 +29,15 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import Queue
 from typing import NamedTuple
+from xml.etree import ElementTree
 
+import coverage
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS = 600  # a fault that makes the tests hang is found by that
+SECONDS = 300  # a fault that makes the tests hang is found by that
 # The tests to run for a package, the quickest first: its own, and few others. All fast tests would find more.
 TESTS = {
     "driver": ["driver", "cli"],
@@ -71,6 +73,7 @@ class Fault(NamedTuple):
     file: str
     operator: str
     occurrence: int
+    line: int
 
     def in_text(self, text: str) -> str:
         """The file's text with the fault in it."""
@@ -91,7 +94,7 @@ def places(file: str) -> Iterator[list[Fault]]:
             (type(node).__name__, *where) for node in ast_nodes(tree) for where in operator().mutation_positions(node)
         ]
         for occurrence, where in enumerate(found):
-            at[where].append(Fault(file, name, occurrence))
+            at[where].append(Fault(file, name, occurrence, where[1][0]))
     yield from at.values()
 
 
@@ -116,8 +119,12 @@ def copy_of_the_tree(folder: Path) -> Path:
     return folder
 
 
-def tested(tree: str, paths: list[str], output: str) -> None:
-    """Runs tests up to the first that fails; the process's exit status is pytest's."""
+def tested(tree: str, tests: list[str], output: str, coverage_of: str | None = None) -> None:
+    """Runs tests up to the first that fails; the process's exit status is pytest's.
+
+    Args:
+        coverage_of: where to put which test executes which line, and how long each takes: NAME.coverage and NAME.xml.
+    """
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets commands in the background ignore it
     os.chdir(tree)
@@ -128,18 +135,30 @@ def tested(tree: str, paths: list[str], output: str) -> None:
     os.dup2(file, 2)
     import pytest
 
-    status = pytest.main(["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", *paths])
+    arguments = ["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+    if coverage_of is not None:
+        watch = coverage.Coverage(data_file=f"{coverage_of}.coverage", source=[f"{tree}/studies"], messages=False)
+        watch.set_option("run:dynamic_context", "test_function")
+        watch.start()
+        status = pytest.main([*arguments, f"--junitxml={coverage_of}.xml"])
+        watch.stop()
+        watch.save()
+    else:
+        status = pytest.main(arguments)
     sys.stdout.flush()
     os._exit(status)
 
 
-def first_failure(package: str, tree: Path) -> str | None:
-    """The first of a package's tests that fails, or None."""
+def all_tests(package: str, tree: Path) -> list[str]:
+    return [f"tests/{name}" for name in TESTS[package] if (tree / "tests" / name).exists()]
+
+
+def first_failure(tests: list[str], tree: Path, coverage_of: str | None = None) -> str | None:
+    """The first of some tests that fails, or None."""
     output = tree / "output.txt"
-    paths = [f"tests/{name}" for name in TESTS[package] if (tree / "tests" / name).exists()]
-    process = FORKED.Process(target=tested, args=(str(tree), paths, str(output)))
+    process = FORKED.Process(target=tested, args=(str(tree), tests, str(output), coverage_of))
     process.start()
-    process.join(SECONDS)
+    process.join(SECONDS if coverage_of is None else 4 * SECONDS)
     hangs = process.is_alive()
     subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
     process.join()
@@ -151,13 +170,48 @@ def first_failure(package: str, tree: Path) -> str | None:
     return next((line for line in lines if line.startswith(("FAILED", "ERROR"))), " ".join(lines[-3:]))
 
 
-def dies(fault: Fault, tree: Path) -> str | None:
+class Covering(NamedTuple):
+    """Which tests of a package execute which lines in their own process: (file, line) -> tests, the quickest first."""
+
+    tests: dict[tuple[str, int], list[str]]
+
+    @classmethod
+    def measured(cls, package: str, tree: Path) -> Covering:
+        """Runs a package's tests without any fault.
+
+        Raises:
+            AssertionError: one of them fails.
+        """
+        name = str(tree / package)
+        failure = first_failure(all_tests(package, tree), tree, name)
+        assert failure is None, f"the tests of {package} fail without any fault: {failure}"
+        seconds: dict[str, float] = defaultdict(float)
+        for case in ElementTree.parse(f"{name}.xml").iter("testcase"):
+            path = case.attrib["classname"].replace(".", "/")
+            seconds[f"{path}.py::{case.attrib['name'].partition('[')[0]}"] += float(case.attrib["time"])
+        named = {tuple(test.removesuffix(".py").replace(".py::", "/").rsplit("/", 2)[1:]): test for test in seconds}
+        data = coverage.CoverageData(f"{name}.coverage")
+        data.read()
+        found = {}
+        for file in data.measured_files():
+            for line, contexts in data.contexts_by_lineno(file).items():
+                tests = {named.get(tuple(context.rsplit(".", 2)[-2:])) for context in contexts} - {None}
+                found[str(Path(file).relative_to(tree / "studies")), line] = sorted(
+                    tests, key=lambda test: seconds[test]
+                )
+        return cls(found)
+
+
+def dies(fault: Fault, tree: Path, covering: Covering) -> str | None:
     """The test that finds the fault, or None where it lives; the fault's difference is printed there."""
     file = tree / "studies" / fault.file
     text = file.read_text()
     try:
         file.write_text(faulty := fault.in_text(text))
-        found = first_failure(fault.file.partition("/")[0], tree)
+        quick = covering.tests.get((fault.file, fault.line), [])
+        found = first_failure(quick, tree) if quick else None
+        if found is None:  # it may be executed in processes that a test starts
+            found = first_failure(all_tests(fault.file.partition("/")[0], tree), tree)
     finally:
         file.write_text(text)
     if found is None:
@@ -184,20 +238,21 @@ def main() -> int:
         for number in range(options.jobs):
             trees.put(copy_of_the_tree(Path(folder, str(number))))
 
-        def passes(package: str) -> None:
+        def covered(package: str) -> Covering:
             tree = trees.get()
             try:
-                failure = first_failure(package, tree)
-                assert failure is None, f"the tests of {package} fail without any fault: {failure}"
+                return Covering.measured(package, tree)
             finally:
                 trees.put(tree)
 
-        list(pool.map(passes, {fault.file.partition("/")[0] for fault in faults}))
+        packages = sorted({fault.file.partition("/")[0] for fault in faults})
+        covering = dict(zip(packages, pool.map(covered, packages), strict=True))
+        print("the tests pass without a fault", flush=True)
 
         def judge(fault: Fault) -> tuple[Fault, str | None, float]:
             tree, start = trees.get(), time.monotonic()
             try:
-                return fault, dies(fault, tree), time.monotonic() - start
+                return fault, dies(fault, tree, covering[fault.file.partition("/")[0]]), time.monotonic() - start
             finally:
                 trees.put(tree)
 
