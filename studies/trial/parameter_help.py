@@ -20,7 +20,7 @@ def help_of(experiment: dict[str, Any]) -> str:
             continue
         cls = Trainer if section == "trainer" else import_class(experiment[section]["class_path"])
         skip: set[str | int] = set(REFUSED) if section == "trainer" else set()
-        parser = LightningArgumentParser(description=None, exit_on_error=False, add_help=False)
+        parser = LightningArgumentParser(description="", exit_on_error=False, add_help=False)
         parser.add_class_arguments(cls, section, fail_untyped=False, instantiate=False, sub_configs=True, skip=skip)
         values = experiment["trainer"] if section == "trainer" else experiment[section].get("init_args") or {}
         known = {f"{section}.{name}": value for name, value in values.items() if name not in skip}
