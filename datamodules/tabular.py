@@ -150,7 +150,8 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[fl
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no CSV file: {error}") from error
         if missing:
-            raise ValueError(f"{path} lacks the columns {', '.join(missing)} (it needs {', '.join(columns)})")
+            needed = "its first line must name them" if missing == list(columns) else f"it needs {', '.join(columns)}"
+            raise ValueError(f"{path} lacks the columns {', '.join(missing)} ({needed})")
         empty = True
         for row in reader:
             empty = False

@@ -9,7 +9,6 @@ from studies.cli.output import print_json
 from studies.common.sqlite_files import sqlite_path
 from studies.common.state_folder import StateFolder
 from studies.common.strict_json import json_line
-from studies.common.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from studies.tracking.client import Tracking
@@ -85,7 +84,7 @@ def _find(tracking: Tracking, prefix: str) -> RunInfo:
         return matches[0]
     if matches:
         raise ValueError(f"run {prefix} is ambiguous: {', '.join(run.run_id for run in matches[:5])}")
-    raise ValueError(f"unknown run {prefix}{did_you_mean(prefix, [run.run_id for run in every[:10]])}")
+    raise ValueError(f"unknown run {prefix}: `harness runs` lists them")
 
 
 def doctor(storage: str | None, fix: bool, as_json: bool) -> int:

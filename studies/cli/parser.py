@@ -186,9 +186,10 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     if unknown:
         subparsers = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
         chosen = subparsers.choices[options.command] if options.command else parser
-        known = [name for action in chosen._actions for name in action.option_strings if name.startswith("--")]
+        known = [name[2:] for action in chosen._actions for name in action.option_strings if name.startswith("--")]
         more = " or --model.X, --data.X, --trainer.X" if options.command in ("train", "study") else ""
-        raise BadInput(f"unknown argument {unknown[0]}{did_you_mean(unknown[0].split('=')[0], known)}{more}")
+        wanted = unknown[0].split("=")[0].lstrip("-")
+        raise BadInput(f"unknown argument {unknown[0]}{did_you_mean(wanted, known, '--')}{more}")
     if overrides and options.command not in ("train", "study"):
         raise BadInput(f"--{next(iter(overrides))} applies to train and study, not to {options.command}")
     return options, overrides

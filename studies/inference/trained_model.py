@@ -48,12 +48,10 @@ def find(model: str, state_folder: StateFolder, scratch: Path) -> Trained:
     path = Path(model)
     if path.suffix == ".ckpt" or path.is_file():
         return _of_checkpoint(path)
-    folders = (
-        sorted(state_folder.folder.glob(f"trials/{model}*/spec.json")) if re.fullmatch(r"[0-9a-f]+", model) else []
-    )
+    folders = sorted(state_folder.folder.glob(f"trials/{model}*")) if re.fullmatch(r"[0-9a-f]+", model) else []
     if len(folders) > 1:
         raise ValueError(f"{len(folders)} runs begin with {model}: give a longer prefix")
-    return _of_run(folders[0].parent.name if folders else model, state_folder, scratch)
+    return _of_run(folders[0].name if folders else model, state_folder, scratch)
 
 
 def experiment_of(trained: Trained, state_folder: StateFolder) -> str:

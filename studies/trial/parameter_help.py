@@ -20,12 +20,13 @@ def help_of(experiment: dict[str, Any]) -> str:
             continue
         cls = Trainer if section == "trainer" else import_class(experiment[section]["class_path"])
         skip: set[str | int] = set(REFUSED) if section == "trainer" else set()
-        parser = LightningArgumentParser(exit_on_error=False, add_help=False)
+        parser = LightningArgumentParser(description="", exit_on_error=False, add_help=False)
         parser.add_class_arguments(cls, section, fail_untyped=False, instantiate=False, sub_configs=True, skip=skip)
         values = experiment["trainer"] if section == "trainer" else experiment[section].get("init_args") or {}
         known = {f"{section}.{name}": value for name, value in values.items() if name not in skip}
         parser.set_defaults(known)
         lines = parser.format_help().split("\n")
-        body = [line for line in lines if not re.match(r"^(usage:|\s+\[--| +--\w+\.help|options:)", line)]
+        noise = re.compile(r"usage:|\s+\[--| +--\w+\.help| +--\w+ CONFIG|options:")
+        body = [line for line in lines if not noise.match(line)]
         texts.append(f"{cls.__module__}.{cls.__qualname__} (--{section}.NAME VALUE)\n" + "\n".join(body).strip())
     return "\n\n".join(texts)

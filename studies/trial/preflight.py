@@ -89,6 +89,8 @@ def _preflight(
     if metric is not None and metric not in metrics:  # it may be given as the name that MLflow shows
         metric = next((name for name in metrics if metric_name(name) == metric), metric)
     if metric is not None and metric not in metrics:
+        if trainer.num_training_batches == 0:
+            raise ValueError(f"unknown metric {metric}: nothing is logged, as the training dataloader has no batches")
         of_loaders = [name for name in metrics if name.startswith(f"{metric}/dataloader_idx_")]
         raise ValueError(f"unknown metric {metric}{did_you_mean(metric, of_loaders or metrics)}")
     return {

@@ -21,6 +21,7 @@ def test_options_and_overrides_in_any_order() -> None:
         (["stduy", "toy"], "unknown command stduy; did you mean study"),
         (["study", "toy", "--wokers", "2"], "did you mean --workers"),
         (["study", "toy", "--tri", "2"], "unknown argument --tri"),
+        (["train", "toy", "--lr", "2"], "unknown argument --lr (allowed"),
         (["runs", "--model.x", "1"], "--model.x applies to train and study, not to runs"),
         (["train", "toy", "--model.x", "--json"], "--model.x needs a value"),
     ],

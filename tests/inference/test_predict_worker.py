@@ -63,7 +63,7 @@ def test_rows_of_a_table(table: dict[str, Any], tmp_path: Path) -> None:
     ("content", "said"),
     [
         ("x1\n1\n", "lacks the columns x2 (it needs x1, x2)"),
-        ("", "lacks the columns x1, x2"),
+        ("", "lacks the columns x1, x2 (its first line must name them)"),
         ("x1,x2\n", "has no rows"),
         ("x1,x2\n1,two\n", "rows.csv:2: x2 must be a number, but got 'two'"),
         ("x1,x2\n1,nan\n", "x2 must be a number, but got 'nan'"),
