@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from studies.tracking.run_info import RunInfo
 
 
+PLACES = ("best/step", "best/epoch")  # where the best value was, beside the value itself
+
+
 def open_tracking() -> Tracking:
     """The tracking of this folder, for reading.
 
@@ -45,7 +48,7 @@ def runs(experiment: str | None, study: str | None, limit: int, as_json: bool) -
         return 0
     print(f"{'run':12s} {'experiment':16s} {'name':24s} {'status':9s} best")
     for run in found:
-        best = {name: value for name, value in run.metrics.items() if name.startswith("best/") and name.count("/") > 1}
+        best = {name: value for name, value in run.metrics.items() if name.startswith("best/") and name not in PLACES}
         text = "  ".join(f"{name.removeprefix('best/')} {value:.4g}" for name, value in best.items())
         print(f"{run.run_id[:12]} {run.experiment:16.16s} {run.name:24.24s} {run.status:9s} {text}")
     print("\nnext: harness compare RUN RUN, or harness ui")

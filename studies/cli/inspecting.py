@@ -8,6 +8,7 @@ from typing import Any
 
 from studies.cli.parser import BadInput, build_parser
 from studies.cli.training import at_least
+from studies.common import lightning_alias
 from studies.common.search_path import use
 from studies.common.strict_json import json_line
 from studies.config.experiment import Experiment, load, shipped
@@ -47,6 +48,7 @@ def help_of(argv: list[str]) -> int:
     subparsers.choices[argv[0]].print_help()
     if name is not None:
         experiment = load(name)
+        lightning_alias.install()
         use(experiment.search_path)
         print("\nreading the parameters' types and docstrings (imports torch) ...", file=sys.stderr)
         from studies.trial import parameter_help

@@ -229,7 +229,7 @@ class TrialLoop:
         for event in record.read():
             if not isinstance(event, Resources):  # sent by a thread that keeps running while training hangs
                 live.heard = time.monotonic()
-            if isinstance(event, Metrics):
+            if isinstance(event, Metrics) and live.spec.run_id in self._live:  # and not of an earlier start
                 self.display.trial_progress(
                     number, event.epoch, record.epochs, event.progress, record.steps, record.newest
                 )

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sqlite3
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -474,6 +475,30 @@ def test_help_of_an_experiment(toy: Path, capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr().out
     for text in ("--seed", "--model.learning_rate", "step size of SGD, above 0", "--data.batch_size", "--trainer."):
         assert text in shown
+
+
+def test_help_of_a_module_that_imports_lightning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package is not installed; as in trials, pytorch_lightning is found under that name."""
+    monkeypatch.setattr("sys.path", list(sys.path))
+    (tmp_path / "of_lightning.py").write_text("import lightning as L\nclass Net(L.LightningModule):\n    pass\n")
+    (tmp_path / "net.yaml").write_text("model: {class_path: of_lightning.Net}\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "net.yaml", "--help"]) == 0
+    assert "--trainer." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("metric", "shown"), [("val_loss", "val_loss 0.5"), ("val/loss", "val/loss 0.5")])
+def test_the_best_value_is_listed_whatever_the_metric_is_called(
+    home: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], metric: str, shown: str
+) -> None:
+    run_id = client.create_run(client.create_experiment("toy"), tags={"harness.kind": "run"}).info.run_id
+    for name, value in ((f"best/{metric}", 0.5), ("best/step", 7.0), ("best/epoch", 3.0)):
+        client.log_metric(run_id, name, value)
+    assert main(["runs"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(run_id[:12])]
+    assert line.endswith(shown)
 
 
 @pytest.mark.parametrize(("torch_is_there", "frozen"), [(False, True), (True, False)])

@@ -383,3 +383,11 @@ def test_messages_of_trials_that_ended_are_ignored(tmp_path: Path) -> None:
     loop.run(source)
     loop._on_message(Message("a", "verdict?"))
     assert executor.answers == [None]
+
+
+def test_the_progress_of_an_earlier_start_is_not_shown_as_this_ones(tmp_path: Path) -> None:
+    of_trial, screen = replace(spec(tmp_path, "a"), extends=True), Screen()
+    log(of_trial.folder, life(epochs=2))
+    executor: Any = FakeExecutor(lambda spec: [Started(1, "here", "cpu", {}, 3), Finished({})])
+    TrialLoop(executor, Calls(), screen).run(Trials([of_trial], []))  # type: ignore[arg-type]
+    assert [call[0] for call in screen.calls if call[0].startswith("trial_")] == ["trial_started", "trial_ended"]
