@@ -138,11 +138,11 @@ def ui(experiment: str | None, host: str, port: int | None, open_browser: bool, 
     )
 
 
-def demo(model: str | None, host: str, port: int | None, open_browser: bool, as_json: bool) -> int:
+def demo(model: str | None, host: str, port: int | None, open_browser: bool, as_json: bool, trust: bool = False) -> int:
     """`harness demo`."""
     from studies.web.demo import demo as serve
 
     def announce(url: str, run_ids: list[str]) -> None:
         print(json_line({"url": url, "run_ids": run_ids}) if as_json else url, flush=True)
 
-    return serve(model, host, port, open_browser, announce)
+    return serve(model, host, port, open_browser, announce, trust)

@@ -73,20 +73,20 @@ def predict(options: argparse.Namespace, overrides: dict[str, str], argv: list[s
     from studies.cli import output
     from studies.inference import predict as asking
 
-    return output.predicted(asking.ask(options.model, options.inputs), options.json)
+    return output.predicted(asking.ask(options.model, options.inputs, options.trust), options.json)
 
 
 def export(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
     from studies.cli import output
     from studies.inference import export as exporting
 
-    return output.exported(exporting.export(options.model, options.format, options.output), options.json)
+    return output.exported(exporting.export(options.model, options.format, options.output, options.trust), options.json)
 
 
 def demo(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
     from studies.cli import commands as report
 
-    return report.demo(options.model, options.host, options.port, not options.no_open, options.json)
+    return report.demo(options.model, options.host, options.port, not options.no_open, options.json, options.trust)
 
 
 def doctor(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:

@@ -92,7 +92,7 @@ class ExtensionSource(TrialSource):
             raise ValueError(f"trial {row.number} has no readable {folder}/spec.json") from error
         if newest_checkpoint(folder) is None:
             raise ValueError(f"trial {row.number} has no checkpoint in {folder} to resume from")
-        return replace(spec, run_id=row.run_id or "", folder=str(folder))
+        return replace(spec, run_id=row.run_id or "", folder=str(folder), trusted=self.study.session.trusts)
 
     def _spec(self, row: TrialRow, epochs: int) -> TrialSpec:
         spec = self._load(row)

@@ -18,7 +18,7 @@ from studies.inference.trained_model import experiment_of, find
 LIBRARIES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": (), "safetensors": ("safetensors",)}
 
 
-def export(model: str, format: str, output: str | None) -> dict[str, Any]:
+def export(model: str, format: str, output: str | None, trust: bool = False) -> dict[str, Any]:
     """Writes a model to a new file.
 
     Returns:
@@ -42,7 +42,7 @@ def export(model: str, format: str, output: str | None) -> dict[str, Any]:
         temporary = None
         try:
             state_folder = StateFolder.find()
-            trained = find(model, state_folder, Path(scratch))
+            trained = find(model, state_folder, Path(scratch), trust)
             path = Path(output or f"{experiment_of(trained, state_folder)}-{trained.run_id[:8]}.{format}")
             _check(path)
             temporary = temporary_name(path)
@@ -55,6 +55,7 @@ def export(model: str, format: str, output: str | None) -> dict[str, Any]:
                     "seed": trained.seed,
                     "checkpoint": str(trained.checkpoint),
                     "search_path": trained.search_path,
+                    "trusted": trained.trusted,
                     "format": format,
                     "path": str(temporary.absolute()),
                 }

@@ -16,7 +16,7 @@ IMAGES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg"}
 LARGEST = 100_000_000  # bytes from stdin
 
 
-def ask(model: str, inputs: list[str]) -> dict[str, Any]:
+def ask(model: str, inputs: list[str], trust: bool = False) -> dict[str, Any]:
     """Returns `model`, `run_id`, `checkpoint` and `predictions`; see predict_worker.predict.
 
     Raises:
@@ -31,7 +31,7 @@ def ask(model: str, inputs: list[str]) -> dict[str, Any]:
         executor = LocalExecutor()
         executor.warm()
         try:
-            trained = find(model, StateFolder.find(), Path(scratch))
+            trained = find(model, StateFolder.find(), Path(scratch), trust)
             with Display(title=f"predict {model}", metric=None, direction="maximize", total=1) as display:
                 display.phase("importing torch, then running the model")
                 payload = {
@@ -39,6 +39,7 @@ def ask(model: str, inputs: list[str]) -> dict[str, Any]:
                     "seed": trained.seed,
                     "checkpoint": str(trained.checkpoint),
                     "search_path": trained.search_path,
+                    "trusted": trained.trusted,
                     "items": items,
                 }
                 answer = executor.call("studies.inference.predict_worker:predict", payload, display.refresh)

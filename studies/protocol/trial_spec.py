@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class TrialSpec:
         threads: CPU threads of this process; 0 leaves PyTorch's default.
         gpu: index of the only GPU that this trial may use, or None for all visible ones.
         search_path: folders with user modules, which come first on sys.path.
+        trusted: objects in its checkpoint may be unpickled, which can run code; see studies.common.trust.
     """
 
     run_id: str
@@ -52,6 +54,7 @@ class TrialSpec:
     threads: int = 0
     gpu: int | None = None
     search_path: list[str] = field(default_factory=list)
+    trusted: bool = True
 
     def save(self) -> Path:
         """Writes spec.json into the trial's folder and returns its path."""
@@ -79,6 +82,8 @@ class TrialSpec:
             for name, kinds in KINDS.items():
                 if name in fields and not isinstance(fields[name], kinds):
                     raise ValueError(f"{name} is {type(fields[name]).__name__}")
+            if not RUN_ID.fullmatch(fields["run_id"]):
+                raise ValueError(f"run_id is {fields['run_id'][:80]!r}, which is no id")
             if not all(isinstance(folder, str) for folder in fields.get("search_path", [])):
                 raise ValueError("search_path is not a list of folders")
             return cls(**moved_with(fields, path.absolute().parent))
@@ -87,6 +92,7 @@ class TrialSpec:
             raise ValueError(f"{path} is not the specification of a trial: {why}") from error
 
 
+RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")  # it is a folder's name, and never a path
 NO = type(None)
 KINDS: dict[str, type | tuple[type, ...]] = {
     "run_id": str,
@@ -105,6 +111,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "threads": int,
     "gpu": (int, NO),
     "search_path": list,
+    "trusted": bool,
 }
 ITEMS = "\0items"  # key for mappings that JSON cannot represent
 
