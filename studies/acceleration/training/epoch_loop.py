@@ -389,13 +389,15 @@ class PlainStep:
             outputs = self.learn(batch, batch_idx)
             self.before_step()
             fused.take()
+            self._count_step()
         else:
             closure = _StepClosure(self, batch, batch_idx)
             self.optimizer.step(closure=closure)
-            outputs = _as_outputs(closure.consume_result())
+            self._count_step()
+            outputs = _as_outputs(closure.consume_result())  # raises if the optimizer has not called it
             self._hears_nothing = self._hears_nothing and self._listeners.are_still_none()
         fields["_current_fx_name"] = before
-        self.finish(outputs, batch, batch_idx)
+        self._finish_batch(outputs, batch, batch_idx)
 
     def begin(self, data_fetcher: Any) -> tuple[Any, int]:
         """The next batch, on its device, and its index in the epoch."""
@@ -562,9 +564,12 @@ class PlainStep:
 
     def finish(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Counts the step, and finishes the batch."""
+        self._count_step()
+        self._finish_batch(outputs, batch, batch_idx)
+
+    def _count_step(self) -> None:
         self._steps.completed += 1
         self._all_steps.completed += 1
-        self._finish_batch(outputs, batch, batch_idx)
 
     def _finish_batch(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._batches.processed += 1

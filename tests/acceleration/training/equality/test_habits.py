@@ -11,7 +11,7 @@ import pytest
 import torch
 from equality.changes import CHANGES, PLACES, Changes, changing, changing_data
 from equality.comparison import Case, compare
-from equality.data import KINDS, Data
+from equality.data import KINDS, Data, SomeAreNone
 from equality.models import HABITS, OPTIMIZERS, SCHEDULES, Net
 from equality.surroundings import CALLBACKS, OPTIONS
 from hypothesis import HealthCheck, given, settings
@@ -87,6 +87,13 @@ def changed(change: str, place: str, **arguments: Any) -> Case:
     elif place not in ("training_step", "hook"):
         callbacks = lambda: [Changes(place, CHANGES[change])]  # noqa: E731
     return Case(module, data, callbacks=callbacks)
+
+
+@pytest.mark.parametrize("kind", [Data, SomeAreNone])
+@pytest.mark.parametrize("optimizer", ["never_asks", "lbfgs", "ascends_twice"])
+def test_optimizers_that_call_their_closure_otherwise(optimizer: str, kind: type[Data], tmp_path: Path) -> None:
+    """An error of a fast step, too, leaves the loops as Lightning's would: the first batch may have been skipped."""
+    compare(Case(partial(Net, optimizer=optimizer), kind, OPTIONS["max_steps"]), tmp_path)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
