@@ -85,7 +85,9 @@ class ExtensionSource(TrialSource):
         return int(row.extension["epochs"]) if row.extension else _max_epochs(self._load(row))
 
     def _load(self, row: TrialRow) -> TrialSpec:
-        folder = self.study.session.state_folder.trial_folder(row.run_id or "")
+        if row.run_id is None:
+            raise ValueError(f"trial {row.number} has no run")
+        folder = self.study.session.state_folder.trial_folder(row.run_id)
         try:
             spec = TrialSpec.load(folder / "spec.json")
         except (OSError, ValueError, TypeError) as error:

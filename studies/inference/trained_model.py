@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studies.common.state_folder import StateFolder
+from studies.common.state_folder import StateFolder, is_run_id
 from studies.common.trust import contains, is_own
 from studies.config.yaml_io import load_yaml
 from studies.protocol.checkpoint_files import BEST, FOLDER
-from studies.protocol.trial_spec import RUN_ID, TrialSpec
+from studies.protocol.trial_spec import TrialSpec
 
 REGISTERED = re.compile(r"models:/([^/@]+)(?:@([\w.-]+)|/(\d+))$")
 
@@ -98,7 +98,7 @@ def _of_checkpoint(path: Path, trust: bool) -> Trained:
 
 
 def _of_run(run_id: str, state_folder: StateFolder, scratch: Path, trust: bool) -> Trained:
-    if not RUN_ID.fullmatch(run_id):
+    if not is_run_id(run_id):
         raise ValueError(f"unknown run {run_id}: `harness runs` lists them")
     folder = state_folder.trial_folder(run_id)
     checkpoint = folder / FOLDER / BEST

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from studies.common.atomic_files import left_over, write_whole
 from studies.common.moved import moved_with
+from studies.common.state_folder import is_run_id
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class TrialSpec:
             for name, kinds in KINDS.items():
                 if name in fields and not isinstance(fields[name], kinds):
                     raise ValueError(f"{name} is {type(fields[name]).__name__}")
-            if not RUN_ID.fullmatch(fields["run_id"]):
+            if not is_run_id(fields["run_id"]):
                 raise ValueError(f"run_id is {fields['run_id'][:80]!r}, which is no id")
             if not all(isinstance(folder, str) for folder in fields.get("search_path", [])):
                 raise ValueError("search_path is not a list of folders")
@@ -92,7 +92,6 @@ class TrialSpec:
             raise ValueError(f"{path} is not the specification of a trial: {why}") from error
 
 
-RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")  # it is a folder's name, and never a path
 NO = type(None)
 KINDS: dict[str, type | tuple[type, ...]] = {
     "run_id": str,
