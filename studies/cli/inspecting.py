@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from studies.cli.parser import BadInput, build_parser
+from studies.cli.streams import show
 from studies.cli.training import at_least
 from studies.common.search_path import use
 from studies.common.strict_json import json_line
@@ -19,11 +20,11 @@ def list_experiments(options: argparse.Namespace, overrides: dict[str, str], arg
         print(json_line({"experiments": [_listed(item) for item in experiments]}))
         return 0
     for item in experiments:
-        print(f"{item.name}\n    {item.description}")
-        print(f"    model {item.model['class_path']}  data {(item.data or {}).get('class_path')}")
+        show(f"{item.name}\n    {item.description}")
+        show(f"    model {item.model['class_path']}  data {(item.data or {}).get('class_path')}")
         if item.search:
-            print(f"    space {', '.join(item.search.space)}  by {item.search.metric} ({item.search.direction})")
-    print("\nnext: harness train NAME, or harness study NAME --trials 20 --workers 2")
+            show(f"    space {', '.join(item.search.space)}  by {item.search.metric} ({item.search.direction})")
+    show("\nnext: harness train NAME, or harness study NAME --trials 20 --workers 2")
     return 0
 
 
@@ -48,11 +49,11 @@ def help_of(argv: list[str]) -> int:
     if name is not None:
         experiment = load(name)
         use(experiment.search_path)
-        print("\nreading the parameters' types and docstrings (imports torch) ...", file=sys.stderr)
+        show("\nreading the parameters' types and docstrings (imports torch) ...", file=sys.stderr)
         from studies.trial import parameter_help
 
-        print(f"\nParameters of {experiment.name}, with its values as defaults:\n")
-        print(parameter_help.help_of(experiment.sections))
+        show(f"\nParameters of {experiment.name}, with its values as defaults:\n")
+        show(parameter_help.help_of(experiment.sections))
     return 0
 
 
