@@ -118,7 +118,7 @@ def _trust(parser: Parser) -> None:
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="run code that a state folder made by somebody else names (its classes, its folders, its pickles)",
+        help="trust this state folder from now on: run the code that it names (classes, folders, pickles)",
     )
 
 

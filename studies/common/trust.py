@@ -41,10 +41,16 @@ def make_own(folder: Path) -> None:
     """Makes a state folder, and remembers it as this user's own if it was not in use before."""
     is_new = not any((folder / name).exists() for name in DATABASES)
     folder.mkdir(parents=True, exist_ok=True)
+    if is_new:
+        remember(folder)
+
+
+def remember(folder: Path) -> None:
+    """Trusts a state folder from now on: this user has made it, or says so by `--trust`."""
     path = _list()
-    if not is_new or path is None or "\n" in str(folder):
+    if path is None or "\n" in str(folder):
         return
-    # Where the home folder cannot be written, --trust is needed.
+    # Where the home folder cannot be written, --trust is needed each time.
     with contextlib.suppress(OSError), file_lock(path.with_suffix(".lock")):
         entry = (folder.stat().st_ino, str(folder.resolve()))
         entries = [*(item for item in _known() if item != entry), entry][-KEPT:]
@@ -52,7 +58,7 @@ def make_own(folder: Path) -> None:
 
 
 def is_own(folder: Path) -> bool:
-    """Whether this user has made a state folder here. A copy is another folder; one that was moved is the same."""
+    """Whether this user has made a state folder, or trusts it. A copy is another folder; one that was moved is the same."""
     try:
         inode, name = folder.stat().st_ino, str(folder.resolve())
     except OSError:

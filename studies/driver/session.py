@@ -15,7 +15,7 @@ from studies.common.errors import StorageFailed, WorkFailed, disk_is_full, in_on
 from studies.common.locks import Lease
 from studies.common.plain import acceleration
 from studies.common.state_folder import StateFolder
-from studies.common.trust import is_own, make_own
+from studies.common.trust import is_own, make_own, remember
 from studies.config.experiment import Experiment
 from studies.config.parameters import flat_parameters
 from studies.config.yaml_io import dump_yaml
@@ -71,6 +71,8 @@ class Session:
         self.display = display
         self.state_folder = StateFolder.find(options.storage)
         self.state_folder.check()
+        if options.trust and self.state_folder.folder.exists():
+            remember(self.state_folder.folder)
         self.acceleration = acceleration()
         plain = self.acceleration is None
         self.executor = make_executor(options.executor, options.workers, options.threads, plain)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.common.state_folder import StateFolder, is_run_id
-from studies.common.trust import contains, is_own
+from studies.common.trust import contains, is_own, remember
 from studies.config.yaml_io import load_yaml
 from studies.protocol.checkpoint_files import BEST, FOLDER
 from studies.protocol.trial_spec import TrialSpec
@@ -86,6 +86,8 @@ def _of_checkpoint(path: Path, trust: bool) -> Trained:
         if spec.is_file():
             trial = TrialSpec.load(spec)
             state = spec.resolve().parents[2]
+            if trust:
+                remember(state)
             trusted = trust or is_own(state)
             if not trusted and contains(state, Path.cwd()):
                 raise ValueError(

@@ -115,6 +115,7 @@ def test_a_module_is_imported_from_the_folder_with_trust(
     status, _, err = run(capsys, "predict", "aa01", "cat", "--trust")
     assert status == 2, "it is no model of words"
     assert (tmp_path / "canary").exists(), err
+    assert is_own(given), "it is trusted from now on"
 
 
 def test_a_sound_model_from_elsewhere_answers_without_trust(given: Path, capsys: pytest.CaptureFixture[str]) -> None:
