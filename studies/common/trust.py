@@ -58,7 +58,7 @@ def remember(folder: Path) -> None:
 
 
 def is_own(folder: Path) -> bool:
-    """Whether this user has made a state folder, or trusts it. A copy is another folder; one that was moved is the same."""
+    """Whether this user has made a state folder, or trusts it. A copy is another folder, a moved one the same."""
     try:
         inode, name = folder.stat().st_ino, str(folder.resolve())
     except OSError:
