@@ -9,7 +9,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 SIDE, BOX = 28, 20  # MNIST's figures fill a box of 20x20 pixels, their centre of mass in the middle of 28x28
-LARGEST = 100_000_000  # pixels
+LARGEST = 40_000_000  # pixels that are decoded at most: a file of some kilobytes may have billions
+ENOUGH = 2048  # pixels of a side; larger images are scaled to it as they are read
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # other decoders of Pillow are not needed
 
 
 def read_figure(path: str | Path) -> tuple[Tensor, list[str]]:
@@ -19,7 +21,7 @@ def read_figure(path: str | Path) -> tuple[Tensor, list[str]]:
     (LeCun et al. 1998, section III.A): cropped to the figure, scaled to 20 pixels, centred by mass.
 
     Args:
-        path: PNG, JPEG or another format that Pillow reads.
+        path: PNG, JPEG, WebP, GIF or BMP.
 
     Returns:
         uint8 (28, 28), 0 is background; and notes on the conversions.
@@ -41,7 +43,7 @@ def read_canvas(path: str | Path, side: int) -> tuple[Tensor, list[str]]:
     Scaled down if larger than side x side, centred on black if smaller.
 
     Args:
-        path: PNG, JPEG or another format that Pillow reads.
+        path: PNG, JPEG, WebP, GIF or BMP.
         side: pixels.
 
     Returns:
@@ -71,13 +73,24 @@ def _light_on_dark(path: Path) -> tuple[Tensor, list[str]]:
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > LARGEST:
-                raise ValueError(f"{path} is too large: {image.width}x{image.height} pixels")
+                raise ValueError(
+                    f"{path} is too large: {image.width}x{image.height} pixels, at most {LARGEST} are read"
+                )
+            image.draft(None, (ENOUGH, ENOUGH))  # a JPEG is decoded at a fraction of its size
             image.load()
+            if max(image.size) > ENOUGH and image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK"):
+                image.thumbnail((ENOUGH, ENOUGH))
             pixels, notes = _grey(image)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path} is too large: {error}") from error
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        what = "is empty" if path.stat().st_size == 0 else "is no image that can be read (PNG, JPEG and others can)"
+        what = (
+            "is empty"
+            if path.stat().st_size == 0
+            else "is no image that can be read (PNG, JPEG, WebP, GIF and BMP can)"
+        )
         raise ValueError(f"{path} {what}") from error
     border = torch.cat([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     if border.median() > 127:
@@ -103,7 +116,7 @@ def _grey(image: Image.Image) -> tuple[Tensor, list[str]]:
         image = Image.alpha_composite(Image.new("RGBA", image.size, back), image).convert("RGB")
         notes.append(f"laid on {back}: it was transparent")
     if image.mode not in ("L", "1", "I", "I;16", "F"):
-        colours = np.asarray(image.convert("RGB")).astype(int)
+        colours = np.asarray(image.convert("RGB")).astype(np.int16)
         if (np.abs(np.diff(colours, axis=2)) > 8).any():
             notes.append("made grey: it was coloured")
         image = image.convert("L")

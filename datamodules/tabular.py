@@ -1,7 +1,6 @@
 """Tabular data with a number or class to predict, from scikit-learn's bundled datasets."""
 
 import csv
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -143,7 +142,7 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[fl
     """Line number and the values of these columns, for each row of a file."""
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin a file with a byte order mark
         reader = csv.DictReader(file)
         try:
             missing = [name for name in columns if name not in (reader.fieldnames or [])]
@@ -153,20 +152,30 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[fl
             needed = "its first line must name them" if missing == list(columns) else f"it needs {', '.join(columns)}"
             raise ValueError(f"{path} lacks the columns {', '.join(missing)} ({needed})")
         empty = True
-        for row in reader:
+        for row in _rows(reader, path):
             empty = False
             for name in columns:
                 try:
-                    if not math.isfinite(float(row[name])):
+                    if not abs(float(row[name])) <= FLOAT32_MAX:  # NaN is not, either
                         raise ValueError
                 except (TypeError, ValueError):
                     value = row[name]
-                    raise ValueError(f"{path}:{reader.line_num}: {name} must be a number, but got {value!r}") from None
+                    raise ValueError(
+                        f"{path}:{reader.line_num}: {name} must be a finite number, but got {value!r}"
+                    ) from None
             yield reader.line_num, [float(row[name]) for name in columns]
         if empty:
             raise ValueError(f"{path} has no rows")
 
 
+def _rows(reader: "csv.DictReader[str]", path: Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}:{reader.line_num} is no CSV: {error}") from error
+
+
+FLOAT32_MAX = 3.4028234e38
 Table = tuple[np.ndarray, np.ndarray, list[str], list[str] | None]  # features, targets, feature names, class names
 
 

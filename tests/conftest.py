@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ import pytest
 TOY = Path(__file__).parent / "toy" / "toy.yaml"
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+_STATE = tempfile.TemporaryDirectory(prefix="harness-tests-")  # the list of own state folders is not the user's
+os.environ["XDG_STATE_HOME"] = _STATE.name
+
+from studies.common.trust import make_own  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +54,7 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def home(empty_home: Path, pristine: Path) -> Path:
     """A state folder with an empty MLflow database."""
-    empty_home.mkdir()
+    make_own(empty_home)
     shutil.copy(pristine, empty_home / "mlflow.db")
     return empty_home
 

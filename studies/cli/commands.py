@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from studies.cli.output import print_json
+from studies.cli.streams import show
 from studies.common.sqlite_files import sqlite_path
 from studies.common.state_folder import StateFolder
 from studies.common.strict_json import json_line
@@ -37,7 +38,7 @@ def open_tracking() -> Tracking:
 
 
 def _notice(line: str) -> None:
-    print(f"harness: {line}", file=sys.stderr)
+    show(f"harness: {line}", file=sys.stderr)
 
 
 def runs(experiment: str | None, study: str | None, limit: int, as_json: bool) -> int:
@@ -46,12 +47,12 @@ def runs(experiment: str | None, study: str | None, limit: int, as_json: bool) -
     if as_json:
         print_json({"runs": [run.to_json() for run in found]})
         return 0
-    print(f"{'run':12s} {'experiment':16s} {'name':24s} {'status':9s} best")
+    show(f"{'run':12s} {'experiment':16s} {'name':24s} {'status':9s} best")
     for run in found:
         best = {name: value for name, value in run.metrics.items() if name.startswith("best/") and name not in PLACES}
         text = "  ".join(f"{name.removeprefix('best/')} {value:.4g}" for name, value in best.items())
-        print(f"{run.run_id[:12]} {run.experiment:16.16s} {run.name:24.24s} {run.status:9s} {text}")
-    print("\nnext: harness compare RUN RUN, or harness ui")
+        show(f"{run.run_id[:12]} {run.experiment:16.16s} {run.name:24.24s} {run.status:9s} {text}")
+    show("\nnext: harness compare RUN RUN, or harness ui")
     return 0
 
 
@@ -63,17 +64,17 @@ def compare(prefixes: list[str], as_json: bool) -> int:
         print_json({"runs": [run.to_json() for run in chosen]})
         return 0
     width = 18
-    print(f"{'':28s}" + "".join(f"{run.name[: width - 1]:>{width}s}" for run in chosen))
-    print(f"{'run':28s}" + "".join(f"{run.run_id[: width - 2]:>{width}s}" for run in chosen))
-    print(f"{'status':28s}" + "".join(f"{run.status:>{width}s}" for run in chosen))
+    show(f"{'':28s}" + "".join(f"{run.name[: width - 1]:>{width}s}" for run in chosen))
+    show(f"{'run':28s}" + "".join(f"{run.run_id[: width - 2]:>{width}s}" for run in chosen))
+    show(f"{'status':28s}" + "".join(f"{run.status:>{width}s}" for run in chosen))
     for name in sorted({name for run in chosen for name in run.params}):
         values = [run.params.get(name, "-") for run in chosen]
         if len(set(values)) > 1:
-            print(f"{name:28s}" + "".join(f"{value[: width - 1]:>{width}s}" for value in values))
-    print()
+            show(f"{name:28s}" + "".join(f"{value[: width - 1]:>{width}s}" for value in values))
+    show()
     for name in sorted({name for run in chosen for name in run.metrics if not name.startswith("system/")}):
         numbers = [run.metrics.get(name) for run in chosen]
-        print(f"{name:28s}" + "".join(f"{'-' if v is None else format(v, '.5g'):>{width}s}" for v in numbers))
+        show(f"{name:28s}" + "".join(f"{'-' if v is None else format(v, '.5g'):>{width}s}" for v in numbers))
     return 0
 
 
@@ -105,13 +106,13 @@ def doctor(storage: str | None, fix: bool, as_json: bool) -> int:
         findings = [{"kind": item.kind, "where": item.where, "fix": item.fix} for item in found]
         print_json({"sound": not left, "findings": findings})
     elif not found:
-        print("no problems found")
+        show("no problems found")
     elif fix:
-        print(f"{len(found)} found, {len(left)} remaining")
+        show(f"{len(found)} found, {len(left)} remaining")
     else:
         for item in found:
-            print(f"{item.kind}: {item.where}\n    --fix: {item.fix}")
-        print(f"\n{len(found)} found\nnext:  harness doctor --fix")
+            show(f"{item.kind}: {item.where}\n    --fix: {item.fix}")
+        show(f"\n{len(found)} found\nnext:  harness doctor --fix")
     return 1 if left else 0
 
 
@@ -140,11 +141,11 @@ def ui(experiment: str | None, host: str, port: int | None, open_browser: bool, 
     )
 
 
-def demo(model: str | None, host: str, port: int | None, open_browser: bool, as_json: bool) -> int:
+def demo(model: str | None, host: str, port: int | None, open_browser: bool, as_json: bool, trust: bool = False) -> int:
     """`harness demo`."""
     from studies.web.demo import demo as serve
 
     def announce(url: str, run_ids: list[str]) -> None:
         print(json_line({"url": url, "run_ids": run_ids}) if as_json else url, flush=True)
 
-    return serve(model, host, port, open_browser, announce)
+    return serve(model, host, port, open_browser, announce, trust)

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from studies.cli.parser import BadInput, build_parser
+from studies.cli.streams import show
 from studies.cli.training import at_least
 from studies.common import lightning_alias
 from studies.common.search_path import use
@@ -20,11 +21,11 @@ def list_experiments(options: argparse.Namespace, overrides: dict[str, str], arg
         print(json_line({"experiments": [_listed(item) for item in experiments]}))
         return 0
     for item in experiments:
-        print(f"{item.name}\n    {item.description}")
-        print(f"    model {item.model['class_path']}  data {(item.data or {}).get('class_path')}")
+        show(f"{item.name}\n    {item.description}")
+        show(f"    model {item.model['class_path']}  data {(item.data or {}).get('class_path')}")
         if item.search:
-            print(f"    space {', '.join(item.search.space)}  by {item.search.metric} ({item.search.direction})")
-    print("\nnext: harness train NAME, or harness study NAME --trials 20 --workers 2")
+            show(f"    space {', '.join(item.search.space)}  by {item.search.metric} ({item.search.direction})")
+    show("\nnext: harness train NAME, or harness study NAME --trials 20 --workers 2")
     return 0
 
 
@@ -50,11 +51,11 @@ def help_of(argv: list[str]) -> int:
         experiment = load(name)
         lightning_alias.install()
         use(experiment.search_path)
-        print("\nreading the parameters' types and docstrings (imports torch) ...", file=sys.stderr)
+        show("\nreading the parameters' types and docstrings (imports torch) ...", file=sys.stderr)
         from studies.trial import parameter_help
 
-        print(f"\nParameters of {experiment.name}, with its values as defaults:\n")
-        print(parameter_help.help_of(experiment.sections))
+        show(f"\nParameters of {experiment.name}, with its values as defaults:\n")
+        show(parameter_help.help_of(experiment.sections))
     return 0
 
 
@@ -75,20 +76,20 @@ def predict(options: argparse.Namespace, overrides: dict[str, str], argv: list[s
     from studies.cli import output
     from studies.inference import predict as asking
 
-    return output.predicted(asking.ask(options.model, options.inputs), options.json)
+    return output.predicted(asking.ask(options.model, options.inputs, options.trust), options.json)
 
 
 def export(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
     from studies.cli import output
     from studies.inference import export as exporting
 
-    return output.exported(exporting.export(options.model, options.format, options.output), options.json)
+    return output.exported(exporting.export(options.model, options.format, options.output, options.trust), options.json)
 
 
 def demo(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
     from studies.cli import commands as report
 
-    return report.demo(options.model, options.host, options.port, not options.no_open, options.json)
+    return report.demo(options.model, options.host, options.port, not options.no_open, options.json, options.trust)
 
 
 def doctor(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:

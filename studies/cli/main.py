@@ -13,7 +13,7 @@ import sys
 try:
     from studies.cli import inspecting, training
     from studies.cli.parser import build_parser, parse
-    from studies.cli.streams import has_no_reader, leave, let_libraries_warn, prepare_streams, redirect_if_broken
+    from studies.cli.streams import has_no_reader, leave, let_libraries_warn, prepare_streams, redirect_if_broken, show
     from studies.common.errors import StorageFailed, WorkFailed, chain
     from studies.common.plain import made_plain
     from studies.common.strict_json import json_line
@@ -69,7 +69,7 @@ def _answer(argv: list[str]) -> int:
 def _fail(message: str, status: int, as_json: bool) -> int:
     error, _, hint = message.partition("; did you mean ")
     line = " ".join(message.split())
-    print(f"harness: {line}", file=sys.stderr)
+    show(f"harness: {line}", file=sys.stderr)
     if as_json:
         print(json_line({"error": error, "hint": f"did you mean {hint}" if hint else ""}))
     return status

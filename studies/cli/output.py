@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studies.cli.streams import show
 from studies.common.state_folder import StateFolder
 from studies.common.strict_json import json_line
 from studies.console.tables import leaderboard
@@ -22,12 +23,12 @@ def trained(result: Result, as_json: bool) -> int:
         print_json({**answer, "wall_seconds": round(result.wall_seconds, 3)})
     else:
         for name, value in fields["metrics"].items():
-            print(f"{name:24s} {value:.6g}")
-        print(f"\nrun    {fields['run_id']}  {result.status} in {result.wall_seconds:.0f} s")
-        print(f"files  {_short(fields['folder'])}")
-        print("next:  harness ui")
+            show(f"{name:24s} {value:.6g}")
+        show(f"\nrun    {fields['run_id']}  {result.status} in {result.wall_seconds:.0f} s")
+        show(f"files  {_short(fields['folder'])}")
+        show("next:  harness ui")
     if fields["error"]:
-        print(f"harness: {fields['error']} (log: {_short(fields['folder'])}/log.txt)", file=sys.stderr)
+        show(f"harness: {fields['error']} (log: {_short(fields['folder'])}/log.txt)", file=sys.stderr)
     return _exit_status(result)
 
 
@@ -42,7 +43,7 @@ def predicted(answer: dict[str, Any], as_json: bool) -> int:
         said = row["answer"] if isinstance(row["answer"], str) else f"{row['answer']:.6g}"
         sure = f"  {row['probability']:.1%}" if "probability" in row else ""
         notes = f"  ({'; '.join(row['notes'])})" if row["notes"] else ""
-        print(f"{row['input']:{width}s} -> {said}{sure}{notes}")
+        show(f"{row['input']:{width}s} -> {said}{sure}{notes}")
     return 0
 
 
@@ -51,21 +52,21 @@ def exported(answer: dict[str, Any], as_json: bool) -> int:
     if as_json:
         print_json(answer)
         return 0
-    print(f"file    {_short(answer['path'])}  {answer['bytes'] / 1e6:.3g} MB")
+    show(f"file    {_short(answer['path'])}  {answer['bytes'] / 1e6:.3g} MB")
     most = "".join(f", {name} at most {size}" for name, size in answer["at_most"].items())
     for kind in ("inputs", "outputs"):
         for item in answer[kind]:
             shape = ", ".join(map(str, item["shape"])) + ("," if len(item["shape"]) == 1 else "")
             said = most if kind == "inputs" else ""
-            print(f"{kind[:-1]:7s} {item['name']} {item['dtype']} ({shape}){said}")
+            show(f"{kind[:-1]:7s} {item['name']} {item['dtype']} ({shape}){said}")
     check = answer["check"]
     batches = " and ".join(", ".join(map(str, check["batches"])).rsplit(", ", 1))
     lengths = "" if check["lengths"] is None else ", lengths {} to {}".format(*check["lengths"])
     found = f"largest difference {check['largest_difference']:.1e} (tolerance {check['tolerance']:.0e})"
     found = found if check["tolerance"] else "all outputs are equal"
-    print(f"checked on {check['inputs']} real inputs, batches of {batches}{lengths}: {found}\n")
+    show(f"checked on {check['inputs']} real inputs, batches of {batches}{lengths}: {found}\n")
     for line in usage(answer):
-        print(f"    {line}")
+        show(f"    {line}")
     return 0
 
 
@@ -101,13 +102,13 @@ def studied(result: Result, as_json: bool) -> int:
         return _exit_status(result)
     rows = fields["trials"]
     best = fields["best"]["number"] if fields["best"] else None
-    print(leaderboard(rows, fields["metric"], fields["direction"], best))
+    show(leaderboard(rows, fields["metric"], fields["direction"], best))
     for name, value in fields["test"].items():
-        print(f"champion's {name} {value:.6g}")
-    print(f"\nstudy  {fields['study']}  {result.status} in {result.wall_seconds:.0f} s")
-    print(f"files  {_short(str(StateFolder.find().folder))}")
+        show(f"champion's {name} {value:.6g}")
+    show(f"\nstudy  {fields['study']}  {result.status} in {result.wall_seconds:.0f} s")
+    show(f"files  {_short(str(StateFolder.find().folder))}")
     again = "run the same command again to resume, or " if result.status in ("interrupted", "timeout") else ""
-    print(f"next:  {again}harness ui")
+    show(f"next:  {again}harness ui")
     return _exit_status(result)
 
 

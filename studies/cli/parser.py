@@ -108,8 +108,18 @@ def build_parser() -> Parser:
             "--plain", action="store_true", help="no acceleration: Lightning's own loop (same as HARNESS_PLAIN=1)"
         )
 
+    for sub in (study, extend):
+        _trust(sub)
     _inspecting(command)
     return parser
+
+
+def _trust(parser: Parser) -> None:
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="trust this state folder from now on: run the code that it names (classes, folders, pickles)",
+    )
 
 
 def _inspecting(command: Callable[..., Parser]) -> None:
@@ -153,6 +163,9 @@ def _inspecting(command: Callable[..., Parser]) -> None:
     doctor = command("doctor", "check that databases, runs, trials, files and processes agree; exit status 1 if not")
     doctor.add_argument("--fix", action="store_true", help="repair what is found; no result is deleted")
     doctor.add_argument("--storage", metavar="URL", help="Optuna's database (default: mlruns/optuna.db)")
+
+    for sub in (predict, export, demo):
+        _trust(sub)
 
     ui = command("ui", "open MLflow on a prepared view of an experiment")
     ui.add_argument("experiment", metavar="NAME", nargs="?", help="the experiment to open (default: the newest)")

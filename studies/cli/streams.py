@@ -9,6 +9,8 @@ import sys
 import warnings
 from typing import TextIO
 
+from studies.common.text import visible
+
 # Warnings of libraries that are of no use to users.
 UNSEEN_WARNINGS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
@@ -29,6 +31,11 @@ def prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def show(text: str = "", file: TextIO | None = None) -> None:
+    """Prints a text of which parts may come from anybody; see visible."""
+    print(visible(text), file=file, flush=file is None)
 
 
 def redirect_if_broken(stream: TextIO) -> bool:

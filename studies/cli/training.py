@@ -94,6 +94,7 @@ def study(options: argparse.Namespace, overrides: dict[str, str], argv: list[str
             retry_failed=options.retry_failed,
             study_name=options.study_name,
             storage=options.storage,
+            trust=options.trust,
         ),
     )
     return output.studied(result, options.json)
@@ -108,5 +109,7 @@ def extend(options: argparse.Namespace, overrides: dict[str, str], argv: list[st
     from studies.driver.session import Options
 
     test = not options.no_test
-    how = Options(argv, workers=options.workers, threads=threads, test=test, storage=options.storage)
+    how = Options(
+        argv, workers=options.workers, threads=threads, test=test, storage=options.storage, trust=options.trust
+    )
     return output.studied(driver.extend(options.study, options.top, options.epochs, how), options.json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import urllib.error
 import urllib.request
@@ -10,6 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studies.common.sqlite_files import looked_into, sqlite_url
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a text may be a run's id, which names its folder: a path never is."""
+    return re.fullmatch(r"[0-9A-Za-z_-]{1,64}", text) is not None
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,13 @@ class StateFolder:
         return self.tracking_uri.startswith(("http://", "https://"))
 
     def trial_folder(self, run_id: str) -> Path:
+        """The folder of a trial, inside the state folder whatever a database has for a run id.
+
+        Raises:
+            ValueError: it is no run id.
+        """
+        if not is_run_id(run_id):
+            raise ValueError(f"{run_id[:80]!r} is no run id")
         return self.folder / "trials" / run_id
 
     def lease(self, study: str) -> Path:

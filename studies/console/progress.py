@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from studies.common.text import visible
 from studies.console.tables import align, assignments, duration_text, number_text, parameter_columns
 
 DRAWN_PER_SECOND = 4
@@ -160,7 +161,7 @@ class Display:
 
     def say(self, line: str) -> None:
         """Prints a permanent line above the live display."""
-        self._lines.append(line)
+        self._lines.append(visible(line))
         if self._saying:  # a signal handler called this during a write; the writer prints this line, too
             return
         self._saying = True
@@ -328,7 +329,9 @@ class Display:
         live = self._live
         width, height = live.console.size if live is not None else (80, 24)
         lines = self._drawing(max(1, width - 1), max(2, height - 1))
-        return Group(*(Text(line, style=style, no_wrap=True, overflow="ellipsis", end="\n") for line, style in lines))
+        return Group(
+            *(Text(visible(line), style=style, no_wrap=True, overflow="ellipsis", end="\n") for line, style in lines)
+        )
 
     def _drawing(self, width: int, height: int) -> list[tuple[str, str]]:
         """Styled lines, within the given width and height."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from studies.common.atomic_files import left_over
 from studies.common.state_folder import StateFolder
+from studies.common.trust import contains
 from studies.doctor.finding import Finding, aside
 from studies.protocol.checkpoint_files import BEST, FOLDER, LAST, PREVIOUS, is_whole
 from studies.protocol.event_log import NAME, is_being_written
@@ -17,8 +18,8 @@ def examine(state_folder: StateFolder) -> list[Finding]:
         for path in left_over(state_folder.folder)
     ]
     for folder in sorted(state_folder.folder.glob("trials/*")):
-        if is_being_written(folder / NAME):
-            continue
+        if is_being_written(folder / NAME) or not contains(state_folder.folder, folder / FOLDER):
+            continue  # a link may lead to files of others
         for name in (BEST, LAST, PREVIOUS):
             path = folder / FOLDER / name
             if path.exists() and not is_whole(path):

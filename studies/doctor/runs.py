@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from studies.common.atomic_files import write_whole
+from studies.common.atomic_files import temporary_name, write_whole
 from studies.common.locks import Lease, may_live
-from studies.common.state_folder import StateFolder
+from studies.common.state_folder import StateFolder, is_run_id
+from studies.common.trust import contains
 from studies.config.parameters import flat_parameters
 from studies.doctor.finding import Finding
 from studies.protocol.checkpoint_files import BEST, is_whole
@@ -47,7 +48,8 @@ class Examination:
         self.busy = {name for name in names if Lease(state_folder.lease(name)).is_held}
         self.studies = {name: Search.existing(state_folder.storage, name) for name in names}
         self.rows = {name: search.trials() for name, search in self.studies.items()}
-        self.runs: dict[str, RunInfo] = {run.run_id: run for run in tracking.now.runs(None, None, 1_000_000)}
+        every = tracking.now.runs(None, None, 1_000_000)
+        self.runs: dict[str, RunInfo] = {run.run_id: run for run in every if is_run_id(run.run_id)}
         self.deleted: dict[str, RunInfo] = {run.run_id: run for run in tracking.now.deleted_runs()}
         for name in set(names) - self.busy:
             self.rows[name] = [self._with_its_run(name, row) for row in self.rows[name]]
@@ -82,7 +84,7 @@ class Examination:
 
     def _trial(self, study: str, row: TrialRow) -> None:
         """Compares Optuna's state, MLflow's status and the log's last event; see the table in docs/architecture.md."""
-        if row.run_id is None or row.run_id not in self.runs:
+        if row.run_id is None or row.run_id not in self.runs:  # no id that is a path is among them
             return  # the next start opens a run for it; see also _folder
         where, run = f"study {study}, trial {row.number}", self.runs[row.run_id]
         expected = row.state if row.state in STATUSES else "INTERRUPTED"
@@ -172,12 +174,14 @@ class Examination:
         wanted = {
             str(path.relative_to(folder / "artifacts")): path
             for path in (folder / "artifacts").rglob("*")
-            if path.is_file()
+            if path.is_file() and contains(folder, path)
         }
         checkpoint = f"{CHECKPOINTS}/{BEST}"
         wanted |= {"log.txt": folder / "log.txt", checkpoint: folder / CHECKPOINTS / BEST}
         lost = _lost(run)
         for name, path in wanted.items():
+            if path.is_symlink() or not contains(self.state_folder.folder, path):
+                continue  # of a link neither the target is copied, nor is it written to
             where = f"run {run.run_id}: {name}"
             if path.exists() and there.get(name) != path.stat().st_size:
                 to = str(Path(name).parent) if "/" in name else None
@@ -195,7 +199,9 @@ class Examination:
             copy = self.tracking.now.fetch(run_id, name, Path(folder))
             if is_whole(copy):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(copy.read_bytes())
+                temporary = temporary_name(path)
+                temporary.write_bytes(copy.read_bytes())
+                temporary.replace(path)
             else:
                 self.tracking.soon.set_tags(run_id, {LOST: json.dumps([*lost, name])})
 
@@ -205,9 +211,11 @@ class Examination:
         """Finds trial folders whose run MLflow does not have; the run can be recreated from the folder."""
         if folder.name in self.runs or folder.name in self.deleted or is_being_written(folder / NAME):
             return
+        if folder.is_symlink() or (folder / "spec.json").is_symlink():
+            return
         try:
-            spec = TrialSpec.load(folder / "spec.json")
-        except (OSError, ValueError, TypeError):
+            spec = replace(TrialSpec.load(folder / "spec.json"), run_id=folder.name)  # whatever it says of itself
+        except (OSError, ValueError):
             return
         if spec.study not in self.busy:
             where = f"{folder}: MLflow has no run {folder.name}"

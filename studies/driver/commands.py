@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from studies.common.state_folder import StateFolder
+from studies.common.trust import is_own
 from studies.config.experiment import Experiment
 from studies.config.search_space import Choice, Range
 from studies.console.progress import Display
@@ -65,6 +66,11 @@ def extend(name: str, top: int, epochs: int, options: Options) -> Result:
 
     state_folder = StateFolder.find(options.storage)
     state_folder.check()
+    if not options.trust and not is_own(state_folder.folder):
+        raise ValueError(
+            f"{state_folder.folder} was not made by you on this machine, and to extend its trials runs the code that "
+            "they name: give --trust if you trust who made it"
+        )
     experiment = described(state_folder, name)
     plan = experiment.search
     assert plan is not None

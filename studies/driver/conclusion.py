@@ -143,6 +143,7 @@ def _champion(study: Study, best: TrialRow) -> dict[str, float]:
         "metric": study.plan.metric,
         "direction": study.plan.direction,
         "requirements": requirements,
+        "search_path": study.experiment.search_path,
     }
     session.tracking.now.flush()  # from here until it returns, the champion's process is the only writer
     try:

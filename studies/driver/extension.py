@@ -17,8 +17,8 @@ from studies.common.state_folder import StateFolder
 from studies.config.experiment import Experiment
 from studies.config.search_plan import SearchPlan
 from studies.config.search_space import parse_space
-from studies.driver.loop import TrialSource
 from studies.driver.study import Study
+from studies.driver.trial_source import TrialSource
 from studies.protocol.checkpoint_files import newest_checkpoint
 from studies.protocol.trial_spec import TrialSpec
 from studies.search import Search, TrialRow
@@ -85,14 +85,16 @@ class ExtensionSource(TrialSource):
         return int(row.extension["epochs"]) if row.extension else _max_epochs(self._load(row))
 
     def _load(self, row: TrialRow) -> TrialSpec:
-        folder = self.study.session.state_folder.trial_folder(row.run_id or "")
+        if row.run_id is None:
+            raise ValueError(f"trial {row.number} has no run")
+        folder = self.study.session.state_folder.trial_folder(row.run_id)
         try:
             spec = TrialSpec.load(folder / "spec.json")
         except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"trial {row.number} has no readable {folder}/spec.json") from error
         if newest_checkpoint(folder) is None:
             raise ValueError(f"trial {row.number} has no checkpoint in {folder} to resume from")
-        return replace(spec, run_id=row.run_id or "", folder=str(folder))
+        return replace(spec, run_id=row.run_id or "", folder=str(folder), trusted=self.study.session.trusts)
 
     def _spec(self, row: TrialRow, epochs: int) -> TrialSpec:
         spec = self._load(row)

@@ -10,47 +10,23 @@ import signal
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from studies.common import out_of_memory as memory
 from studies.common.errors import DISK_FULL, StorageFailed
+from studies.driver.trial_source import TrialSource
 from studies.executors.base import Executor, Message
 from studies.protocol.checkpoint_files import newest_checkpoint
 from studies.protocol.events import Event, Metrics, Notice, Report, Resources, Stopped
 from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.queue import TrackingQueue
-from studies.tracking.trial_log import Ending, TrialRecord
+from studies.tracking.trial_log import TrialRecord
 
 CRASHES = 5  # a trial whose process dies resumes; after this many crashes without progress it fails
 LOOK_SECONDS = 1.0  # between checks of timeouts and display updates
 # Events are flushed to MLflow every few seconds, less often if many trials train at once: each flush costs about 10 ms
 # of CPU per trial, which training needs more.
 FLUSH_SECONDS, FLUSH_SECONDS_EACH, FLUSH_SECONDS_AT_MOST = 3.0, 0.2, 10.0
-
-
-class TrialSource(Protocol):
-    """Supplies trials and receives their results: a single run, or a search.
-
-    By default it prunes nothing and buffers nothing.
-    """
-
-    def next(self) -> TrialSpec | None:
-        """The next trial to run, or None if none is left."""
-
-    def ended(self, spec: TrialSpec, ending: Ending) -> None:
-        """A trial has ended."""
-
-    def report(self, spec: TrialSpec, count: int, value: float) -> bool:
-        """A trial's count-th value of the metric, from 1; returns whether to prune it."""
-        return False
-
-    def write(self) -> None:
-        """Writes buffered results, if any; called every second and once no trial is running."""
-        return None
-
-    def unrecorded(self) -> list[tuple[TrialSpec, str]]:
-        """Trials that a previous driver closed but did not log, with their final states."""
-        return []
 
 
 @dataclass

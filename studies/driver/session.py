@@ -15,6 +15,7 @@ from studies.common.errors import StorageFailed, WorkFailed, disk_is_full, in_on
 from studies.common.locks import Lease
 from studies.common.plain import acceleration
 from studies.common.state_folder import StateFolder
+from studies.common.trust import is_own, make_own, remember
 from studies.config.experiment import Experiment
 from studies.config.parameters import flat_parameters
 from studies.config.yaml_io import dump_yaml
@@ -57,6 +58,7 @@ class Options:
     retry_failed: bool = False
     study_name: str | None = None
     storage: str | None = None
+    trust: bool = False  # follow what a state folder from elsewhere names: classes, folders, pickles
     tracker: Callable[[], Tracker] | None = None  # factory of a tracker that replaces MLflow's; see docs/extending.md
 
 
@@ -69,6 +71,8 @@ class Session:
         self.display = display
         self.state_folder = StateFolder.find(options.storage)
         self.state_folder.check()
+        if options.trust and self.state_folder.folder.exists():
+            remember(self.state_folder.folder)
         self.acceleration = acceleration()
         plain = self.acceleration is None
         self.executor = make_executor(options.executor, options.workers, options.threads, plain)
@@ -122,7 +126,7 @@ class Session:
     def connect(self) -> str:
         """Opens MLflow and returns the id of the experiment there; creates both if missing."""
         self.display.phase("opening MLflow")
-        self.state_folder.folder.mkdir(parents=True, exist_ok=True)
+        make_own(self.state_folder.folder)
         parts = self.acceleration.for_tracking() if self.acceleration else {}
         self.tracking.connect(
             self.state_folder.tracking_uri,
@@ -195,6 +199,11 @@ class Session:
     def release_lease(self) -> None:
         if self._lease is not None:
             self._lease.release()
+
+    @property
+    def trusts(self) -> bool:
+        """Whether specifications and checkpoints in the state folder may run code."""
+        return self.options.trust or is_own(self.state_folder.folder)
 
     def loop(self, deadline: float | None = None) -> TrialLoop:
         return TrialLoop(self.executor, self.tracking, self.display, deadline, self.options.trial_timeout)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from studies.common.sources import origin_of
+from studies.common.trust import make_own
 from studies.config.search_plan import SearchPlan
-from studies.driver.loop import TrialSource
 from studies.driver.session import Session
+from studies.driver.trial_source import TrialSource
 from studies.protocol.trial_spec import TrialSpec
 from studies.search import Search, TrialRow, best_of, derive_seed
 from studies.tracking.trial_log import Ending
@@ -44,7 +45,7 @@ class Study:
             "direction": plan.direction,
             "seed": self.experiment.seed,
         }
-        session.state_folder.folder.mkdir(parents=True, exist_ok=True)
+        make_own(session.state_folder.folder)
         parts = session.acceleration.for_search() if session.acceleration else {}
         self.search = Search(
             session.state_folder.storage,
@@ -198,6 +199,7 @@ class StudySource(TrialSource):
             direction=self.study.plan.direction,
             pruning=self.study.plan.pruner != "none",
             search_path=self.experiment.search_path,
+            trusted=self.session.trusts,
         )
 
     def report(self, spec: TrialSpec, count: int, value: float) -> bool:

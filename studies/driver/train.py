@@ -6,8 +6,8 @@ import time
 
 from studies.config.experiment import Experiment
 from studies.console.progress import Display
-from studies.driver.loop import TrialSource
 from studies.driver.session import Options, Result, is_live, opened
+from studies.driver.trial_source import TrialSource
 from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.trial_log import Ending
 

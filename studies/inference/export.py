@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from studies.common.atomic_files import temporary_name
 from studies.common.errors import WorkFailed
-from studies.common.state_folder import StateFolder
 from studies.config.checks import one_of
-from studies.config.yaml_io import dump_yaml
-from studies.console.progress import Display
-from studies.inference.trained_model import experiment_of, find
+from studies.inference.opened_model import opened
+from studies.inference.trained_model import experiment_of
 
 LIBRARIES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": (), "safetensors": ("safetensors",)}
 
 
-def export(model: str, format: str, output: str | None) -> dict[str, Any]:
+def export(model: str, format: str, output: str | None, trust: bool = False) -> dict[str, Any]:
     """Writes a model to a new file.
 
     Returns:
@@ -34,47 +31,31 @@ def export(model: str, format: str, output: str | None) -> dict[str, Any]:
         raise ValueError(f'format {format} needs {", ".join(missing)}: pip install "studies-harness[export]"')
     if output is not None:
         _check(Path(output))
-    from studies.executors.local import LocalExecutor
-
-    with tempfile.TemporaryDirectory(prefix="harness-export-") as scratch:
-        executor = LocalExecutor()
-        executor.warm()
-        temporary = None
-        try:
-            state_folder = StateFolder.find()
-            trained = find(model, state_folder, Path(scratch))
-            path = Path(output or f"{experiment_of(trained, state_folder)}-{trained.run_id[:8]}.{format}")
+    temporary = None
+    try:
+        with opened(model, "export", trust) as found:
+            path = Path(
+                output or f"{experiment_of(found.trained, found.state_folder)}-{found.trained.run_id[:8]}.{format}"
+            )
             _check(path)
             temporary = temporary_name(path)
             temporary.touch()
             mode = temporary.stat().st_mode
-            with Display(title=f"export {model}", metric=None, direction="maximize", total=1) as display:
-                display.phase(f"importing torch, then writing and verifying {path.name}")
-                payload = {
-                    "experiment": dump_yaml(trained.experiment),
-                    "seed": trained.seed,
-                    "checkpoint": str(trained.checkpoint),
-                    "search_path": trained.search_path,
-                    "format": format,
-                    "path": str(temporary.absolute()),
-                }
-                answer = executor.call("studies.inference.export_worker:export", payload, display.refresh)
-            if "error" in answer:
-                raise ValueError(answer["error"])
+            phase = f"importing torch, then writing and verifying {path.name}"
+            target = {"format": format, "path": str(temporary.absolute())}
+            answer = found.call("studies.inference.export_worker:export", phase, **target)
             if "failed" in answer:
                 raise WorkFailed(f"{model} could not be exported: {answer['failed']}")
-            temporary.chmod(mode)  # safetensors creates files that only the owner may read
+            temporary.chmod(mode)  # safetensors creates files that only the owner can read
             if path.exists():
                 raise ValueError(f"{path} was created in the meantime and is not overwritten")
             temporary.replace(path)
-        except RuntimeError as error:
-            raise WorkFailed(f"{model} could not be exported: {error}") from error
-        finally:
-            executor.close()
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
-    found = {"model": model, "run_id": trained.run_id, "checkpoint": str(trained.checkpoint)}
-    return {**found, "format": format, "path": str(path), **answer}
+            return {"model": model, **found.described, "format": format, "path": str(path), **answer}
+    except RuntimeError as error:
+        raise WorkFailed(f"{model} could not be exported: {error}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def _check(path: Path) -> None:

@@ -7,46 +7,26 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from studies.common.state_folder import StateFolder
-from studies.config.yaml_io import dump_yaml
-from studies.console.progress import Display
-from studies.inference.trained_model import find
+from studies.inference.opened_model import opened
 
 IMAGES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg"}
 LARGEST = 100_000_000  # bytes from stdin
 
 
-def ask(model: str, inputs: list[str]) -> dict[str, Any]:
+def ask(model: str, inputs: list[str], trust: bool = False) -> dict[str, Any]:
     """Returns `model`, `run_id`, `checkpoint` and `predictions`; see predict_worker.predict.
 
     Raises:
         ValueError: in one line: unknown model, no inputs, or an input cannot be read.
     """
-    from studies.executors.local import LocalExecutor
-
     with tempfile.TemporaryDirectory(prefix="harness-predict-") as scratch:
         items = inputs or _from_stdin(Path(scratch))
         if not items:
             raise ValueError("no INPUT was given: name files or words, or pass them on stdin, one per line")
-        executor = LocalExecutor()
-        executor.warm()
-        try:
-            trained = find(model, StateFolder.find(), Path(scratch))
-            with Display(title=f"predict {model}", metric=None, direction="maximize", total=1) as display:
-                display.phase("importing torch, then running the model")
-                payload = {
-                    "experiment": dump_yaml(trained.experiment),
-                    "seed": trained.seed,
-                    "checkpoint": str(trained.checkpoint),
-                    "search_path": trained.search_path,
-                    "items": items,
-                }
-                answer = executor.call("studies.inference.predict_worker:predict", payload, display.refresh)
-        finally:
-            executor.close()
-    if "error" in answer:
-        raise ValueError(answer["error"])
-    return {"model": model, "run_id": trained.run_id, "checkpoint": str(trained.checkpoint), **answer}
+        with opened(model, "predict", trust) as found:
+            phase = "importing torch, then running the model"
+            answer = found.call("studies.inference.predict_worker:predict", phase, items=items)
+            return {"model": model, **found.described, **answer}
 
 
 def _from_stdin(scratch: Path) -> list[str]:

@@ -11,6 +11,7 @@ from pytorch_lightning import LightningDataModule, LightningModule
 
 from studies.common.search_path import use
 from studies.config.yaml_io import load_yaml
+from studies.inference.restored_classes import restricted
 from studies.trial.instantiate import build
 from studies.trial.weights import restore_weights
 
@@ -66,7 +67,8 @@ def in_a_line(error: Exception) -> str:
 def restore(payload: dict[str, Any]) -> tuple[LightningModule, LightningDataModule]:
     """A trained module in eval mode, and its datamodule, set up."""
     use(payload.get("search_path") or [])
-    parts = build(load_yaml(payload["experiment"]), payload["seed"], trainer=False)
+    sections = load_yaml(payload["experiment"])
+    parts = build(sections if payload.get("trusted") else restricted(sections), payload["seed"], trainer=False)
     if parts.datamodule is None:
         raise ValueError(f"{type(parts.module).__name__} has no datamodule, which is needed to read inputs")
     restore_weights(parts, Path(payload["checkpoint"]))

@@ -30,7 +30,8 @@ def publish(payload: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         payload: `spec` (path of its spec.json), `tracking_uri`, `parent` (run of the study), `model_name`,
-            `study`, `metric`, `direction`, `value` (the best), `requirements` (pip, for the model).
+            `study`, `metric`, `direction`, `value` (the best), `requirements` (pip, for the model),
+            `search_path`.
 
     Returns:
         `test` (name -> value) and `note` (a line for the user, or ""); or `error`.
@@ -52,8 +53,9 @@ def _publish(
     direction: str,
     value: float,
     requirements: list[str],
+    search_path: list[str],
 ) -> dict[str, Any]:
-    trial = TrialSpec.load(spec)
+    trial = replace(TrialSpec.load(spec), search_path=search_path)
     tracking = Tracking(tracking_uri, None)
     mark = f"{trial.run_id} {value!r}"  # an extended trial counts as a new champion
     if tracking.tag(parent, TESTED) == mark:

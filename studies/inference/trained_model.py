@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studies.common.state_folder import StateFolder
+from studies.common.state_folder import StateFolder, is_run_id
+from studies.common.trust import contains, is_own, remember
 from studies.config.yaml_io import load_yaml
 from studies.protocol.checkpoint_files import BEST, FOLDER
 from studies.protocol.trial_spec import TrialSpec
@@ -21,6 +23,7 @@ class Trained:
     """A trained model: its experiment's sections, its seed, and the checkpoint with its weights.
 
     Attributes:
+        trusted: whether the experiment may name any class, and the search path is used; see restored_classes.py.
         search_path: folders with user modules.
     """
 
@@ -29,29 +32,32 @@ class Trained:
     checkpoint: Path
     run_id: str
     search_path: list[str]
+    trusted: bool = True
 
 
-def find(model: str, state_folder: StateFolder, scratch: Path) -> Trained:
+def find(model: str, state_folder: StateFolder, scratch: Path, trust: bool = False) -> Trained:
     """Finds a model by a run id or prefix, a checkpoint's path, or models:/NAME@ALIAS (or /VERSION).
 
     Args:
         scratch: an empty folder for downloads.
+        trust: follow a specification that came from elsewhere, too; see studies.common.trust.
 
     Raises:
-        ValueError: in one line: unknown model, or it was never trained.
+        ValueError: in one line: unknown model, it was never trained, or its state folder came from elsewhere and the
+            current folder is in it.
     """
     if model.startswith("models:"):
         match = REGISTERED.match(model)
         if not match:
             raise ValueError(f"a registered model must be models:/NAME@ALIAS or models:/NAME/VERSION, but got {model}")
-        return _of_run(_tracking(state_folder).models.run_of_model(*match.groups()), state_folder, scratch)
+        return _of_run(_tracking(state_folder).models.run_of_model(*match.groups()), state_folder, scratch, trust)
     path = Path(model)
     if path.suffix == ".ckpt" or path.is_file():
-        return _of_checkpoint(path)
+        return _of_checkpoint(path, trust)
     folders = sorted(state_folder.folder.glob(f"trials/{model}*")) if re.fullmatch(r"[0-9a-f]+", model) else []
     if len(folders) > 1:
         raise ValueError(f"{len(folders)} runs begin with {model}: give a longer prefix")
-    return _of_run(folders[0].name if folders else model, state_folder, scratch)
+    return _of_run(folders[0].name if folders else model, state_folder, scratch, trust)
 
 
 def experiment_of(trained: Trained, state_folder: StateFolder) -> str:
@@ -62,36 +68,51 @@ def experiment_of(trained: Trained, state_folder: StateFolder) -> str:
         return str(trained.experiment["model"]["class_path"]).rpartition(".")[2].lower()
 
 
-def newest_first(state_folder: StateFolder) -> Iterator[Trained]:
+def newest_first(state_folder: StateFolder, trust: bool = False) -> Iterator[Trained]:
     """The trained models in this folder, newest first."""
     checkpoints = state_folder.folder.glob(f"trials/*/{FOLDER}/{BEST}")
     for path in sorted(checkpoints, key=lambda path: path.stat().st_mtime, reverse=True):
         if (path.parent.parent / "spec.json").is_file():
-            yield _of_checkpoint(path)
+            with contextlib.suppress(ValueError):  # `harness doctor` names a specification that cannot be read
+                yield _of_checkpoint(path, trust)
 
 
-def _of_checkpoint(path: Path) -> Trained:
+def _of_checkpoint(path: Path, trust: bool) -> Trained:
     if not path.is_file():
         raise ValueError(f"there is no checkpoint {path}")
     for spec in (path.parent.parent / "spec.json", path.parent / "spec.json"):
         if spec.is_file():
             trial = TrialSpec.load(spec)
-            return Trained(trial.experiment, trial.seed, path, trial.run_id, trial.search_path)
+            state = spec.resolve().parents[2]
+            if trust:
+                remember(state)
+            trusted = trust or is_own(state)
+            if not trusted and contains(state, Path.cwd()):
+                raise ValueError(
+                    f"the current folder is in {state}, which was not made by you on this machine: classes would be "
+                    "imported from it; go elsewhere, or give --trust if you trust who made it"
+                )
+            places = trial.search_path if trusted else []
+            return Trained(trial.experiment, trial.seed, path, trial.run_id, places, trusted)
     raise ValueError(f"{path} is not in a trial's folder: there is no spec.json of a trial next to it or one folder up")
 
 
-def _of_run(run_id: str, state_folder: StateFolder, scratch: Path) -> Trained:
+def _of_run(run_id: str, state_folder: StateFolder, scratch: Path, trust: bool) -> Trained:
+    if not is_run_id(run_id):
+        raise ValueError(f"unknown run {run_id}: `harness runs` lists them")
     folder = state_folder.trial_folder(run_id)
     checkpoint = folder / FOLDER / BEST
     if (folder / "spec.json").is_file() and checkpoint.is_file():
-        return _of_checkpoint(checkpoint)
+        return _of_checkpoint(checkpoint, trust)
     tracking = _tracking(state_folder)
     run = tracking.run(run_id)  # raises if there is none
     if f"{FOLDER}/{BEST}" not in tracking.files(run_id, FOLDER):
         raise ValueError(f"run {run_id} ({run.kind or 'of another program'}, {run.status}) has no trained model")
     checkpoint = tracking.fetch(run_id, f"{FOLDER}/{BEST}", scratch)
     config = load_yaml(tracking.fetch(run_id, "config.yaml", scratch).read_text(encoding="utf-8"))
-    return Trained(config, config["seed"], checkpoint, run_id, [str(Path.cwd())])
+    if not isinstance(config, dict) or not isinstance(config.get("seed"), int):
+        raise ValueError(f"run {run_id} has a config.yaml that is no experiment")
+    return Trained(config, config["seed"], checkpoint, run_id, [str(Path.cwd())] if trust else [], trust)
 
 
 def _tracking(state_folder: StateFolder) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from studies.common.atomic_files import left_over, write_whole
 from studies.common.moved import moved_with
+from studies.protocol.spec_fields import check_kinds, malformed_is_value_error
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class TrialSpec:
         threads: CPU threads of this process; 0 leaves PyTorch's default.
         gpu: index of the only GPU that this trial may use, or None for all visible ones.
         search_path: folders with user modules, which come first on sys.path.
+        trusted: objects in its checkpoint may be unpickled, which can run code; see studies.common.trust.
     """
 
     run_id: str
@@ -52,6 +54,7 @@ class TrialSpec:
     threads: int = 0
     gpu: int | None = None
     search_path: list[str] = field(default_factory=list)
+    trusted: bool = True
 
     def save(self) -> Path:
         """Writes spec.json into the trial's folder and returns its path."""
@@ -72,40 +75,13 @@ class TrialSpec:
             OSError: it cannot be read.
             ValueError: it is not the specification of a trial; the message names the file.
         """
-        path = Path(path)
-        try:
+        with malformed_is_value_error(path := Path(path)):
             fields = json.loads(path.read_text(encoding="utf-8"))
+            check_kinds(fields)
             fields["experiment"] = _from_json(fields["experiment"])
-            for name, kinds in KINDS.items():
-                if name in fields and not isinstance(fields[name], kinds):
-                    raise ValueError(f"{name} is {type(fields[name]).__name__}")
-            if not all(isinstance(folder, str) for folder in fields.get("search_path", [])):
-                raise ValueError("search_path is not a list of folders")
             return cls(**moved_with(fields, path.absolute().parent))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            why = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-            raise ValueError(f"{path} is not the specification of a trial: {why}") from error
 
 
-NO = type(None)
-KINDS: dict[str, type | tuple[type, ...]] = {
-    "run_id": str,
-    "experiment": dict,
-    "seed": int,
-    "folder": str,
-    "study": (str, NO),
-    "number": int,
-    "params": dict,
-    "metric": (str, NO),
-    "direction": str,
-    "pruning": bool,
-    "test": bool,
-    "resume": (str, NO),
-    "extends": bool,
-    "threads": int,
-    "gpu": (int, NO),
-    "search_path": list,
-}
 ITEMS = "\0items"  # key for mappings that JSON cannot represent
 
 

@@ -105,7 +105,7 @@ class Search:
         self.direction: str = definition["direction"]
         self._seed: int = definition["seed"]
         self._space = space
-        self._function = _import_function(space) if isinstance(space, str) else None
+        self._draws = True  # whether trials are asked for; see existing
         self._sampler = sampler
         self._grid = grid_of(space, self._seed) if sampler == "grid" and not isinstance(space, str) else None
         self._study = open_study(storage, name, self.direction, make_pruner(pruner, reports), writer)
@@ -131,7 +131,9 @@ class Search:
         definition = attributes[DEFINITION]
         written = definition["space"]
         space = written if isinstance(written, str) else parse_space(written)
-        return cls(storage, name, definition, space, "random", "none", None)
+        found = cls(storage, name, definition, space, "random", "none", None)
+        found._draws = False  # a database from elsewhere may name any function: it is not called
+        return found
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -222,9 +224,10 @@ class Search:
         self._study.set_user_attr(f"{EXTENDED}{number}", extension)
 
     def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
-        if self._function is not None:
-            return dict(self._function(trial))
-        assert not isinstance(self._space, str)
+        if not self._draws:
+            return {name: self._decoded(name, value) for name, value in trial.params.items()}
+        if isinstance(self._space, str):
+            return dict(_import_function(self._space)(trial))
         params = {}
         for name, parameter in self._space.items():
             value = suggest(trial, name, distribution_of(parameter))

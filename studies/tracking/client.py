@@ -32,6 +32,7 @@ from mlflow.exceptions import MlflowException
 from studies.common.errors import StorageFailed, in_one_line, retry_transient
 from studies.common.sqlite_files import made_whole, sqlite_path
 from studies.common.suggestions import did_you_mean
+from studies.common.trust import contains, is_own
 from studies.protocol.events import Event, Failed, Finished, Metrics, Params, Resources, Started, Stopped, Tags
 from studies.protocol.metric_names import (
     EXPERIMENT_TAG_LENGTH,
@@ -65,6 +66,7 @@ EXPERIMENT = "harness.experiment"  # tag of experiments and runs: the experiment
 TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens the experiment as model training
 
 
+REFUSED = Path(os.devnull)  # an artifact folder that is not written to
 Retry = Callable[[Callable[[], Any]], Any]
 Result = TypeVar("Result")
 
@@ -425,23 +427,47 @@ class Tracking:
         self._on(run_id, delete)
 
     def _log_text(self, run_id: str, text: str, name: str) -> None:
-        self._on(run_id, lambda client: client.log_text(run_id, stored_text(text), name))
+        def log(client: Any) -> None:
+            if self._artifact_folder(run_id, None) is not REFUSED:
+                client.log_text(run_id, stored_text(text), name)
+
+        self._on(run_id, log)
 
     def log_files(self, run_id: str, path: Path, to: str | None = None) -> None:
         """Copies a file, or the contents of a folder, to a run's artifacts."""
         self._on(run_id, lambda client: self._log_files(run_id, path, to))
 
     def _log_files(self, run_id: str, path: Path, to: str | None) -> None:
-        if run_id not in self._folders:
-            self._folders[run_id] = local_folder(self._client.get_run(run_id).info.artifact_uri)
-        folder = self._folders[run_id]
+        folder = self._artifact_folder(run_id, to)
         place = self._place
+        if folder is REFUSED:
+            return
         if folder is not None and place is not None:
-            self._retry(lambda: place(path, folder / to if to else folder))
+            self._retry(lambda: place(path, folder))
         elif path.is_dir():
             self._client.log_artifacts(run_id, str(path), to)
         elif path.exists():
             self._client.log_artifact(run_id, str(path), to)
+
+    def _artifact_folder(self, run_id: str, to: str | None) -> Path | None:
+        """Where a run's artifacts go: a local folder, None for MLflow to see to it, or REFUSED."""
+        if run_id not in self._folders:
+            self._folders[run_id] = local_folder(self._client.get_run(run_id).info.artifact_uri)
+        folder = self._folders[run_id]
+        if folder is not None and not self._may_write(folder):
+            self._notice(f"nothing is written to run {run_id}'s artifacts: {folder} leads out of the state folder")
+            return REFUSED
+        return folder / to if folder is not None and to else folder
+
+    def _may_write(self, folder: Path) -> bool:
+        """Whether a run's artifact folder may be written to: anywhere, but in a state folder from elsewhere.
+
+        There a database may have any address, and links may lead to any file.
+        """
+        if self._artifacts is None or is_own(self._artifacts.parent):
+            return True
+        links = (path for path in folder.rglob("*") if path.is_symlink())
+        return contains(self._artifacts.parent, folder) and all(contains(folder, path) for path in links)
 
     def log_table(self, run_id: str, columns: dict[str, list[Any]], name: str) -> None:
         """Logs a table for MLflow's UI."""

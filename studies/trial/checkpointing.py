@@ -375,7 +375,7 @@ class Found(NamedTuple):
     notices: tuple[str, ...] = ()
 
 
-def loadable(path: str | None, extends: bool = False) -> Found:
+def loadable(path: str | None, extends: bool = False, trusted: bool = True) -> Found:
     """Finds the checkpoint; if it is broken, the previous one; if that is broken too, none.
 
     Empty, truncated and bit-flipped files raise various errors, or none.
@@ -383,6 +383,10 @@ def loadable(path: str | None, extends: bool = False) -> Found:
     Args:
         extends: the trial has ended and is to be extended. Otherwise, a trial that ended but did not report it repeats
             its last epoch, so that its end is reported.
+        trusted: objects of user classes may be unpickled.
+
+    Raises:
+        ValueError: it has such objects, and they may not.
     """
     notices: list[str] = []
     for candidate in dict.fromkeys([Path(path), Path(path).with_name(PREVIOUS)]) if path else []:
@@ -391,8 +395,10 @@ def loadable(path: str | None, extends: bool = False) -> Found:
         try:
             if not is_whole(candidate):
                 raise ValueError("its contents differ from its checksums")
-            checkpoint, weights_only = _read(candidate)
+            checkpoint, weights_only = _read(candidate, trusted)
             checkpoint["loops"]
+        except Untrusted:
+            raise
         except Exception as error:
             notices.append(f"checkpoint {candidate.name} is broken and skipped: {type(error).__name__}")
             continue
@@ -404,10 +410,19 @@ def loadable(path: str | None, extends: bool = False) -> Found:
     return Found(None, True, tuple(notices))
 
 
-def _read(path: Path) -> tuple[dict[str, Any], bool]:
+class Untrusted(ValueError):
+    """A checkpoint that only unpickling can read, in a state folder that came from elsewhere."""
+
+
+def _read(path: Path, trusted: bool) -> tuple[dict[str, Any], bool]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True), True
-    except Exception:
+    except Exception as error:
+        if not trusted:
+            raise Untrusted(
+                f"{path} holds more than weights and numbers, and reading it may run code: this state folder was not "
+                "made by you on this machine, so give --trust if you trust who made it"
+            ) from error
         return torch.load(path, map_location="cpu", weights_only=False), False
 
 

@@ -103,7 +103,7 @@ def _run(spec: TrialSpec, channel: Channel, prepare_trainer: Prepare | None) -> 
     if spec.extends:
         first.append(StretchesSchedules(channel))
     trainer = build_trainer(spec, parts, logger, first, [checkpoints, verdicts], prepare_trainer)
-    found = loadable(spec.resume, spec.extends)
+    found = loadable(spec.resume, spec.extends, spec.trusted)
     channel.emit(started(spec, trainer))
     for notice in found.notices:
         channel.emit(Notice(notice))

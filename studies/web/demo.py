@@ -28,7 +28,12 @@ TRAINS = {"drawing": "harness train mnist_speedrun", "word": "harness train reve
 
 
 def demo(
-    model: str | None, host: str, port: int | None, open_browser: bool, announce: Callable[[str, list[str]], None]
+    model: str | None,
+    host: str,
+    port: int | None,
+    open_browser: bool,
+    announce: Callable[[str, list[str]], None],
+    trust: bool = False,
 ) -> int:
     """Serves the page until Ctrl-C or SIGTERM.
 
@@ -38,6 +43,7 @@ def demo(
         port: between 1 and 65535 inclusive; None: 8000, or a free one if that is taken.
         open_browser: also open the page in a browser, if there is a display.
         announce: called with the URL, once the server answers, and the models' run ids.
+        trust: as for predict.
 
     Returns:
         The exit code: 0 after Ctrl-C or SIGTERM, the normal ending; 130 or 143 if the page was not up yet.
@@ -51,7 +57,7 @@ def demo(
             port = choose_port(host, port, DEFAULT_PORT)
             with DemoServer(host, port) as server:
                 with Display(title="demo", metric=None, direction="maximize", total=1) as display:
-                    panels = open_panels(model, StateFolder.find(), Path(scratch), display)
+                    panels = open_panels(model, StateFolder.find(), Path(scratch), display, trust)
                 server.panels = list(panels)
                 run_ids = [panel.run_id for panel in panels]
                 is_up = True
@@ -68,13 +74,15 @@ def demo(
         return 0 if is_up else 128 + interrupt.signum
 
 
-def open_panels(model: str | None, state_folder: StateFolder, scratch: Path, display: Display) -> list[ModelPanel]:
+def open_panels(
+    model: str | None, state_folder: StateFolder, scratch: Path, display: Display, trust: bool = False
+) -> list[ModelPanel]:
     """Loads the models to show; see `demo`."""
     display.phase("importing torch")
     from studies.inference.predict_worker import in_a_line
 
     if model is not None:
-        trained = find(model, state_folder, scratch)
+        trained = find(model, state_folder, scratch, trust)
         display.phase(f"reading run {trained.run_id[:12]}")
         try:
             panel = ModelPanel.of(trained, scratch)
@@ -88,7 +96,7 @@ def open_panels(model: str | None, state_folder: StateFolder, scratch: Path, dis
         return [panel]
     panels: dict[str, ModelPanel] = {}
     passed_over: set[str] = set()  # datamodule classes whose kind is no longer needed
-    for trained in newest_first(state_folder):
+    for trained in newest_first(state_folder, trust):
         if len(panels) == len(TRAINS):
             break
         data = trained.experiment["data"]["class_path"]
@@ -151,7 +159,7 @@ class ModelPanel:
 
         experiment = trained.experiment
         payload = {"experiment": dump_yaml(experiment), "seed": trained.seed, "checkpoint": str(trained.checkpoint)}
-        payload["search_path"] = trained.search_path
+        payload |= {"search_path": trained.search_path, "trusted": trained.trusted}
         module, datamodule = restore(payload)
         sizes = {**module.hparams, **getattr(datamodule, "sizes", {})}
         kind = kind_of(sizes)

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from studies.common.text import visible
+
 _claims: list[IO[str]] = []  # locks on ports, held while open
 
 
@@ -134,4 +136,4 @@ def signals_raise() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)

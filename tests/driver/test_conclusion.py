@@ -39,7 +39,7 @@ def of_trials(folder: Path, rows: list[TrialRow], test: bool = False, **answer: 
         plan=SimpleNamespace(metric="val/loss", direction="minimize", space={}),
         search=FakeSearch(rows),
         name="s",
-        experiment=SimpleNamespace(name="toy"),
+        experiment=SimpleNamespace(name="toy", search_path=["here"]),
         experiment_id="1",
         parent="parent",
         parent_folder=folder,
@@ -114,6 +114,9 @@ def test_the_champion_alone_is_tested_and_registered(tmp_path: Path) -> None:
     ((function, payload),) = study.session.executor.calls
     assert function == "studies.inference.register_worker:publish"
     assert payload["spec"] == str(tmp_path / "run1" / "spec.json") and payload["value"] == 0.25
+    assert payload["search_path"] == ["here"], (
+        "the experiment's, and not what a specification in the state folder names"
+    )
     assert {name: payload[name] for name in ("parent", "study", "metric", "direction", "tracking_uri")} == {
         "parent": "parent",
         "study": "s",

@@ -26,6 +26,7 @@ def study(folder: Path, rows: list[TrialRow], direction: str = "maximize", epoch
                 row.run_id, {"trainer": {"max_epochs": epochs}}, 0, str(its), number=row.number, pruning=True
             ).save()
     session = SimpleNamespace(
+        trusts=True,
         tracking=Calls(),
         display=Screen(),
         state_folder=SimpleNamespace(trial_folder=lambda run_id: folder / "trials" / run_id),
@@ -63,6 +64,7 @@ def test_the_best_trials_are_extended_complete_or_pruned(tmp_path: Path, directi
     assert of_study.search.made == [("extend", number, {"epochs": 5, "done": False}) for number in numbers]
     for spec in chosen:
         assert spec.extends and not spec.pruning and spec.experiment["trainer"]["max_epochs"] == 5
+        assert spec.trusted
         assert spec.folder == str(tmp_path / "trials" / spec.run_id)
         made = of_study.session.tracking.made
         assert ("reopen", spec.run_id) in made and ("delete_tag", spec.run_id, "harness.outcome") in made

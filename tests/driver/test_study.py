@@ -27,6 +27,7 @@ def source(folder: Path, rows: Sequence[TrialRow] = (), points: int | None = Non
         put_parameters=lambda *arguments: session.put.append(arguments),
         started=[],
         put=[],
+        trusts=False,
     )
 
     experiment = SimpleNamespace(seed=7, with_params=lambda params: {"model": dict(params)}, search_path=["here"])
@@ -107,6 +108,7 @@ def test_trials_are_drawn_up_to_the_total(tmp_path: Path) -> None:
         direction="minimize",
         pruning=True,
         search_path=["here"],
+        trusted=False,
     )
     assert of_study.search.made == [("bind", 0, "new1"), ("bind", 1, "new2"), ("bind", 2, "new3")]
     experiment_id, name, _, seed, tags, params, adopted = of_study.session.started[1]

@@ -7,6 +7,7 @@ import torch
 
 from datamodules import MNIST, Tabular, WordReversal
 from lightning_modules import CNN, MLP, GRUSeq2Seq
+from studies.common.trust import make_own
 from studies.config.yaml_io import dump_yaml
 from studies.protocol.trial_spec import TrialSpec
 
@@ -17,6 +18,7 @@ def trained(folder: Path, run_id: str, module: Any, model: dict[str, Any], data:
     """Creates a trial folder as after a fit; returns the payload of `predict`, without items."""
     experiment = {"model": model, "data": data, "trainer": {}}
     path = folder / "trials" / run_id
+    make_own(folder)
     (path / "checkpoints").mkdir(parents=True)
     torch.save({"state_dict": module.state_dict()}, path / "checkpoints" / "best.ckpt")
     TrialSpec(run_id=run_id, experiment=experiment, seed=0, folder=str(path)).save()

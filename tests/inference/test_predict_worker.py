@@ -65,9 +65,9 @@ def test_rows_of_a_table(table: dict[str, Any], tmp_path: Path) -> None:
         ("x1\n1\n", "lacks the columns x2 (it needs x1, x2)"),
         ("", "lacks the columns x1, x2 (its first line must name them)"),
         ("x1,x2\n", "has no rows"),
-        ("x1,x2\n1,two\n", "rows.csv:2: x2 must be a number, but got 'two'"),
-        ("x1,x2\n1,nan\n", "x2 must be a number, but got 'nan'"),
-        ("x1,x2\n1\n", "x2 must be a number, but got None"),
+        ("x1,x2\n1,two\n", "rows.csv:2: x2 must be a finite number, but got 'two'"),
+        ("x1,x2\n1,nan\n", "x2 must be a finite number, but got 'nan'"),
+        ("x1,x2\n1\n", "x2 must be a finite number, but got None"),
     ],
 )
 def test_an_invalid_table_gives_one_line(table: dict[str, Any], tmp_path: Path, content: str, said: str) -> None:

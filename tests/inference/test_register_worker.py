@@ -78,9 +78,15 @@ def tester(monkeypatch: pytest.MonkeyPatch) -> Trainer:
 
 def best_of(folder: Path, study: str, value: float, **fields: Any) -> dict[str, Any]:
     """The payload of a study's best trial."""
-    spec = TrialSpec(f"trial of {study}", {}, 0, str(folder / study)).save()
+    spec = TrialSpec(f"trial_of_{study}", {}, 0, str(folder / study)).save()
     payload = {"spec": str(spec), "tracking_uri": "", "parent": study, "model_name": "toy", "study": study}
-    payload |= {"value": value, "metric": "val/accuracy", "direction": "maximize", "requirements": []}
+    payload |= {
+        "value": value,
+        "metric": "val/accuracy",
+        "direction": "maximize",
+        "requirements": [],
+        "search_path": [],
+    }
     return payload | fields
 
 
@@ -124,4 +130,4 @@ def test_a_champion_is_tested_once_and_again_once_it_was_extended(
     assert again == {"test": {"test/loss": 1.0}, "note": ""} and tester.tests == 1
     extended = publish(best_of(tmp_path, "first", 0.75))
     assert extended["test"] == {"test/loss": 2.0} and "version 2 is models:/toy@champion" in extended["note"]
-    assert registry.tag("first", TESTED) == "trial of first 0.75"
+    assert registry.tag("first", TESTED) == "trial_of_first 0.75"

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from studies.protocol.trial_spec import KINDS, TrialSpec
+from studies.protocol.spec_fields import KINDS
+from studies.protocol.trial_spec import TrialSpec
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
