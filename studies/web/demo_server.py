@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from studies.web.connections import Connections
 from studies.web.local_server import bound
 
 PAGE = {
@@ -60,6 +61,19 @@ class DemoServer(ThreadingHTTPServer):
         self.server_activate()
         self.host, self.address = host, ipaddress.ip_address(str(self.server_address[0]))
         self.panels: list[Panel] = []
+        self.connections = Connections()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.opened(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.closed(request)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Called by serve_forever twice a second, and after each connection."""
+        self.connections.end_the_slow()
 
     def knows(self, host: str | None) -> bool:
         """Whether a request's Host header is an address of this server.
@@ -91,7 +105,12 @@ class Handler(BaseHTTPRequestHandler):
     timeout = 60.0  # seconds without a byte
     server: DemoServer
 
+    def handle_one_request(self) -> None:
+        super().handle_one_request()
+        self.server.connections.answered(self.connection)
+
     def do_GET(self) -> None:
+        self.server.connections.arrived(self.connection)
         path = self.path.partition("?")[0]
         if not self._may_ask():
             return
@@ -115,7 +134,12 @@ class Handler(BaseHTTPRequestHandler):
         elif int(length) > LARGEST:
             self.send_error(413, f"an input has at most {LARGEST} bytes, but this one has {length}")
         else:
-            self._send_json(200, self.server.panels[int(match[1])].ask(self.rfile.read(int(length))))
+            content = self.rfile.read(int(length))
+            self.server.connections.arrived(self.connection)
+            if len(content) == int(length):
+                self._send_json(200, self.server.panels[int(match[1])].ask(content))
+            else:
+                self.close_connection = True  # the visitor has gone, or was too slow
 
     def _may_ask(self) -> bool:
         host, origin = self.headers.get("Host"), self.headers.get("Origin")
