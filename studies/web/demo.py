@@ -17,7 +17,7 @@ from studies.config.yaml_io import dump_yaml
 from studies.console.progress import Display
 from studies.inference.trained_model import Trained, find, newest_first
 from studies.web.demo_server import DemoServer
-from studies.web.local_server import Interrupted, choose_port, reachable, say, show, signals_raise
+from studies.web.local_server import Interrupted, choose_port, reachable, say, show, signals_raise, warn_if_open
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule
@@ -54,6 +54,7 @@ def demo(
     is_up = False
     try:
         with signals_raise(), tempfile.TemporaryDirectory(prefix="harness-demo-") as scratch:
+            warn_if_open(host, "ask these models")
             port = choose_port(host, port, DEFAULT_PORT)
             with DemoServer(host, port) as server:
                 with Display(title="demo", metric=None, direction="maximize", total=1) as display:

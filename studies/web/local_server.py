@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import ipaddress
 import os
 import signal
 import socket
@@ -100,6 +101,20 @@ def bound(host: str, port: int) -> socket.socket:
             raise ValueError(f"host must be an address of this machine, but got host={host}") from error
         raise
     return taken
+
+
+def warn_if_open(host: str, what: str) -> None:
+    """Says what a host other than this machine's own addresses opens to the network.
+
+    Args:
+        what: "anyone who reaches this machine can ...".
+    """
+    try:
+        addresses = {ipaddress.ip_address(item[4][0]) for item in socket.getaddrinfo(host, None)}
+    except (OSError, ValueError):
+        return  # it cannot be listened on, which is said elsewhere
+    if not all(address.is_loopback for address in addresses):
+        say(f"--host {host}: anyone who reaches this machine over the network can {what}")
 
 
 def reachable(host: str) -> str:

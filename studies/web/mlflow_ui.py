@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from studies.web.local_server import Interrupted, choose_port, reachable, say, show, signals_raise
+from studies.web.local_server import Interrupted, choose_port, reachable, say, show, signals_raise, warn_if_open
 
 DEFAULT_PORT = 5000
 STARTING = 180.0  # seconds to wait for the first answer; a cold disk and two cores take 20 to 40
@@ -62,6 +62,7 @@ def serve(
     if tracking_uri.startswith(("http://", "https://")):
         show(f"{tracking_uri.rstrip('/')}/{path}", announce, open_browser)
         return 0
+    warn_if_open(host, "read, change and delete runs, and read their artifacts")
     port = choose_port(host, port, DEFAULT_PORT)
     address = f"http://{reachable(host)}:{port}"
     command = server_command(tracking_uri, artifact_root, host, port)

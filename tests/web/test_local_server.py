@@ -84,3 +84,22 @@ def test_concurrent_starts_get_different_ports() -> None:
     for process in both:
         process.communicate("")
     assert len(set(ports)) == 2 and all(int(port) for port in ports)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_open"),
+    [
+        ("127.0.0.1", False),
+        ("localhost", False),
+        ("::1", False),
+        ("0.0.0.0", True),
+        ("::", True),
+        ("no such host", False),
+    ],
+)
+def test_a_host_that_opens_the_server_to_the_network_is_warned_about(
+    host: str, is_open: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serving.warn_if_open(host, "ask")
+    said = capsys.readouterr().err
+    assert ("anyone who reaches this machine over the network can ask" in said) == is_open
