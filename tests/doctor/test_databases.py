@@ -42,3 +42,14 @@ def test_a_database_with_results_is_copied_before_it_is_upgraded(tmp_path: Path,
     assert (tmp_path / "mlflow.db.before-doctor").read_bytes() == before
     assert path.exists() is upgrades and (tmp_path / "mlflow.db.broken").exists() is not upgrades
     assert _examine(database) is None
+
+
+def test_a_database_that_is_absent_or_empty_is_made_by_the_next_command(tmp_path: Path) -> None:
+    def open_it() -> None:
+        raise AssertionError("there is nothing to open")
+
+    path = tmp_path / "mlflow.db"
+    database = _Database(path, "runs", open_it, open_it)
+    assert _examine(database) is None
+    path.touch()
+    assert _examine(database) is None and path.exists()

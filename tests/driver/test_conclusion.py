@@ -221,3 +221,9 @@ def test_a_full_disk_is_not_taken_for_a_picture_that_fails(tmp_path: Path, monke
     monkeypatch.setattr(conclusion.study_plots, "study_history", fails)
     with pytest.raises(OSError, match="No space left"):
         conclude(of_trials(tmp_path, TRIALS), loop())
+
+
+def test_a_value_of_zero_is_a_value(tmp_path: Path) -> None:
+    study = of_trials(tmp_path, [trial(0, 0.5), trial(1, 0.0), trial(2, -0.5)])
+    assert conclude(study, loop())["best"]["number"] == 2
+    assert made(study, "rank") == [("1", "s", {"run2": 1, "run1": 2, "run0": 3})]

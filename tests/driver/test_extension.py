@@ -50,7 +50,7 @@ def specs(source: ExtensionSource) -> list[TrialSpec]:
 @pytest.mark.parametrize(("direction", "numbers"), [("maximize", [2, 3, 1]), ("minimize", [0, 1, 3])])
 def test_the_best_trials_are_extended_complete_or_pruned(tmp_path: Path, direction: str, numbers: list[int]) -> None:
     rows = [
-        trial(0, 0.1),
+        trial(0, 0.0),
         trial(1, 0.5),
         trial(2, 0.9, "PRUNED"),
         trial(3, 0.7),
