@@ -66,12 +66,12 @@ def extend(name: str, top: int, epochs: int, options: Options) -> Result:
 
     state_folder = StateFolder.find(options.storage)
     state_folder.check()
+    experiment = described(state_folder, name)
     if not options.trust and not is_own(state_folder.folder):
         raise ValueError(
             f"{state_folder.folder} was not made by you on this machine, and to extend its trials runs the code that "
             "they name: give --trust if you trust who made it"
         )
-    experiment = described(state_folder, name)
     plan = experiment.search
     assert plan is not None
     title = f"extend {name}"

@@ -14,9 +14,11 @@ import pytest
 import tiny_models
 import torch
 from commands import run
+from optuna import create_study
 
 from studies.common import trust
 from studies.common.trust import contains, is_own, make_own
+from studies.search.study import DEFINITION
 
 EVIL = """
 import pathlib
@@ -162,7 +164,17 @@ def test_a_checkpoint_is_not_unpickled(tmp_path: Path, given: Path, capsys: pyte
     assert run(capsys, "predict", "aa01", "cat")[0] == 2 and not (tmp_path / "canary").exists()
 
 
+DEFINED = {
+    "experiment": {"name": "toy", "model": {"class_path": "evil.Evil"}, "data": None, "trainer": {}},
+    "space": {"model.width": [1, 2]},
+    "metric": "val/loss",
+    "direction": "minimize",
+    "seed": 0,
+}
+
+
 def test_a_study_from_elsewhere_is_extended_only_with_trust(given: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    create_study(storage=f"sqlite:///{given}/optuna.db", study_name="toy").set_user_attr(DEFINITION, DEFINED)
     status, _, err = run(capsys, "extend", "toy", "--epochs", "1")
     assert status == 2 and "was not made by you on this machine" in err and "--trust" in err
 
