@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from studies.config.experiment import shipped
-from studies.protocol.checkpoint_files import newest_checkpoint
 
 ROOT = Path(__file__).parents[2]
 BY_STEPS = ["--trainer.max_steps", "100", "--trainer.val_check_interval", "100"]
@@ -44,9 +43,9 @@ def trained(name: str, tree: Path, folder: Path) -> tuple[dict[str, float], dict
     assert result.returncode == 0
     answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     values = {key: value for key, value in answer["metrics"].items() if not any(word in key for word in TIMES)}
-    checkpoint = newest_checkpoint(folder / "state" / "trials" / answer["run_id"])
-    assert checkpoint is not None
-    return values, torch.load(checkpoint, weights_only=False)["state_dict"]
+    checkpoints = folder / "state" / "trials" / answer["run_id"] / "checkpoints"
+    last = checkpoints / "last.ckpt"  # a fit that ends by max_steps has none
+    return values, torch.load(last if last.exists() else checkpoints / "best.ckpt", weights_only=False)["state_dict"]
 
 
 @pytest.mark.slow
