@@ -221,3 +221,11 @@ def test_how_often_a_trial_validates(trainer: dict[str, Any], reports: int | Non
     """It is what Hyperband takes for the length of a trial."""
     study: Any = SimpleNamespace(experiment=SimpleNamespace(trainer=trainer))
     assert Study._reports(study) == reports
+
+
+@pytest.mark.parametrize(("pruner", "waits"), [("none", False), ("median", True), ("asha", True)])
+def test_trials_wait_for_verdicts_only_where_there_is_a_pruner(tmp_path: Path, pruner: str, waits: bool) -> None:
+    of_study = source(tmp_path)
+    of_study.study.plan.pruner = pruner
+    spec = of_study.next()
+    assert spec is not None and spec.pruning == waits

@@ -358,3 +358,9 @@ def test_slices_are_saved_without_what_they_are_slices_of() -> None:
     copied = _without_slices({"whole": whole, "slice": whole[1], "number": 3})
     assert copied["whole"] is whole and copied["number"] == 3
     assert copied["slice"].untyped_storage().nbytes() == 12 and torch.equal(copied["slice"], whole[1])
+
+
+def test_there_is_no_best_checkpoint_before_there_is_a_value(tmp_path: Path) -> None:
+    checkpoints, _ = fitted(tmp_path, metric="m")
+    assert saved(tmp_path) == [("last.ckpt", 6, 0), ("last.ckpt", 12, 1), ("last.ckpt", 18, 2)]
+    assert not checkpoints.best.exists() and checkpoints.best_step is None
