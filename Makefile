@@ -47,12 +47,12 @@ results: install
 	$(BIN)/python benchmarks/results.py
 
 bench: install
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[dev,bench]" --constraint constraints.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[dev,bench]" $(PINNED)
 	$(BIN)/python benchmarks/bench.py $(if $(ONLY),--only $(ONLY)) $(if $(PAIRS),--pairs $(PAIRS))
 
 # Plants faults in the code that trials and studies rest on, and counts those that the fast tests find: most of an hour.
 mutants: install
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[dev,mutants]" --constraint constraints.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[dev,mutants]" $(PINNED)
 	$(CALMLY) $(BIN)/python tests/mutants.py $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 lint: install
@@ -62,9 +62,12 @@ lint: install
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+# uv checks the hashes of all packages in constraints.txt, and of what builds this one.
+PINNED := --constraint constraints.txt --build-constraint constraints.txt
+
+$(INSTALLED): pyproject.toml constraints.txt .ci/uv.txt
 	@echo "installing into .venv: about 6 GB, mostly PyTorch; about a minute on a fast connection"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable ".[dev]" --constraint constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement .ci/uv.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable ".[dev]" $(PINNED)
 	touch $@

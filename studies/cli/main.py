@@ -13,6 +13,7 @@ import sys
 try:
     from studies.cli import inspecting, training
     from studies.cli.parser import build_parser, parse
+    from studies.cli.secret_arguments import hide_secrets
     from studies.cli.streams import has_no_reader, leave, let_libraries_warn, prepare_streams, redirect_if_broken, show
     from studies.common.errors import StorageFailed, WorkFailed, chain
     from studies.common.plain import made_plain
@@ -25,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
     if argv is None:
         let_libraries_warn()
+        hide_secrets()
     prepare_streams()
     atexit.register(leave)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import os
 import re
 import sqlite3
@@ -10,6 +12,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from studies.common.credentials import PASSWORD, USER, tracking_uri
 from studies.common.sqlite_files import looked_into, sqlite_url
 
 
@@ -24,7 +27,7 @@ class StateFolder:
 
     Attributes:
         folder: holds mlflow.db, optuna.db, artifacts/, trials/RUN/ and studies/NAME.lease.
-        tracking_uri: MLflow's: MLFLOW_TRACKING_URI, or the SQLite file in the folder.
+        tracking_uri: MLflow's: MLFLOW_TRACKING_URI without user and password, or the SQLite file in the folder.
         storage: Optuna's: --storage, or the SQLite file in the folder.
     """
 
@@ -35,7 +38,7 @@ class StateFolder:
     @classmethod
     def find(cls, storage: str | None = None) -> StateFolder:
         folder = Path(os.environ.get("HARNESS_HOME") or "mlruns").resolve()
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(folder / "mlflow.db")
+        uri = tracking_uri() or sqlite_url(folder / "mlflow.db")
         return cls(folder, uri, storage or sqlite_url(folder / "optuna.db"))
 
     @property
@@ -105,9 +108,19 @@ def _check_database(path: Path, table: str) -> None:
 
 
 def _check_server(uri: str) -> None:
+    request = urllib.request.Request(uri.rstrip("/") + "/health")
+    user, token = os.environ.get(USER), os.environ.get("MLFLOW_TRACKING_TOKEN")
+    if user:
+        pair = f"{user}:{os.environ.get(PASSWORD, '')}"
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
+    elif token:
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=5):
+        with urllib.request.urlopen(request, timeout=5):
             pass
-    except (OSError, ValueError, urllib.error.URLError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403):
+            hint = f"check {USER} and {PASSWORD}, or user:password@ in MLFLOW_TRACKING_URI"
+            raise ValueError(f"tracking server {uri} refuses this user ({error.code}): {hint}") from error
         reason = getattr(error, "reason", error)
         raise ValueError(f"tracking server {uri} (MLFLOW_TRACKING_URI) cannot be reached: {reason}") from error

@@ -6,9 +6,11 @@ import json
 import math
 from typing import Any
 
+from studies.common.redaction import redacted
+
 
 def json_line(answer: Any) -> str:
-    """One line of strict JSON; NaN and infinities, which JSON lacks, become null."""
+    """One line of strict JSON; NaN and infinities, which JSON lacks, become null. Secrets are hidden."""
     return json.dumps(_strict(answer), allow_nan=False, default=str)
 
 
@@ -17,4 +19,6 @@ def _strict(value: Any) -> Any:
         return {str(key): _strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_strict(item) for item in value]
+    if isinstance(value, str):
+        return redacted(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

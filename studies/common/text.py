@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from studies.common.redaction import redacted
+
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode  # built once: it is called by the training thread
 # C0 but for tab and newline, DEL, C1, and what changes the direction of writing or ends a line.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -13,11 +15,12 @@ ERROR_LIMIT, TRACEBACK_LIMIT = 2_000, 20_000  # characters in an event; log.txt 
 
 
 def clean_text(text: str, limit: int | None = None) -> str:
-    """Makes a text safe for terminals, files and databases: lone surrogates and NUL become escapes.
+    """Makes a text safe for terminals, files and databases: secrets are hidden, lone surrogates and NUL become escapes.
 
     Args:
         limit: longer texts keep this many characters, half from each end.
     """
+    text = redacted(text)
     if limit is not None and len(text) > limit:
         half = limit // 2
         text = f"{text[:half]} [... {len(text) - 2 * half} characters omitted ...] {text[-half:]}"
@@ -25,12 +28,12 @@ def clean_text(text: str, limit: int | None = None) -> str:
 
 
 def visible(text: str) -> str:
-    """A text for a terminal: its control characters are shown, as \\x1b, and not obeyed.
+    """A text for a terminal: secrets are hidden; its control characters are shown, as \\x1b, and not obeyed.
 
     Names, metrics, errors and logs may come from anybody, and could move the cursor, set the window's title, or turn
     the direction of writing round. Line ends and tabs stay.
     """
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), redacted(text))
 
 
 def clean_json(value: Any) -> str:

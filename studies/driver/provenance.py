@@ -1,4 +1,8 @@
-"""Provenance of a run: command, code and packages. Written as files to the run's folder at each start."""
+"""Provenance of a run: command, code and packages. Written as files to the run's folder at each start.
+
+Files that hold secrets, and files that git ignores, never enter the diff; other secrets that are recognized in the
+command and the diff are replaced by ***.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,31 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
 from studies.common.locks import this_process
+from studies.common.redaction import redacted, without_secrets
 from studies.protocol.metric_names import stored_text
 
 LARGEST = 20_000_000  # bytes of the largest diff that is stored
+MOST_LEFT_OUT = 500  # files; with more, there is no diff
+# Names of files that hold secrets, in any folder and any case.
+SECRET_FILES = (
+    ".env",
+    ".env.*",
+    "*.env",
+    "*.pem",
+    "*.key",
+    "*.p12",
+    "*.pfx",
+    "*.kdbx",
+    "*.tfvars",
+    "id_rsa*",
+    "id_ed25519*",
+)
+SECRET_FILES += (".netrc", ".pgpass", ".npmrc", ".pypirc", ".htpasswd", "credentials", "credentials.*", "secrets.*")
 SECONDS = 20.0  # timeout of each git call
 # Whatever the user's git configuration: a patch that `git apply` accepts, and no external diff program.
 PLAIN = ["-c", "core.quotePath=true", "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false"]
@@ -38,8 +60,8 @@ PATCH = [
 class Provenance:
     """Attributes: `command` as typed, git `commit` (or None), uncommitted `diff`, `packages` one per line.
 
-    The diff is bytes, like the files. Lines starting with # before it list what it leaves out: untracked files, or the
-    whole diff if it is too large.
+    The diff is bytes, like the files. Lines starting with # before it list what it leaves out: untracked files, files
+    of secrets and ignored files, secrets in other files, or the whole diff if it is too large.
     """
 
     command: str
@@ -56,7 +78,7 @@ class Provenance:
         commit, diff = _code(Path(top)) if top else (None, b"")
         found = {f"{item.metadata['Name']}=={item.version}" for item in importlib.metadata.distributions()}
         packages = "\n".join([f"# Python {platform.python_version()}, {platform.platform()}", *sorted(found)])
-        command = stored_text(shlex.join(["harness", *argv]))
+        command = stored_text(shlex.join(["harness", *without_secrets(argv)]))
         return cls(command, commit, diff, packages + "\n")
 
     def write(self, folder: Path) -> None:
@@ -95,13 +117,37 @@ def _code(top: Path) -> tuple[str | None, bytes]:
     new = _git(top, "ls-files", "--others", "--exclude-standard", "-z")
     notes += [b"# untracked: " + name.replace(b"\n", b"?") + b"\n" for name in (new or b"").split(b"\0") if name]
     since = commit or (_git(top, "hash-object", "-t", "tree", "/dev/null") or b"").decode().strip()  # an empty tree
-    diff = _git(top, "diff", *PATCH, since, "--")
+    secret = _secret_files(top, since)
+    notes += [b"# left out: " + name.replace(b"\n", b"?") + b"\n" for name in secret[:MOST_LEFT_OUT]]
+    excluded = [b":(exclude,top,literal)" + name for name in secret]
+    if len(secret) > MOST_LEFT_OUT:
+        return commit, b"".join([*notes, b"# and more files of secrets: nothing of the diff is kept\n"])
+    diff = _git(top, "diff", *PATCH, since, "--", *map(os.fsdecode, excluded))
     if diff is None:
         notes.append(b"# git failed to make the diff, or took too long\n")
     elif len(diff) > LARGEST:
         notes.append(b"# what was changed is %d bytes, more than the %d that are kept\n" % (len(diff), LARGEST))
         diff = None
+    else:
+        text = diff.decode("utf-8", "surrogateescape")
+        hidden = redacted(text)
+        if hidden != text:
+            pairs = zip(text.split("\n"), hidden.split("\n"), strict=True)
+            notes.append(b"# secrets are hidden in %d lines: the diff may not apply\n" % sum(a != b for a, b in pairs))
+            diff = hidden.encode("utf-8", "surrogateescape")
     return commit, b"".join(notes) + (diff or b"")
+
+
+def _secret_files(top: Path, since: str) -> list[bytes]:
+    """Changed files that must not be stored: by their name, or because git ignores them although it tracks them."""
+    changed = (_git(top, "diff", "--name-only", "--no-renames", "-z", since, "--") or b"").split(b"\0")
+    ignored = set((_git(top, "ls-files", "--cached", "--ignored", "--exclude-standard", "-z") or b"").split(b"\0"))
+
+    def is_secret(name: bytes) -> bool:
+        base = os.fsdecode(name).rpartition("/")[2].lower()
+        return name in ignored or any(fnmatchcase(base, pattern) for pattern in SECRET_FILES)
+
+    return [name for name in changed if name and is_secret(name)]
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:

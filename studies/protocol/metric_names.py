@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from studies.common.redaction import redacted
+
 NAME_LENGTH = 250  # MLflow's limits, in characters: name of a metric, parameter or tag
 PARAM_LENGTH = 6000  # value of a parameter
 TAG_LENGTH = 8000  # value of a run's tag
@@ -67,8 +69,8 @@ def registered_name(name: str) -> str:
 
 
 def stored_text(text: str, limit: int = TEXT_LENGTH) -> str:
-    """Makes a text storable in any database or file: truncated, with lone surrogates and NUL as escapes."""
-    text = text[:limit]  # truncate first: the rest is cut anyway
+    """Makes a text storable in any database or file: secrets hidden, truncated, lone surrogates and NUL as escapes."""
+    text = redacted(text[: limit + 1000])[:limit]  # the rest is cut anyway
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")[:limit]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
 from studies.common.errors import disk_is_full
+from studies.common.redaction import redacted
 from studies.common.text import error_text
 from studies.protocol.channel import Channel
 from studies.protocol.event_log import NAME, EventReader
@@ -24,7 +25,7 @@ from studies.protocol.trial_spec import TrialSpec
 
 def print_traceback() -> None:
     """Prints the traceback to log.txt, even if user code has closed or replaced stderr."""
-    text = traceback.format_exc()
+    text = redacted(traceback.format_exc())
     try:
         sys.stderr.write(text)
         sys.stderr.flush()

@@ -24,6 +24,7 @@ DEFAULT_PORT = 5000
 STARTING = 180.0  # seconds to wait for the first answer; a cold disk and two cores take 20 to 40
 GRACE = 3.0  # seconds from SIGTERM to SIGKILL; a browser's open connections keep the server from exiting
 
+BACKEND = "MLFLOW_BACKEND_STORE_URI"
 LIGHT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -65,9 +66,9 @@ def serve(
     warn_if_open(host, "read, change and delete runs, and read their artifacts")
     port = choose_port(host, port, DEFAULT_PORT)
     address = f"http://{reachable(host)}:{port}"
-    command = server_command(tracking_uri, artifact_root, host, port)
+    command = server_command(artifact_root, host, port)
     try:
-        with signals_raise(), tempfile.TemporaryFile() as log, _running(command, log) as guard:
+        with signals_raise(), tempfile.TemporaryFile() as log, _running(command, tracking_uri, log) as guard:
             if not _wait_until_it_answers(guard, address + "/health"):
                 say(f"the tracking server did not start:\n{_tail(log)}")
                 return 1
@@ -81,22 +82,25 @@ def serve(
         return 128 + interrupt.signum
 
 
-def server_command(tracking_uri: str, artifact_root: str, host: str, port: int) -> list[str]:
-    """The command for MLflow's server with two processes instead of eleven; see also `LIGHT`."""
+def server_command(artifact_root: str, host: str, port: int) -> list[str]:
+    """The command for MLflow's server with two processes instead of eleven; see also `LIGHT`.
+
+    It reads the database's URL, which may hold a password, from BACKEND.
+    """
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--uvicorn-opts", "--no-access-log"]
     command += ["--host", host, "--port", str(port)]
-    return [*command, "--backend-store-uri", tracking_uri, "--default-artifact-root", artifact_root]
+    return [*command, "--default-artifact-root", artifact_root]
 
 
 @contextlib.contextmanager
-def _running(command: list[str], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _running(command: list[str], tracking_uri: str, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Runs the server's guard in its own process group, and ends the whole group afterwards."""
     guard = subprocess.Popen(
         [sys.executable, "-P", __file__, *command],  # -P: keep this file's folder off the path
         stdin=subprocess.PIPE,  # closed when this process ends in any way
         stdout=log,
         stderr=subprocess.STDOUT,
-        env={**os.environ, **LIGHT},
+        env={**os.environ, **LIGHT, BACKEND: tracking_uri},
         start_new_session=True,
     )
     try:

@@ -150,3 +150,38 @@ def test_git_that_is_missing_refuses_or_hangs(
     provenance = Provenance.collect(["list"], tmp_path / "x.yaml")
     assert provenance.commit is None and provenance.diff == b""
     assert time.monotonic() - began < 20, "it is not waited for"
+
+
+def test_secrets_and_ignored_files_stay_out_of_the_diff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(tmp_path, "init", "-q")
+    names = [".env", "conf/.ENV.local", "key.pem", "ignored.txt", "code.py"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("old\n")
+    (tmp_path / ".gitignore").write_text("ignored.txt\nhidden/\n")
+    git(tmp_path, "add", "--force", ".")
+    git(tmp_path, "commit", "-qm", "first")
+    for name in names:
+        (tmp_path / name).write_text("planted\n")
+    (tmp_path / "code.py").write_text('url = "http://me:planted@host"\nx = 2\n')
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "planted").write_text("planted")
+    (tmp_path / "new.env").write_text("planted")
+    monkeypatch.chdir(tmp_path)
+    provenance = Provenance.collect(["train", "x", "--data.password", "planted"], tmp_path / "x.yaml")
+    assert b"planted" not in provenance.diff and "planted" not in provenance.command
+    assert b'+url = "http://***@host"\n+x = 2\n' in provenance.diff
+    notes = [line for line in provenance.diff.splitlines() if line.startswith(b"#")]
+    left_out = [b"# left out: " + os.fsencode(name) for name in sorted(names) if name != "code.py"]
+    assert notes == [b"# untracked: new.env", *left_out, b"# secrets are hidden in 1 lines: the diff may not apply"]
+
+
+def test_a_diff_without_secrets_is_told_apart_from_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(tmp_path, "init", "-q")
+    for number in range(3):
+        (tmp_path / f"{number}.pem").write_text("planted\n")
+    git(tmp_path, "add", ".")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "MOST_LEFT_OUT", 2)
+    diff = Provenance.collect(["list"], tmp_path / "x.yaml").diff
+    assert diff == b"# left out: 0.pem\n# left out: 1.pem\n# and more files of secrets: nothing of the diff is kept\n"

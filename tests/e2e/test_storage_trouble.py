@@ -2,18 +2,16 @@
 
 import functools
 import os
-import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from process_helpers import TOY, Workspace, eventually
+from process_helpers import TOY, Server, Workspace, eventually
 
 pytestmark = pytest.mark.slow
 STUDY = ["study", TOY, "--no-test", "--trials", "3", "--workers", "2"]
@@ -179,32 +177,6 @@ def test_a_server_that_is_gone_for_a_while_loses_no_metric(
     assert "waiting for MLflow (" in result[2] and "MLflow is responding again" in result[2]
     assert workspace.is_sound()
     server.stop()
-
-
-class Server:
-    """An MLflow tracking server that can be stopped and restarted."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.folder, self.port = folder, port
-
-    def start(self) -> None:
-        command = [str(Path(sys.executable).parent / "mlflow"), "server", "--workers", "1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
-        command += ["--artifacts-destination", str(self.folder / "served")]
-        light = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        with open(self.folder / "server.log", "ab") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env={**os.environ, **light}, start_new_session=True
-            )
-        assert eventually(self._answers, 90), (self.folder / "server.log").read_text()
-
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 def test_many_that_start_on_an_empty_folder_all_succeed(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ import sys
 from studies.web import mlflow_ui as ui
 script, pids = sys.argv[1:]
 ui.GRACE = 0.3
-ui.server_command = lambda uri, root, host, port: [sys.executable, script, "parent", str(port), pids]
+ui.server_command = lambda root, host, port: [sys.executable, script, "parent", str(port), pids]
 sys.exit(ui.serve("sqlite:///none.db", "none", path="#/x", announce=lambda url: print(url, flush=True)))
 """
 
@@ -99,8 +99,8 @@ def test_a_running_server_is_only_referred_to(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_server_is_light() -> None:
-    command = ui.server_command("sqlite:////home/mlflow.db", "file:///home/artifacts", "127.0.0.1", 5000)
+    command = ui.server_command("file:///home/artifacts", "127.0.0.1", 5000)
     assert command[command.index("--workers") + 1] == "1"
-    assert command[command.index("--backend-store-uri") + 1] == "sqlite:////home/mlflow.db"
+    assert "--backend-store-uri" not in command, "it may hold a password; other users can see it"
     assert ui.LIGHT["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert ui.LIGHT["MLFLOW_DISABLE_TELEMETRY"] == "true"
