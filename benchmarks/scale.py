@@ -32,6 +32,8 @@ from matplotlib.figure import Figure
 
 from studies import search
 from studies.config import experiment
+from studies.config.parameters import flat_parameters
+from studies.config.yaml_io import load_yaml
 from studies.driver import commands as driver
 from studies.driver import session
 from studies.executors.base import Message
@@ -65,7 +67,9 @@ class SimulatedExecutor:
 
     def call(self, function: str, payload: dict[str, Any], while_waiting: Callable[[], None] | None = None) -> Any:
         """A successful preflight check."""
-        return {"experiment": payload["experiment"], "gpus": 0}
+        parameters = flat_parameters(load_yaml(payload["experiment"]))
+        metrics = ["train/loss", "val/accuracy", "val/loss"]
+        return {"parameters": parameters, "metrics": metrics, "metric": payload["metric"], "notes": [], "gpus": 0}
 
     def submit(self, spec: TrialSpec) -> None:
         self.submitted.append(time.perf_counter())

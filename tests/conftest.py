@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
+hypothesis.settings.register_profile("untimed", deadline=None)  # machines of tests are shared
+hypothesis.settings.load_profile("untimed")
 TOY = Path(__file__).parent / "toy" / "toy.yaml"
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -82,8 +83,7 @@ def _find(tracking: Tracking, prefix: str) -> RunInfo:
     """The run with this id or unique id prefix."""
     if len(prefix) == 32:
         return tracking.run(prefix)
-    every = tracking.runs(limit=100_000)
-    matches = [run for run in every if run.run_id.startswith(prefix)]
+    matches = tracking.runs_beginning_with(prefix) if re.fullmatch("[0-9a-f]+", prefix) else []
     if len(matches) == 1:
         return matches[0]
     if matches:

@@ -70,13 +70,13 @@ def _answer(argv: list[str]) -> int:
 
 def _fail(message: str, status: int, as_json: bool) -> int:
     error, _, hint = message.partition("; did you mean ")
-    line = " ".join(message.split())
-    show(f"harness: {line}", file=sys.stderr)
+    show(f"harness: {' '.join(message[:LONGEST].split())}", file=sys.stderr)
     if as_json:
         print(json_line({"error": error, "hint": f"did you mean {hint}" if hint else ""}))
     return status
 
 
+LONGEST = 900  # characters of a message: it may repeat what somebody wrote to a file
 COMMANDS = {
     "list": inspecting.list_experiments,
     "train": training.train,

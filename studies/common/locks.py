@@ -83,7 +83,7 @@ def may_live(process: str) -> bool:
         host, pid, started = process.split()
     except ValueError:  # edited by hand
         return False
-    return host != socket.gethostname() or _start_time(pid) == started
+    return host != socket.gethostname() or (pid.isdigit() and _start_time(pid) == started)
 
 
 def _start_time(pid: int | str) -> str | None:

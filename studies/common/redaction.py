@@ -17,13 +17,17 @@ SHORTEST = 6  # characters; shorter values of variables are too likely to be oth
 VARIABLE = re.compile(r"(?:^|_)(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY|SECRET_KEY|PRIVATE_KEY)$", re.I)
 
 _NAME = r"(?:password|passwd|passphrase|secret|secret[_-]?key|api[_-]?key|access[_-]?key|(?:access|auth)[_-]?token)"
+# Every repetition has a limit: the time to look through a text has to grow no faster than the text.
 _AFTER = [  # what stays, then what is hidden
-    r"""(\b[a-z][a-z0-9+.-]*://)[^\s/@'"<>?#:]*:(?!\d+(?:[/?#]|$))[^\s@'"<>]*(?=@)""",  # scheme://user:password@host
-    r"""([?&;](?:sig|signature|token|pwd|sslpassword|[\w-]*""" + _NAME + r""")=)[^&\s'"]+""",  # a URL's query
-    r"(--[\w.-]*" + _NAME + r"(?:=|[ ]+))(?!-)[^\s]+",  # an option of a command
-    r"(\b[\w.-]*" + _NAME + r"""["']?[ ]*[=:][ ]*["'])[^"'\n]{6,}(?=["'])""",  # password = "..." in code, YAML, JSON
-    r"(\b[A-Z0-9_]*" + _NAME.upper() + r"=)[^\s\"'()\[\]]{6,}",  # PASSWORD=... in a shell script
-    r"(\bauthorization[\"']?: *[\"']?(?:bearer|basic) +)[\w.~+/=-]+",
+    # scheme://user:password@host
+    r"""(\b[a-z][a-z0-9+.-]{0,30}://)[^\s/@'"<>?#:]{0,200}:(?!\d+(?:[/?#]|$))[^\s@'"<>]{0,1000}(?=@)""",
+    # a URL's query
+    r"""([?&;](?:sig|signature|token|pwd|sslpassword|[\w-]{0,40}""" + _NAME + r""")=)[^&\s'"]{1,5000}""",
+    r"(--[\w.-]{0,100}" + _NAME + r"(?:=|[ ]{1,9}))(?!--)[^\s]{1,5000}",  # an option of a command
+    # password = "..." in code, YAML, JSON
+    r"(\b[\w.-]{0,40}" + _NAME + r"""["']?[ ]{0,9}[=:][ ]{0,9}["'])[^"'\n]{6,5000}(?=["'])""",
+    r"(\b[A-Z0-9_]{0,40}" + _NAME.upper() + r"=)[^\s\"'()\[\]]{6,5000}",  # PASSWORD=... in a shell script
+    r"(\bauthorization[\"']?: {0,9}[\"']?(?:bearer|basic) {1,9})[\w.~+/=-]{1,5000}",
 ]
 _FORMS = [
     r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",  # AWS

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from studies.common.regular_files import read_text
 from studies.common.suggestions import did_you_mean
 from studies.config.checks import EXECUTORS, check_keys, checked_seed, class_section, named
 from studies.config.file_classes import plain_text, resolve_files
@@ -25,6 +26,7 @@ from studies.config.yaml_io import load_yaml
 LIGHTNING_KEYS = ("seed_everything", "model", "data", "trainer", "optimizer", "lr_scheduler")  # LightningCLI's
 KEYS = ("description", *LIGHTNING_KEYS, "seed", "search", "executor")
 IGNORED_WHEN_NULL = ("ckpt_path", "weights_only")  # present in saved LightningCLI configs
+LARGEST = 10_000_000  # bytes of a file
 SHIPPED = Path(__file__).parents[1] / "experiments"
 
 
@@ -91,9 +93,9 @@ def load(name: str, overlays: Sequence[str] = ()) -> Experiment:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        return read_text(path, LARGEST).removeprefix("\ufeff")
+    except (OSError, ValueError) as error:
+        reason = "not a text file" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
         raise ValueError(f"experiment file {path} cannot be read: {reason}") from error
 
 
@@ -117,8 +119,6 @@ def _content(text: str, path: Path) -> dict[str, Any]:
         line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).split("\n")[0]
         raise ValueError(f"{path}{line}: broken YAML: {problem}") from error
-    except RecursionError as error:
-        raise ValueError(f"{path}: nested too deeply, or an anchor that contains itself") from error
     try:
         if isinstance(content, dict):
             for key in IGNORED_WHEN_NULL:

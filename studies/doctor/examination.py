@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
+
 from studies.common.state_folder import StateFolder
 from studies.console.progress import Display
 from studies.doctor import databases, files, runs
-from studies.doctor.finding import Finding
+from studies.doctor.finding import Count, Finding, Item
 from studies.tracking.queue import TrackingQueue
 
 ROUNDS = 5  # a repair may reveal further findings
+SAYING = 2.0  # seconds between lines about progress
 
 
 def visit(state_folder: StateFolder, fix: bool, display: Display) -> tuple[list[Finding], list[Finding]]:
@@ -18,6 +22,7 @@ def visit(state_folder: StateFolder, fix: bool, display: Display) -> tuple[list[
         All findings, and those that remain.
     """
     display.phase("checking databases and files")
+    count = _counting(display)
     found = left = databases.examine(state_folder)
     if fix and left:
         _mend(left, display)
@@ -30,7 +35,8 @@ def visit(state_folder: StateFolder, fix: bool, display: Display) -> tuple[list[
         tracking.connect(state_folder.tracking_uri, None if state_folder.is_remote else state_folder.artifacts)
         for _ in range(ROUNDS if fix else 1):
             display.phase("comparing Optuna, MLflow, logs and processes")
-            left = files.examine(state_folder) + runs.Examination(state_folder, tracking).examine()
+            left = files.examine(state_folder, count)
+            left += runs.Examination(state_folder, tracking, count).examine()
             found = found + [finding for finding in left if finding.where not in {known.where for known in found}]
             if not (fix and left):
                 break
@@ -39,6 +45,20 @@ def visit(state_folder: StateFolder, fix: bool, display: Display) -> tuple[list[
     finally:
         tracking.close()
     return found, left
+
+
+def _counting(display: Display) -> Count:
+    """Passes items on, and shows every few seconds how many have been looked at."""
+
+    def counted(items: Sequence[Item], what: str) -> Iterator[Item]:
+        said = time.monotonic()
+        for index, item in enumerate(items):
+            if time.monotonic() - said > SAYING:
+                said = time.monotonic()
+                display.phase(f"{what}: {index:,} of {len(items):,}")
+            yield item
+
+    return counted
 
 
 def _mend(findings: list[Finding], display: Display) -> None:

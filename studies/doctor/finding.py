@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -12,8 +15,8 @@ class Finding:
     """An inconsistency.
 
     Attributes:
-        kind: database | temporary-file | checkpoint | no-process | states-disagree | run-missing | run-deleted |
-            no-study | artifact-missing.
+        kind: database | temporary-file | checkpoint | specification | log | study | no-process | states-disagree |
+            run-missing | run-deleted | no-study | artifact-missing.
         where: the file, run or trial.
         fix: what --fix does about it; it never deletes a result.
         mend: performs the fix.
@@ -23,6 +26,17 @@ class Finding:
     where: str
     fix: str
     mend: Callable[[], None]
+
+
+class Count(Protocol):
+    """Passes items on, and shows how many have been looked at."""
+
+    def __call__(self, items: Sequence[Item], what: str) -> Iterator[Item]: ...
+
+
+def silently(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """Shows nothing."""
+    return iter(items)
 
 
 def aside(path: Path, why: str = "broken") -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 
 from studies.common.atomic_files import temporary_name, write_whole
 from studies.common.locks import Lease, may_live
+from studies.common.regular_files import read_text
 from studies.common.state_folder import StateFolder, is_run_id
 from studies.common.trust import contains
 from studies.config.parameters import flat_parameters
-from studies.doctor.finding import Finding
+from studies.doctor.finding import Count, Finding, aside, silently
 from studies.protocol.checkpoint_files import BEST, is_whole
 from studies.protocol.checkpoint_files import FOLDER as CHECKPOINTS
 from studies.protocol.event_log import NAME, is_being_written
 from studies.protocol.trial_spec import TrialSpec
-from studies.search import Search, TrialRow, study_names
+from studies.search import NotOurs, Search, TrialRow, study_names
+from studies.tracking.artifact_folder import local_files
 from studies.tracking.queue import TrackingQueue
 from studies.tracking.trial_log import STATUSES, TrialRecord
 
@@ -38,23 +40,37 @@ class Examination:
     Args:
         state_folder: the state folder to check.
         tracking: a connected queue.
+        count: shows how many have been looked at.
     """
 
-    def __init__(self, state_folder: StateFolder, tracking: TrackingQueue) -> None:
+    def __init__(self, state_folder: StateFolder, tracking: TrackingQueue, count: Count = silently) -> None:
         self.state_folder = state_folder
+        self.count = count
         self.tracking = tracking
+        self.findings: list[Finding] = []
+        self.unread: set[str] = set()  # studies in Optuna's database that cannot be read
         names = study_names(state_folder.storage)
         # Live processes first, then state: a process that starts in between must not be mistaken for a dead one.
         self.busy = {name for name in names if Lease(state_folder.lease(name)).is_held}
-        self.studies = {name: Search.existing(state_folder.storage, name) for name in names}
+        self.studies = dict(self._studies(names))
         self.rows = {name: search.trials() for name, search in self.studies.items()}
         every = tracking.now.runs(None, None, 1_000_000)
         self.runs: dict[str, RunInfo] = {run.run_id: run for run in every if is_run_id(run.run_id)}
         self.deleted: dict[str, RunInfo] = {run.run_id: run for run in tracking.now.deleted_runs()}
-        for name in set(names) - self.busy:
+        for name in set(self.studies) - self.busy:
             self.rows[name] = [self._with_its_run(name, row) for row in self.rows[name]]
         self.bound = {row.run_id for rows in self.rows.values() for row in rows}
-        self.findings: list[Finding] = []
+
+    def _studies(self, names: list[str]) -> Iterator[tuple[str, Search]]:
+        for name in names:
+            try:
+                yield name, Search.existing(self.state_folder.storage, name)
+            except NotOurs:
+                self.unread.add(name)
+            except ValueError as error:
+                self.unread.add(name)
+                fix = "none: its runs stay in MLflow; Optuna's `optuna delete-study` removes it"
+                self._find("study", str(error), fix, lambda: None)
 
     def _with_its_run(self, study: str, row: TrialRow) -> TrialRow:
         """A trial; if its driver died before storing its run id, with the run that the next start will find."""
@@ -69,9 +85,10 @@ class Examination:
             for row in self.rows[name]:
                 self._trial(name, row)
         self._deleted()
-        for path in sorted(self.state_folder.folder.glob("trials/*/spec.json")):
-            self._folder(path.parent)
-        for run in self.runs.values():
+        for folder in sorted(self.state_folder.folder.glob("trials/*")):
+            if folder.name not in self.runs and (folder / "spec.json").exists():
+                self._folder(folder)
+        for run in self.count(list(self.runs.values()), "comparing Optuna, MLflow, logs and processes"):
             if run.study not in self.busy:
                 self._run(run)
                 self._artifacts(run)
@@ -146,6 +163,8 @@ class Examination:
                 self._find("run-deleted", where, "restore it", mend)
 
     def _run(self, run: RunInfo) -> None:
+        if run.study in self.unread:
+            return  # nothing is known of its trials
         if run.kind == "trial" and run.run_id not in self.bound:
             if run.tags.get("harness.outcome") != ORPHANED or run.status == "RUNNING":
                 trial = f"trial {run.tags.get('harness.trial')} of study {run.study}"
@@ -170,7 +189,9 @@ class Examination:
         """Finds files of the trial's folder that are missing or incomplete in MLflow, and vice versa."""
         if run.status == "RUNNING" or run.kind not in ("run", "trial"):
             return
-        folder, there = self.state_folder.trial_folder(run.run_id), self.tracking.now.files(run.run_id)
+        folder, there = self.state_folder.trial_folder(run.run_id), local_files(run.artifact_uri)
+        if there is None:
+            there = self.tracking.now.files(run.run_id)
         wanted = {
             str(path.relative_to(folder / "artifacts")): path
             for path in (folder / "artifacts").rglob("*")
@@ -183,7 +204,10 @@ class Examination:
             if path.is_symlink() or not contains(self.state_folder.folder, path):
                 continue  # of a link neither the target is copied, nor is it written to
             where = f"run {run.run_id}: {name}"
-            if path.exists() and there.get(name) != path.stat().st_size:
+            if path.exists() and not path.is_file():
+                mend = partial(_move_aside, path)
+                self._find("artifact-missing", f"{where} is no regular file", "move it aside", mend)
+            elif path.exists() and there.get(name) != path.stat().st_size:
                 to = str(Path(name).parent) if "/" in name else None
                 mend = partial(self.tracking.soon.log_files, run.run_id, path, to)
                 self._find("artifact-missing", where, "copy it from the trial's folder", mend)
@@ -254,19 +278,23 @@ class Examination:
         return found
 
 
+def _move_aside(path: Path) -> None:
+    path.rename(aside(path))
+
+
 def _lost(run: RunInfo) -> list[str]:
     """The files that the tag lists as lost; the tag may have been edited by hand."""
     try:
         lost = json.loads(run.tags.get(LOST, "[]"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
-    return lost if isinstance(lost, list) else []
+    return [name for name in lost if isinstance(name, str)] if isinstance(lost, list) else []
 
 
 def _experiment_of(folder: Path) -> str:
     """The experiment name of a single run, from its stored command."""
     try:
-        words = shlex.split((folder / "artifacts" / "provenance" / "command.txt").read_text(encoding="utf-8"))
+        words = shlex.split(read_text(folder / "artifacts" / "provenance" / "command.txt", 1_000_000))
     except (OSError, ValueError):
         words = []
     return Path(words[2]).stem if len(words) > 2 else "recovered"

@@ -25,20 +25,9 @@ from studies.protocol.metric_names import stored_text
 LARGEST = 20_000_000  # bytes of the largest diff that is stored
 MOST_LEFT_OUT = 500  # files; with more, there is no diff
 # Names of files that hold secrets, in any folder and any case.
-SECRET_FILES = (
-    ".env",
-    ".env.*",
-    "*.env",
-    "*.pem",
-    "*.key",
-    "*.p12",
-    "*.pfx",
-    "*.kdbx",
-    "*.tfvars",
-    "id_rsa*",
-    "id_ed25519*",
-)
-SECRET_FILES += (".netrc", ".pgpass", ".npmrc", ".pypirc", ".htpasswd", "credentials", "credentials.*", "secrets.*")
+SECRET_FILES = [".env", ".env.*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "*.kdbx", "*.tfvars", "id_rsa*"]
+SECRET_FILES += ["id_ed25519*", ".netrc", ".pgpass", ".npmrc", ".pypirc", ".htpasswd", "credentials", "credentials.*"]
+SECRET_FILES += ["secrets.*"]
 SECONDS = 20.0  # timeout of each git call
 # Whatever the user's git configuration: a patch that `git apply` accepts, and no external diff program.
 PLAIN = ["-c", "core.quotePath=true", "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false"]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from studies.common.plain import acceleration
+from studies.common.regular_files import open_to_append
 from studies.common.text import clean_json
 from studies.executors import orphans
 from studies.protocol.channel import Channel, end_in_time
@@ -118,7 +119,7 @@ def _redirect_output(path: Path) -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError, OSError):  # missing or closed
             stream.flush()
-    with open(path, "ab", buffering=0) as log:
+    with os.fdopen(open_to_append(path), "ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     # An earlier trial may have closed or replaced them. Printed file names may not be valid text.

@@ -71,5 +71,9 @@ def restore(payload: dict[str, Any]) -> tuple[LightningModule, LightningDataModu
     parts = build(sections if payload.get("trusted") else restricted(sections), payload["seed"], trainer=False)
     if parts.datamodule is None:
         raise ValueError(f"{type(parts.module).__name__} has no datamodule, which is needed to read inputs")
-    restore_weights(parts, Path(payload["checkpoint"]))
+    try:
+        restore_weights(parts, Path(payload["checkpoint"]))
+    except RuntimeError as error:  # how load_state_dict says that they do not fit
+        what = f"{payload['checkpoint']} does not fit {type(parts.module).__name__}"
+        raise ValueError(f"{what}: {' '.join(str(error).split())[:300]}") from error
     return parts.module.eval(), parts.datamodule

@@ -5,6 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+from studies.common.regular_files import open_regular
+
 FOLDER = "checkpoints"
 BEST = "best.ckpt"
 LAST = "last.ckpt"
@@ -18,10 +20,31 @@ def is_whole(path: Path) -> bool:
     flipped bit in a weight.
     """
     try:
-        with zipfile.ZipFile(path) as file:
-            return bool(file.namelist()) and file.testzip() is None
+        with open_regular(path) as opened, zipfile.ZipFile(opened) as file:
+            return bool(file.namelist()) and _is_stored(file) and file.testzip() is None
     except Exception:  # a corrupted file may raise anything
         return False
+
+
+def check_stored(path: Path) -> None:
+    """Checks that a checkpoint is no larger in memory than on the disk: PyTorch writes its parts uncompressed.
+
+    Raises:
+        ValueError: in one line: it is no checkpoint, or its parts are compressed and may have any size.
+    """
+    try:
+        with open_regular(path) as opened, zipfile.ZipFile(opened) as file:
+            if _is_stored(file):
+                return
+        why = "its parts are compressed"
+    except (OSError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+        why = " ".join(str(error).split())
+    raise ValueError(f"{path} is not a checkpoint of PyTorch: {why}")
+
+
+def _is_stored(file: zipfile.ZipFile) -> bool:
+    parts = file.infolist()
+    return all(part.compress_type == zipfile.ZIP_STORED and part.file_size == part.compress_size for part in parts)
 
 
 def newest_checkpoint(folder: Path) -> str | None:

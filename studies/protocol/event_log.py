@@ -6,12 +6,14 @@ newline. Standard library only.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
 import time
 from pathlib import Path
 
+from studies.common.regular_files import open_regular, open_to_append
 from studies.protocol.events import Event, parse_event
 
 NAME = "events.jsonl"
@@ -23,12 +25,13 @@ class EventWriter:
 
     Raises:
         TimeoutError: another process keeps the log locked.
+        OSError: it is a link or no regular file, or cannot be written.
     """
 
     def __init__(self, path: str | Path, wait: float = WAIT_SECONDS) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._file = open_to_append(self.path)
         self._appending = threading.Lock()
         deadline = time.monotonic() + wait
         while True:
@@ -76,10 +79,15 @@ class EventReader:
     def read(self) -> list[Event]:
         """New events, oldest first; an incomplete last line is left for the next call."""
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 file.seek(self._offset)
                 data = file.read()
         except FileNotFoundError:
+            return []
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self.broken = [f"{self.path}: {error.strerror}"]
             return []
         whole = data.rfind(b"\n") + 1
         events = []
@@ -94,10 +102,11 @@ class EventReader:
 
 def repair(path: str | Path) -> int:
     """Truncates a torn last line (without newline); returns the number of bytes removed."""
-    path = Path(path)
-    if not path.exists():
+    try:
+        with open_regular(path) as file:
+            data = file.read()
+    except FileNotFoundError:
         return 0
-    data = path.read_bytes()
     torn = len(data) - (data.rfind(b"\n") + 1)
     if torn:
         os.truncate(path, len(data) - torn)
@@ -107,10 +116,10 @@ def repair(path: str | Path) -> int:
 def is_being_written(path: str | Path) -> bool:
     """Whether a live process writes this log."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
     except BlockingIOError:
         return True
+    except OSError:  # there is none, or it is none
+        return False
     return False

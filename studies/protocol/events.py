@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
-from typing import ClassVar
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
 from studies.common.text import clean_json
+
+Check = Callable[[Any], bool]
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,46 @@ EVENTS: dict[str, type[Event]] = {
 }
 
 
+def _is_integer(value: Any) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or _is_integer(value)
+
+
+def _is_time(value: Any) -> bool:
+    return _is_number(value) and 0 <= value < 1e11  # seconds; MLflow stores milliseconds
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _maps_to(is_right: Check) -> Check:
+    return lambda value: type(value) is dict and all(map(is_right, value.values()))
+
+
+def _or_none(is_right: Check) -> Check:
+    return lambda value: value is None or is_right(value)
+
+
+# Anybody may have edited a log, or made one up; the rest of the harness relies on the annotations above.
+KINDS: dict[str, Check] = {
+    "int": _is_integer,
+    "float": _is_number,
+    "str": _is_text,
+    "int | None": _or_none(_is_integer),
+    "float | None": _or_none(_is_number),
+    "dict[str, float]": _maps_to(_is_number),
+    "dict[str, str]": _maps_to(_is_text),
+}
+CHECKS = {
+    kind: [(item.name, _is_time if item.name == "time" else KINDS[str(item.type)]) for item in fields(cls)]
+    for kind, cls in EVENTS.items()
+}
+
+
 def parse_event(line: str | bytes) -> Event:
     """The event of one line of events.jsonl.
 
@@ -175,7 +218,12 @@ def parse_event(line: str | bytes) -> Event:
         ValueError: the line is not JSON, its kind is unknown or its fields do not match.
     """
     try:
-        fields = json.loads(line)
-        return EVENTS[fields.pop("kind")](**fields)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        given = json.loads(line)
+        kind = given.pop("kind")
+        event = EVENTS[kind](**given)
+        for name, is_right in CHECKS[kind]:
+            if not is_right(getattr(event, name)):
+                raise ValueError(name)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not an event: {line!r:.120}") from error
+    return event

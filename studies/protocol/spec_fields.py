@@ -38,7 +38,7 @@ def check_kinds(fields: Any) -> None:
             raise ValueError(f"{name} is {type(fields[name]).__name__}")
     if not is_run_id(fields["run_id"]):
         raise ValueError(f"run_id is {fields['run_id'][:80]!r}, which is no id")
-    if not all(isinstance(folder, str) for folder in fields.get("search_path", [])):
+    if not all(isinstance(folder, str) and "\0" not in folder for folder in fields.get("search_path", [])):
         raise ValueError("search_path is not a list of folders")
 
 

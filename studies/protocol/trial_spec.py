@@ -10,6 +10,7 @@ from typing import Any
 
 from studies.common.atomic_files import left_over, write_whole
 from studies.common.moved import moved_with
+from studies.common.regular_files import read_text
 from studies.protocol.spec_fields import check_kinds, malformed_is_value_error
 
 
@@ -76,7 +77,7 @@ class TrialSpec:
             ValueError: it is not the specification of a trial; the message names the file.
         """
         with malformed_is_value_error(path := Path(path)):
-            fields = json.loads(path.read_text(encoding="utf-8"))
+            fields = json.loads(read_text(path))
             check_kinds(fields)
             fields["experiment"] = _from_json(fields["experiment"])
             return cls(**moved_with(fields, path.absolute().parent))

@@ -6,10 +6,11 @@ import optuna
 
 from studies.search.samplers import derive_seed, distribution_of, make_pruner, make_sampler
 from studies.search.storage import study_names, upgrade_database
-from studies.search.study import FANOVA_TRIALS, Search, TrialRow, best_of, check_space, load_importances
+from studies.search.study import FANOVA_TRIALS, NotOurs, Search, TrialRow, best_of, check_space, load_importances
 
 __all__ = [
     "FANOVA_TRIALS",
+    "NotOurs",
     "Search",
     "TrialRow",
     "best_of",

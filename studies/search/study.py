@@ -5,10 +5,11 @@ A study has one writer, the driver, so trials are neither lost nor drawn twice.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from studies.common.errors import in_one_line, is_transient
 from studies.common.objective import rank_key
 from studies.common.sources import changed_since, is_elsewhere
 from studies.common.suggestions import did_you_mean
@@ -120,20 +122,23 @@ class Search:
         """Opens an existing study by its stored definition, for inspection or repair.
 
         Raises:
-            ValueError: it does not exist, or was not created by this harness.
+            ValueError: it does not exist, or was not created by this harness, or somebody has changed what is stored.
         """
         known = study_names(storage)
         if name not in known:
             raise ValueError(f"unknown study {name}{did_you_mean(name, known)}")
-        attributes = study_attributes(storage, name)
-        if DEFINITION not in attributes:
-            raise ValueError(f"study {name} was not created by this harness: it has no definition")
-        definition = attributes[DEFINITION]
-        written = definition["space"]
-        space = written if isinstance(written, str) else parse_space(written)
-        found = cls(storage, name, definition, space, "random", "none", None)
-        found._draws = False  # a database from elsewhere may name any function: it is not called
-        return found
+        with _broken_is_value_error(name):
+            attributes = study_attributes(storage, name)
+            if DEFINITION not in attributes:
+                raise NotOurs(f"study {name} was not created by this harness: it has no definition")
+            definition = attributes[DEFINITION]
+            written = definition["space"]
+            space = written if isinstance(written, str) else parse_space(written)
+            found = cls(storage, name, definition, space, "random", "none", None)
+            found._draws = False  # a database from elsewhere may name any function: it is not called
+            str(definition["experiment"]["name"])
+            found.trials()
+            return found
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -280,9 +285,13 @@ class Search:
             seconds = trial.duration.total_seconds() if trial.duration else None
             extension = study_attributes.get(f"{EXTENDED}{trial.number}", {})
             state, value = trial.state.name, trial.value
+            if extension:
+                _check_extension(extension)
             if "state" in extension:
                 state, value = extension["state"], extension["value"]
             run_id = study_attributes.get(f"{REBOUND}{trial.number}", trial.user_attrs.get(RUN))
+            if not isinstance(run_id, str | None):
+                raise ValueError(f"trial {trial.number} has a run id that is no text")
             retry_of = trial.user_attrs.get(RETRY_OF)
             rows.append(TrialRow(trial.number, state, value, params, run_id, seconds, retry_of, extension))
         return rows
@@ -311,6 +320,32 @@ class Search:
             return optuna.importance.get_param_importances(study, evaluator=load_importances()(seed=0))
         except RuntimeError:  # raised if each tree has only seen equal values
             return {}
+
+
+class NotOurs(ValueError):
+    """A study of another program in the same database."""
+
+
+@contextlib.contextmanager
+def _broken_is_value_error(name: str) -> Iterator[None]:
+    """Turns whatever a study that somebody has changed raises into a ValueError of one line that names it."""
+    try:
+        yield
+    except (NotOurs, OSError):
+        raise
+    except Exception as error:  # the values may have any type; Optuna parses them as JSON
+        if is_transient(error):
+            raise
+        raise ValueError(f"study {name} cannot be read: {in_one_line(error)[:200]}") from error
+
+
+def _check_extension(extension: Any) -> None:
+    epochs, done = extension["epochs"], extension["done"]
+    known = True
+    if "state" in extension:
+        known = extension["state"] in STATES and isinstance(extension["value"], float | int | None)
+    if type(epochs) is not int or type(done) is not bool or not known:
+        raise ValueError(f"{EXTENDED}N is {str(extension)[:80]}")
 
 
 def load_importances() -> Any:

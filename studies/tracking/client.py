@@ -17,7 +17,6 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlparse
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -45,6 +44,7 @@ from studies.protocol.metric_names import (
     stored_tags,
     stored_text,
 )
+from studies.tracking.artifact_folder import local_folder
 from studies.tracking.database import make, template
 from studies.tracking.model_registry import ModelRegistry
 from studies.tracking.relocation import relocate
@@ -445,8 +445,12 @@ class Tracking:
         if folder is not None and place is not None:
             self._retry(lambda: place(path, folder))
         elif path.is_dir():
-            self._client.log_artifacts(run_id, str(path), to)
-        elif path.exists():
+            odd = [item for item in path.rglob("*") if not item.is_file() and not item.is_dir()]
+            if odd:
+                self._notice(f"the artifacts in {path} are not copied: {odd[0].name} is no file")
+            else:
+                self._client.log_artifacts(run_id, str(path), to)
+        elif path.is_file():
             self._client.log_artifact(run_id, str(path), to)
 
     def _artifact_folder(self, run_id: str, to: str | None) -> Path | None:
@@ -516,6 +520,13 @@ class Tracking:
         runs = self._tagged(tags, list(names), ViewType.ACTIVE_ONLY, limit=limit)
         return [_info(run, names[run.info.experiment_id]) for run in runs]
 
+    def runs_beginning_with(self, prefix: str, limit: int = 6) -> list[RunInfo]:
+        """Runs whose id begins with hexadecimal digits."""
+        names = {item.experiment_id: item.name for item in self._client.search_experiments()}
+        where = f"attributes.run_id LIKE '{prefix}%'"
+        found = self._client.search_runs(list(names), where, ViewType.ACTIVE_ONLY, max_results=limit)
+        return [_info(run, names[run.info.experiment_id]) for run in found]
+
     def deleted_runs(self) -> list[RunInfo]:
         """The harness's runs in MLflow's trash, deleted individually or with their experiment."""
         names = {item.experiment_id: item.name for item in self._client.search_experiments(view_type=ViewType.ALL)}
@@ -566,14 +577,6 @@ class Tracking:
 
     def tag(self, run_id: str, key: str) -> str | None:
         return self._client.get_run(run_id).data.tags.get(key)
-
-
-def local_folder(uri: str) -> Path | None:
-    """The local folder of an artifact URI, or None if it is not local."""
-    parsed = urlparse(uri)
-    if parsed.scheme == "file" and parsed.netloc in ("", "localhost") and not (parsed.query or parsed.fragment):
-        return Path(unquote(parsed.path))
-    return Path(uri) if not parsed.scheme and os.path.isabs(uri) else None
 
 
 def _log_params(client: Any, run_id: str, params: Mapping[str, str]) -> None:
@@ -633,4 +636,5 @@ def _info(run: Run, experiment: str) -> RunInfo:
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
         tags=dict(tags),
+        artifact_uri=run.info.artifact_uri or "",
     )

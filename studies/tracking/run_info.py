@@ -25,6 +25,7 @@ class RunInfo:
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    artifact_uri: str = ""
 
     def to_json(self) -> dict[str, Any]:
         names = ("run_id", "experiment", "study", "name", "kind", "status", "params", "metrics")

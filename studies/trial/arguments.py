@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
-import inspect
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,14 +23,9 @@ from studies.common.class_paths import import_class
 from studies.common.suggestions import did_you_mean
 from studies.config.parameters import flat_parameters
 from studies.trial.parser_errors import one_line
+from studies.trial.trainer_arguments import REFUSED, TRAINER_PARAMETERS, new_parser, trainer_parser
 
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
-# Trainer arguments that conflict with what the harness does itself.
-REFUSED = {
-    "fast_dev_run": "it would leave no checkpoint; --trainer.limit_train_batches 1 --trainer.max_epochs 1 is similar",
-    "barebones": "a run without logger and checkpoints cannot be tracked",
-}
-TRAINER_PARAMETERS = frozenset(inspect.signature(Trainer).parameters)
 
 
 @dataclass
@@ -99,7 +93,7 @@ def _parse_trainer(content: dict[str, Any]) -> Parsed:
         if content.get(name):
             raise ValueError(f"trainer.{name} cannot be set: {why}")
     given = {name: value for name, value in content.items() if name not in REFUSED}
-    return _parsed("trainer", _trainer_parser(frozenset(given)), given, Trainer, given)
+    return _parsed("trainer", trainer_parser(frozenset(given)), given, Trainer, given)
 
 
 def _parsed(
@@ -122,14 +116,14 @@ def _check_names(section: str, given: Iterable[Any], allowed: Iterable[str]) -> 
 
 @functools.cache
 def _class_parser(cls: type, section: str) -> tuple[LightningArgumentParser, tuple[str, ...]]:
-    parser = _new_parser()
+    parser = new_parser()
     added = parser.add_class_arguments(cls, section, fail_untyped=False, sub_configs=True)
     return parser, tuple(name.removeprefix(f"{section}.") for name in added)
 
 
 @functools.cache
 def _subclass_parser(section: str) -> LightningArgumentParser:
-    parser = _new_parser()
+    parser = new_parser()
     if section == "optimizer":
         parser.add_optimizer_args((Optimizer,))
     elif section == "lr_scheduler":
@@ -137,18 +131,6 @@ def _subclass_parser(section: str) -> LightningArgumentParser:
     else:
         parser.add_lightning_class_args(BASES[section], section, subclass_mode=True)  # type: ignore[arg-type]
     return parser
-
-
-@functools.cache
-def _trainer_parser(given: frozenset[str]) -> LightningArgumentParser:
-    parser = _new_parser()
-    skip: set[str | int] = set(TRAINER_PARAMETERS - given)
-    parser.add_class_arguments(Trainer, "trainer", fail_untyped=False, instantiate=False, sub_configs=True, skip=skip)
-    return parser
-
-
-def _new_parser() -> LightningArgumentParser:
-    return LightningArgumentParser(exit_on_error=False, add_help=False)
 
 
 def dumped(sections: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
@@ -12,6 +13,7 @@ from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from studies.protocol.channel import Channel
+from studies.protocol.checkpoint_files import check_stored
 from studies.protocol.trial_spec import TrialSpec
 from studies.trial.checkpoint_contents import LEFT_OUT
 from studies.trial.checkpointing import Checkpoints
@@ -44,7 +46,7 @@ def restore_weights(parts: Parts, checkpoint: Path, trainer: Trainer | None = No
     A module may create its layers in setup() or configure_model(): if the weights do not fit the module as built, these
     hooks are called as for a fit of zero epochs.
     """
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    saved = read_weights(checkpoint)["state_dict"]
     if saved.keys() <= parts.module.state_dict().keys():  # a layer that is None has no keys
         with contextlib.suppress(RuntimeError):
             load_weights(parts.module, checkpoint)
@@ -57,10 +59,27 @@ def restore_weights(parts: Parts, checkpoint: Path, trainer: Trainer | None = No
     load_weights(parts.module, checkpoint)
 
 
+def read_weights(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint of weights and numbers, which is not executed whatever it holds.
+
+    Raises:
+        ValueError: in one line: it is broken, or holds something else.
+    """
+    check_stored(checkpoint)
+    try:
+        # Memory-mapped: the optimizer states, twice as large as the weights, are not read.
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        if all(isinstance(name, str) for name in saved["state_dict"].keys()):  # noqa: SIM118  a list has none
+            return dict(saved)
+        why = "its state_dict does not map names to values"
+    except Exception as error:  # the file may hold anything
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    raise ValueError(f"{checkpoint} cannot be read as weights: {why}")
+
+
 def load_weights(module: LightningModule, checkpoint: Path) -> None:
     """Loads only a checkpoint's weights into a module of the same shape."""
-    # Memory-mapped: the optimizer states, twice as large as the weights, are not read.
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    saved = read_weights(checkpoint)
     if is_overridden("on_load_checkpoint", module):
         try:
             module.on_load_checkpoint(saved)

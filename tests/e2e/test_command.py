@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 from mlflow import MlflowClient
+from process_helpers import TOY, Workspace
 
 HARNESS = Path(sys.executable).parent / "harness"
 
@@ -127,3 +128,18 @@ def test_bad_input_exits_2_and_help_exits_0(place: Path) -> None:
     assert status == 2 and "mnist_mlp" in answer["hint"] and err.count("\n") == 1
     for arguments in (["--help"], ["study", "--help"], ["list"]):
         assert subprocess.run([str(HARNESS), *arguments], cwd=place, capture_output=True).returncode == 0
+
+
+def test_inline_trials_train_as_those_of_processes(tmp_path: Path) -> None:
+    """typing's cache made limit_train_batches 1 a 1.0, all batches, where Optuna was imported first."""
+    answers = []
+    study = ["study", TOY, "--trials", "2", "--no-test"]
+    for executor in ("local", "inline"):
+        (tmp_path / executor).mkdir()
+        workspace = Workspace(tmp_path / executor)
+        limits = ["--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
+        status, answer, err = workspace.run(*study, "--executor", executor, *limits)
+        assert status == 0, err
+        answers.append([(trial["params"], trial["value"]) for trial in answer["trials"]])
+        assert {event["summary"]["best/step"] for event in workspace.events("finished")} <= {1, 2, 3}
+    assert answers[0] == answers[1]

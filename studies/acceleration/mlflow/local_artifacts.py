@@ -25,7 +25,7 @@ def place(source: Path, folder: Path) -> None:
     if source.is_dir():
         for item in source.iterdir():
             place(item, folder / item.name if item.is_dir() else folder)
-    elif source.exists() and not is_temporary(source):
+    elif source.is_file() and not is_temporary(source):  # no pipe or device, which has no end
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / source.name
         if source.suffix in NEVER_REWRITTEN:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.tracking.client import local_folder
+from studies.tracking.artifact_folder import local_files, local_folder
 
 
 def test_the_folder_of_a_uri() -> None:
@@ -19,3 +19,14 @@ def test_the_folder_of_a_uri() -> None:
 )
 def test_remote_artifacts_are_left_to_mlflow(uri: str) -> None:
     assert local_folder(uri) is None
+
+
+def test_files_and_their_sizes(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "one").write_text("1")
+    (tmp_path / "a" / "b" / "two").write_text("22")
+    (tmp_path / "nowhere").symlink_to("none")
+    (tmp_path / "again").symlink_to(".")  # not followed
+    assert local_files(tmp_path.as_uri()) == {"one": 1, "a/b/two": 2, "again": (tmp_path / "again").stat().st_size}
+    assert local_files(str(tmp_path / "none")) == {}
+    assert local_files("s3://bucket/a") is None
