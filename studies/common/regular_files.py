@@ -21,7 +21,12 @@ def open_regular(path: str | Path) -> IO[bytes]:
     Raises:
         OSError: as open does, and if it is anything but a regular file.
     """
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link to itself, a socket
+            raise OSError(errno.EINVAL, "it is no regular file", str(path)) from error
+        raise
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         raise OSError(errno.EINVAL, "it is no regular file", str(path))

@@ -69,7 +69,8 @@ def _named(path: Path, error: Exception) -> str:
 
 
 def _move_aside(path: Path) -> None:
-    path.rename(aside(path))
+    with contextlib.suppress(FileNotFoundError):  # another repair has moved it
+        path.rename(aside(path))
 
 
 def _drop_lines(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import tempfile
@@ -279,7 +280,8 @@ class Examination:
 
 
 def _move_aside(path: Path) -> None:
-    path.rename(aside(path))
+    with contextlib.suppress(FileNotFoundError):  # another repair has moved it
+        path.rename(aside(path))
 
 
 def _lost(run: RunInfo) -> list[str]:

@@ -43,11 +43,12 @@ def run_study(experiment: Experiment, options: Options) -> Result:
         # Optuna, matplotlib and other slow imports run here while the warm server imports torch.
         from studies.driver.conclusion import conclude, prepare
         from studies.driver.study import Study, StudySource
-        from studies.search import check_space
+        from studies.search import check_database, check_space
 
         prepare()
         name = options.study_name or experiment.name
         check_space(plan.space, plan.sampler, plan.pruner)
+        check_database(session.state_folder.storage)
         session.check(plan.metric, extremes)
         session.take_lease(name)
         found = Study(session, plan, name, written)

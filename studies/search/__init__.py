@@ -5,7 +5,7 @@ import warnings
 import optuna
 
 from studies.search.samplers import derive_seed, distribution_of, make_pruner, make_sampler
-from studies.search.storage import study_names, upgrade_database
+from studies.search.storage import check_database, study_names, upgrade_database
 from studies.search.study import FANOVA_TRIALS, NotOurs, Search, TrialRow, best_of, check_space, load_importances
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Search",
     "TrialRow",
     "best_of",
+    "check_database",
     "check_space",
     "derive_seed",
     "distribution_of",

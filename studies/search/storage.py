@@ -6,16 +6,40 @@ from collections.abc import Callable
 from typing import Any
 
 import optuna
+import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
 
+from studies.common.errors import in_one_line
+from studies.common.redaction import remember
 from studies.common.sqlite_files import made_whole, sqlite_path
 
 # (database, study name) -> the storage for the study's only writer
 Storage = Callable[[RDBStorage, str], BaseStorage]
 
 
+def check_database(storage: str) -> None:
+    """Connects once to a database that is not a file, and creates nothing.
+
+    Raises:
+        ValueError: in one line: the URL is none, its driver is not installed, or the server refuses.
+    """
+    if sqlite_path(storage) is not None:
+        return
+    try:
+        url = sqlalchemy.make_url(storage)
+        if url.password:
+            remember(url.username or "")  # servers name the user in their errors
+        engine = sqlalchemy.create_engine(url)
+        engine.connect().close()
+        engine.dispose()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
+        hint = "; install studies-harness[postgresql]" if isinstance(error, ImportError) else ""
+        raise ValueError(f"Optuna's database {storage} cannot be used: {in_one_line(error)}{hint}") from error
+
+
 def study_names(storage: str) -> list[str]:
     """Names of all studies in a database; empty if the database does not exist."""
+    check_database(storage)
     path = sqlite_path(storage)
     if path is not None and not path.exists():
         return []

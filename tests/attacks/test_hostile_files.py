@@ -18,7 +18,7 @@ from process_helpers import TOY, forget_open_databases
 
 from studies.cli.main import main
 
-LONGEST = 40  # seconds; a hostile file must not keep a command forever
+LONGEST = 60  # seconds; a hostile file must not keep a command forever
 
 
 @pytest.fixture(autouse=True)
