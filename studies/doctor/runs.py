@@ -65,13 +65,16 @@ class Examination:
     def _studies(self, names: list[str]) -> Iterator[tuple[str, Search]]:
         for name in names:
             try:
-                yield name, Search.existing(self.state_folder.storage, name)
+                search = Search.existing(self.state_folder.storage, name)
+                str(search.definition["experiment"]["name"])
+                yield name, search
             except NotOurs:
                 self.unread.add(name)
-            except ValueError as error:
+            except (ValueError, KeyError, TypeError) as error:
                 self.unread.add(name)
+                where = str(error) if type(error) is ValueError else f"study {name} names no experiment"
                 fix = "none: its runs stay in MLflow; Optuna's `optuna delete-study` removes it"
-                self._find("study", str(error), fix, lambda: None)
+                self._find("study", where, fix, lambda: None)
 
     def _with_its_run(self, study: str, row: TrialRow) -> TrialRow:
         """A trial; if its driver died before storing its run id, with the run that the next start will find."""

@@ -136,7 +136,6 @@ class Search:
             space = written if isinstance(written, str) else parse_space(written)
             found = cls(storage, name, definition, space, "random", "none", None)
             found._draws = False  # a database from elsewhere may name any function: it is not called
-            str(definition["experiment"]["name"])
             found.trials()
             return found
 
