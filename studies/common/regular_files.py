@@ -6,6 +6,7 @@ written elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -45,6 +46,18 @@ def read_text(path: str | Path, most: int = LARGEST_TEXT) -> str:
     if len(content) > most:
         raise ValueError(f"it has more than {most} bytes")
     return content.decode("utf-8")
+
+
+def files_in(folder: str | Path, prefix: str = "") -> dict[str, int]:
+    """Path -> size in bytes of all regular files in a folder; links are neither listed nor followed."""
+    found: dict[str, int] = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                found |= files_in(entry.path, f"{prefix}{entry.name}/")
+            elif entry.is_file(follow_symlinks=False):
+                found[prefix + entry.name] = entry.stat().st_size
+    return found
 
 
 def open_to_append(path: str | Path, flags: int = os.O_WRONLY) -> int:

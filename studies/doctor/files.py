@@ -11,7 +11,6 @@ from pathlib import Path
 from studies.common.atomic_files import left_over, temporary_name
 from studies.common.regular_files import open_regular
 from studies.common.state_folder import StateFolder
-from studies.common.trust import contains
 from studies.doctor.finding import Count, Finding, aside, silently
 from studies.protocol.checkpoint_files import BEST, FOLDER, LAST, PREVIOUS, is_whole
 from studies.protocol.event_log import NAME, EventReader, is_being_written
@@ -24,8 +23,9 @@ def examine(state_folder: StateFolder, count: Count = silently) -> list[Finding]
         Finding("temporary-file", str(path), "delete it: its process is gone", lambda path=path: path.unlink())  # type: ignore[misc]
         for path in left_over(state_folder.folder)
     ]
+    root = state_folder.folder.resolve()
     for folder in count(sorted(state_folder.folder.glob("trials/*")), "checking the files of trials"):
-        if is_being_written(folder / NAME) or not contains(state_folder.folder, folder / FOLDER):
+        if is_being_written(folder / NAME) or not (folder / FOLDER).resolve().is_relative_to(root):
             continue  # a link may lead to files of others
         findings += _texts(folder)
         for name in (BEST, LAST, PREVIOUS):

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from studies.common.atomic_files import temporary_name, write_whole
 from studies.common.locks import Lease, may_live
-from studies.common.regular_files import read_text
+from studies.common.regular_files import files_in, read_text
 from studies.common.state_folder import StateFolder, is_run_id
-from studies.common.trust import contains
 from studies.config.parameters import flat_parameters
 from studies.doctor.finding import Count, Finding, aside, silently
 from studies.protocol.checkpoint_files import BEST, is_whole
@@ -45,7 +44,7 @@ class Examination:
     """
 
     def __init__(self, state_folder: StateFolder, tracking: TrackingQueue, count: Count = silently) -> None:
-        self.state_folder = state_folder
+        self.state_folder, self.root = state_folder, state_folder.folder.resolve()
         self.count = count
         self.tracking = tracking
         self.findings: list[Finding] = []
@@ -109,9 +108,8 @@ class Examination:
             return  # the next start opens a run for it; see also _folder
         where, run = f"study {study}, trial {row.number}", self.runs[row.run_id]
         expected = row.state if row.state in STATUSES else "INTERRUPTED"
-        own = self._record(row.run_id).state
-        if expected == "INTERRUPTED" and own not in (None, "INTERRUPTED"):
-            assert own is not None
+        own = self._record(row.run_id).state if expected == "INTERRUPTED" else None
+        if own is not None and own != "INTERRUPTED":
             fix = f"set Optuna's state from its log: {own}"
             mend = partial(self._close, study, row, own)
             self._find("states-disagree", f"{where} has ended, but Optuna says {row.state}", fix, mend)
@@ -196,17 +194,18 @@ class Examination:
         folder, there = self.state_folder.trial_folder(run.run_id), local_files(run.artifact_uri)
         if there is None:
             there = self.tracking.now.files(run.run_id)
-        wanted = {
-            str(path.relative_to(folder / "artifacts")): path
-            for path in (folder / "artifacts").rglob("*")
-            if path.is_file() and contains(folder, path)
-        }
+        if not folder.resolve().is_relative_to(self.root):
+            return  # of a link neither the target is copied, nor is it written to
+        # Nothing in the folder is a link, so nothing leads out of it.
+        wanted = {name: folder / "artifacts" / name for name in files_in(folder / "artifacts")}
         checkpoint = f"{CHECKPOINTS}/{BEST}"
-        wanted |= {"log.txt": folder / "log.txt", checkpoint: folder / CHECKPOINTS / BEST}
+        wanted["log.txt"] = folder / "log.txt"
+        if not (folder / CHECKPOINTS).is_symlink():
+            wanted[checkpoint] = folder / CHECKPOINTS / BEST
         lost = _lost(run)
         for name, path in wanted.items():
-            if path.is_symlink() or not contains(self.state_folder.folder, path):
-                continue  # of a link neither the target is copied, nor is it written to
+            if path.is_symlink():
+                continue
             where = f"run {run.run_id}: {name}"
             if path.exists() and not path.is_file():
                 mend = partial(_move_aside, path)

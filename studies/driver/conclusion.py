@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.metadata
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from studies.common.atomic_files import write_whole
 from studies.common.errors import disk_is_full, in_one_line
 from studies.common.objective import rank_key
+from studies.common.regular_files import files_in, read_text
 from studies.config.search_space import Choice, Range
 from studies.driver.loop import TrialLoop
 from studies.driver.study import Study
@@ -83,13 +88,24 @@ def _rank(study: Study, rows: list[TrialRow]) -> None:
 
 
 def _draw(study: Study, rows: list[TrialRow]) -> None:
-    """History, parallel coordinates, importance, slices; each is left out if there are too few trials for it."""
+    """History, parallel coordinates, importance, slices; each is left out if there are too few trials for it.
+
+    They are not drawn again for the same trials: with thousands of trials it takes many seconds.
+    """
     shown = [row for row in rows if row.state in DRAWN_STATES and row.value is not None]
     folder = study.parent_folder / "artifacts" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     plan = study.plan
     if not shown:
         return
+    drawn = study.parent_folder / "pictures.sha256"
+    digest = hashlib.sha256(
+        repr([(row.number, row.state, row.value, row.params) for row in shown]).encode()
+    ).hexdigest()
+    with contextlib.suppress(OSError, ValueError):
+        if read_text(drawn) == _with_files(digest, folder):
+            study.session.tracking.soon.log_files(study.parent, folder, "pictures")
+            return
     log = {
         name
         for name, parameter in (plan.space.items() if isinstance(plan.space, dict) else ())
@@ -118,6 +134,13 @@ def _draw(study: Study, rows: list[TrialRow]) -> None:
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")
     study.session.tracking.soon.log_files(study.parent, folder, "pictures")
+    write_whole(drawn, _with_files(digest, folder))
+
+
+def _with_files(digest: str, folder: Path) -> str:
+    """A digest of the trials that were drawn, and the sizes of the pictures, one of which may have been lost since."""
+    sizes = sorted(f"{name} {size}" for name, size in files_in(folder).items())
+    return "\n".join([digest, *sizes])
 
 
 def _spans_decades(parameter: Range | Choice) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 from urllib.parse import unquote, urlparse
+
+from studies.common.regular_files import files_in
 
 
 def local_folder(uri: str) -> Path | None:
@@ -17,18 +18,6 @@ def local_folder(uri: str) -> Path | None:
 
 
 def local_files(uri: str) -> dict[str, int] | None:
-    """Path -> size in bytes of all files behind an artifact URI, or None if it is not local."""
+    """Path -> size in bytes of all regular files behind an artifact URI, or None if it is not local."""
     folder = local_folder(uri)
-    return None if folder is None else _sizes(folder, "")
-
-
-def _sizes(folder: str | Path, prefix: str) -> dict[str, int]:
-    found: dict[str, int] = {}
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                found |= _sizes(entry.path, f"{prefix}{entry.name}/")
-            else:
-                with contextlib.suppress(OSError):  # a link to nowhere
-                    found[prefix + entry.name] = entry.stat().st_size
-    return found
+    return None if folder is None else files_in(folder)

@@ -227,3 +227,19 @@ def test_a_value_of_zero_is_a_value(tmp_path: Path) -> None:
     study = of_trials(tmp_path, [trial(0, 0.5), trial(1, 0.0), trial(2, -0.5)])
     assert conclude(study, loop())["best"]["number"] == 2
     assert made(study, "rank") == [("1", "s", {"run2": 1, "run1": 2, "run0": 3})]
+
+
+def test_pictures_of_the_same_trials_are_not_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conclude(of_trials(tmp_path, TRIALS), loop())
+    drawn = []
+    monkeypatch.setattr(conclusion, "save", lambda figure, path: drawn.append(path.stem) or path.write_text("new"))
+    again = of_trials(tmp_path, TRIALS)
+    conclude(again, loop())
+    assert not drawn
+    assert ("parent", tmp_path / "artifacts" / "pictures", "pictures") in made(again, "log_files")
+    conclude(of_trials(tmp_path, [*TRIALS, trial(5, 0.3, a=6)]), loop())
+    assert "history" in drawn, "there is another trial"
+    drawn.clear()
+    (tmp_path / "artifacts" / "pictures" / "history.png").write_text("cut")
+    conclude(of_trials(tmp_path, [*TRIALS, trial(5, 0.3, a=6)]), loop())
+    assert "history" in drawn, "a picture was lost"
