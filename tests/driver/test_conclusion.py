@@ -240,6 +240,6 @@ def test_pictures_of_the_same_trials_are_not_drawn_again(tmp_path: Path, monkeyp
     conclude(of_trials(tmp_path, [*TRIALS, trial(5, 0.3, a=6)]), loop())
     assert "history" in drawn, "there is another trial"
     drawn.clear()
-    (tmp_path / "artifacts" / "pictures" / "history.png").write_text("cut")
+    (tmp_path / "artifacts" / "pictures" / "history.png").write_text("c")
     conclude(of_trials(tmp_path, [*TRIALS, trial(5, 0.3, a=6)]), loop())
     assert "history" in drawn, "a picture was lost"
