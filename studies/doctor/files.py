@@ -30,7 +30,7 @@ def examine(state_folder: StateFolder, count: Count = silently) -> list[Finding]
         findings += _texts(folder)
         for name in (BEST, LAST, PREVIOUS):
             path = folder / FOLDER / name
-            if path.exists() and not is_whole(path):
+            if os.path.lexists(path) and not is_whole(path):
                 findings.append(
                     Finding(
                         "checkpoint",

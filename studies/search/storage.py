@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +44,10 @@ def study_names(storage: str) -> list[str]:
     path = sqlite_path(storage)
     if path is not None and not path.exists():
         return []
-    return sorted(optuna.get_all_study_names(storage=database(storage)))
+    try:
+        return sorted(optuna.get_all_study_names(storage=database(storage)))
+    except (RecursionError, json.JSONDecodeError) as error:  # somebody has changed an attribute of a study
+        raise ValueError(f"Optuna's database {storage} cannot be read ({error}): see harness doctor") from error
 
 
 def study_attributes(storage: str, name: str) -> dict[str, Any]:
