@@ -27,7 +27,7 @@ _AFTER = [  # what stays, then what is hidden
     # password = "..." in code, YAML, JSON
     r"(\b[\w.-]{0,40}" + _NAME + r"""["']?[ ]{0,9}[=:][ ]{0,9}["'])[^"'\n]{6,5000}(?=["'])""",
     r"(\b[A-Z0-9_]{0,40}" + _NAME.upper() + r"=)[^\s\"'()\[\]]{6,5000}",  # PASSWORD=... in a shell script
-    r"(\bauthorization[\"']?: {0,9}[\"']?(?:bearer|basic) {1,9})[\w.~+/=-]{1,5000}",
+    r"(\bauthorization[\"']?: {0,9}[\"']?(?:bearer|basic) {1,9})[^\s\"']{1,5000}",
 ]
 _FORMS = [
     r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",  # AWS
