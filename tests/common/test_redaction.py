@@ -86,8 +86,8 @@ def test_what_this_process_knows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("part", ["a", "a.", "a://", "--a-", "password=", "A_", "://a:", "?a=", "sk-", "-----BEGIN "])
 def test_the_time_grows_no_faster_than_the_text(part: str) -> None:
-    """Quadratic patterns take minutes for a megabyte; this takes a second at most."""
-    text = part * 200_000
+    """Quadratic patterns would take minutes for these texts."""
+    text = part * 50_000
     assert redacted(text) or not text
 
 
