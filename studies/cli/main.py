@@ -18,6 +18,7 @@ try:
     from studies.common.errors import StorageFailed, WorkFailed, chain
     from studies.common.plain import made_plain
     from studies.common.strict_json import json_line
+    from studies.common.text import clean_text
 except KeyboardInterrupt:  # too early for the regular handling
     raise SystemExit(130) from None
 
@@ -70,7 +71,7 @@ def _answer(argv: list[str]) -> int:
 
 def _fail(message: str, status: int, as_json: bool) -> int:
     error, _, hint = message.partition("; did you mean ")
-    show(f"harness: {' '.join(message[:LONGEST].split())}", file=sys.stderr)
+    show(f"harness: {' '.join(clean_text(message, LONGEST).split())}", file=sys.stderr)
     if as_json:
         print(json_line({"error": error, "hint": f"did you mean {hint}" if hint else ""}))
     return status

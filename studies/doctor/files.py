@@ -11,7 +11,7 @@ from pathlib import Path
 from studies.common.atomic_files import left_over, temporary_name
 from studies.common.regular_files import open_regular
 from studies.common.state_folder import StateFolder
-from studies.doctor.finding import Count, Finding, aside, silently
+from studies.doctor.finding import Count, Finding, aside, move_aside, silently
 from studies.protocol.checkpoint_files import BEST, FOLDER, LAST, PREVIOUS, is_whole
 from studies.protocol.event_log import NAME, EventReader, is_being_written
 from studies.protocol.events import parse_event
@@ -50,7 +50,7 @@ def _texts(folder: Path) -> Iterator[Finding]:
             TrialSpec.load(spec)
         except (OSError, ValueError) as error:
             fix = "move it aside: the run stays in MLflow, but cannot be resumed, extended or asked for predictions"
-            yield Finding("specification", _named(spec, error), fix, partial(_move_aside, spec))
+            yield Finding("specification", _named(spec, error), fix, partial(move_aside, spec))
     if os.path.lexists(log):
         reader = EventReader(log)
         try:
@@ -68,11 +68,6 @@ def _named(path: Path, error: Exception) -> str:
     return text if str(path) in text else f"{path}: {text}"
 
 
-def _move_aside(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):  # another repair has moved it
-        path.rename(aside(path))
-
-
 def _drop_lines(path: Path) -> None:
     """Keeps the lines of a log that can be read; what is no file at all is only moved aside."""
     lines = []
@@ -81,7 +76,7 @@ def _drop_lines(path: Path) -> None:
             with contextlib.suppress(ValueError):
                 parse_event(line)
                 lines.append(line)
-    _move_aside(path)
+    move_aside(path)
     temporary = temporary_name(path)
     temporary.write_bytes(b"".join(lines))
     temporary.replace(path)

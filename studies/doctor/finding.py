@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,3 +48,9 @@ def aside(path: Path, why: str = "broken") -> Path:
         if not name.exists():
             return name
         number += 1
+
+
+def move_aside(path: Path) -> None:
+    """Gives a broken file another name; another repair may have done so before."""
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(aside(path))

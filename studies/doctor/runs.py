@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
 import tempfile
@@ -17,7 +16,7 @@ from studies.common.locks import Lease, may_live
 from studies.common.regular_files import files_in, read_text
 from studies.common.state_folder import StateFolder, is_run_id
 from studies.config.parameters import flat_parameters
-from studies.doctor.finding import Count, Finding, aside, silently
+from studies.doctor.finding import Count, Finding, move_aside, silently
 from studies.protocol.checkpoint_files import BEST, is_whole
 from studies.protocol.checkpoint_files import FOLDER as CHECKPOINTS
 from studies.protocol.event_log import NAME, is_being_written
@@ -196,8 +195,8 @@ class Examination:
             there = self.tracking.now.files(run.run_id)
         if not folder.resolve().is_relative_to(self.root):
             return  # of a link neither the target is copied, nor is it written to
-        # Nothing in the folder is a link, so nothing leads out of it.
-        wanted = {name: folder / "artifacts" / name for name in files_in(folder / "artifacts")}
+        artifacts = folder / "artifacts"
+        wanted = {} if artifacts.is_symlink() else {name: artifacts / name for name in files_in(artifacts)}
         checkpoint = f"{CHECKPOINTS}/{BEST}"
         wanted["log.txt"] = folder / "log.txt"
         if not (folder / CHECKPOINTS).is_symlink():
@@ -208,7 +207,7 @@ class Examination:
                 continue
             where = f"run {run.run_id}: {name}"
             if path.exists() and not path.is_file():
-                mend = partial(_move_aside, path)
+                mend = partial(move_aside, path)
                 self._find("artifact-missing", f"{where} is no regular file", "move it aside", mend)
             elif path.exists() and there.get(name) != path.stat().st_size:
                 to = str(Path(name).parent) if "/" in name else None
@@ -279,11 +278,6 @@ class Examination:
             found = self.tracking.now.start(experiment_id, f"study {study}", {}, {**tags, "harness.experiment": name})
             self.tracking.soon.end(found, "KILLED", "interrupted")
         return found
-
-
-def _move_aside(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):  # another repair has moved it
-        path.rename(aside(path))
 
 
 def _lost(run: RunInfo) -> list[str]:

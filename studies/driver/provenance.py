@@ -130,6 +130,8 @@ def _code(top: Path) -> tuple[str | None, bytes]:
 def _secret_files(top: Path, since: str) -> list[bytes]:
     """Changed files that must not be stored: by their name, or because git ignores them although it tracks them."""
     changed = (_git(top, "diff", "--name-only", "--no-renames", "-z", since, "--") or b"").split(b"\0")
+    if not any(changed):
+        return []
     ignored = set((_git(top, "ls-files", "--cached", "--ignored", "--exclude-standard", "-z") or b"").split(b"\0"))
 
     def is_secret(name: bytes) -> bool:

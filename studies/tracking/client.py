@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -468,10 +468,15 @@ class Tracking:
 
         There a database may have any address, and links may lead to any file.
         """
-        if self._artifacts is None or is_own(self._artifacts.parent):
+        if self._artifacts is None or self._is_own:
             return True
         links = (path for path in folder.rglob("*") if path.is_symlink())
         return contains(self._artifacts.parent, folder) and all(contains(folder, path) for path in links)
+
+    @cached_property
+    def _is_own(self) -> bool:
+        """Whether the state folder is this user's own, read once: files are logged many times per trial."""
+        return self._artifacts is not None and is_own(self._artifacts.parent)
 
     def log_table(self, run_id: str, columns: dict[str, list[Any]], name: str) -> None:
         """Logs a table for MLflow's UI."""

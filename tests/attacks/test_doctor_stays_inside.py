@@ -137,6 +137,13 @@ def folder_of_the_trial_is_a_link(given: Given) -> None:
     (given.trial / "artifacts" / "more").symlink_to(given.outside)
 
 
+def artifacts_of_the_trial_are_a_link(given: Given) -> None:
+    """All files in the folder would be shown in the UI."""
+    shutil.rmtree(given.trial / "artifacts")
+    (given.outside / "private.txt").write_text("secret")
+    (given.trial / "artifacts").symlink_to(given.outside)
+
+
 def checkpoints_are_a_link(given: Given) -> None:
     """They look broken, and would be moved aside."""
     shutil.rmtree(given.trial / "checkpoints")
@@ -157,6 +164,7 @@ def trial_is_a_link(given: Given) -> None:
 
 
 ATTACKS = [
+    artifacts_of_the_trial_are_a_link,
     run_id_is_a_path,
     run_id_is_another,
     run_id_in_the_database_is_a_path,

@@ -220,6 +220,7 @@ def test_a_wrong_password_is_one_line_without_it(
         assert status == 2 and "Traceback" not in output, output
         assert not [word for word in (*PLANTED, "plantedWRONG") if word in output], output
         assert len(output.strip().splitlines()) == 1, output
+    assert not (project.parent / "mlruns" / "trials").exists(), "nothing is half-created"
 
 
 def test_an_unexpected_error_hides_what_it_says(tmp_path: Path) -> None:
