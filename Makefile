@@ -12,6 +12,7 @@ CALMLY := OMP_WAIT_POLICY=passive
 
 study: install
 	$(BIN)/harness study mnist_mlp --trials 8 --workers 2
+	@command -v harness >/dev/null || echo "       here, as harness is not on your PATH: $(BIN)/harness ui"
 
 test: install
 	$(CALMLY) $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal

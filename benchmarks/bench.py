@@ -260,7 +260,7 @@ def packing(pairs: int, count: int = PACKED, alone: int = PACKED) -> Iterator[Ro
                 with fresh_folder() as folder:
                     options = [*OF_ONE_SHAPE, "--model.hidden_sizes", sizes, "--pack", str(pack)]
                     answer_of(study(*options, trials=trials, workers=1), folder)
-                    logs = [log.read_text() for log in folder.glob("trials/*/log.txt")]
+                    logs = [log.read_text() for log in folder.glob("trials/*/artifacts/log.txt")]
                     if pack > 1:
                         together.add(sum("steps were taken together" in log for log in logs))
                     return window(folder) / trials
@@ -395,6 +395,70 @@ def first_step(pairs: int) -> Iterator[Row]:
     yield "first step", compare(ours, rival, pairs), "s"
 
 
+SEARCH_TRIALS, SEARCH_EPOCHS = 20, 4  # of row 17
+NEAR = 0.999  # of the best validation accuracy that any of the searches found
+
+
+def time_to_best(pairs: int) -> Iterator[Row]:
+    """17: time from typing until a study's best is within 0.1% of the best known / Optuna with Lightning, Ray Tune.
+
+    The same space, trials and epochs for all: mnist_mlp, TPE and successive halving. The best known is the best that
+    any of the searches found, with any seed. A search that does not come near it counts with its whole time.
+    """
+    ours: list[list[list[float]]] = []
+    rivals: dict[str, list[list[list[float]]]] = {"Optuna and Lightning": [], "the same, tuned": [], "Ray Tune": []}
+    forms = dict(zip(rivals, (["optuna"], ["optuna", "--tuned"], ["ray"]), strict=True))
+    size = ["--trials", str(SEARCH_TRIALS)]
+    for seed in range(pairs):
+        with fresh_folder() as folder:
+            how = ["--sampler", "tpe", "--pruner", "asha", "--workers", "2", "--no-test", "--json"]
+            limits = ["--trainer.max_epochs", str(SEARCH_EPOCHS), "--seed", str(seed)]
+            began = time.time()
+            answer = answer_of([HARNESS, "study", "mnist_mlp", *PLAIN, *size, *how, *limits], folder)
+            ours.append(sorted(whole_trials(folder, answer["trials"], began)))
+            print(f"  seed {seed} ours {ours[-1]}", file=sys.stderr, flush=True)
+        for name, form in forms.items():
+            script = [sys.executable, str(RIVALS / "pruned_search.py"), *form, *size]
+            command = [*script, "--epochs", str(SEARCH_EPOCHS), "--seed", str(seed)]
+            result = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **BLIND})
+            rivals[name].append(json.loads(result.stdout.splitlines()[-1]))
+            print(f"  seed {seed} {name} {rivals[name][-1]}", file=sys.stderr, flush=True)
+    everything = [*ours, *(run for runs in rivals.values() for run in runs)]
+    known = max(value for run in everything for _, value in run)
+
+    def reached(run: list[list[float]]) -> float:
+        return next((moment for moment, value in run if value >= NEAR * known), run[-1][0])
+
+    for name, runs in rivals.items():
+        near = [sum(any(value >= NEAR * known for _, value in run) for run in side) for side in (ours, runs)]
+        notes = f"s; best known {known:.4f}, came near it: ours {near[0]}, rival's {near[1]} of {pairs} seeds"
+        yield f"mnist_mlp / {name}", Comparison([*map(reached, ours)], [*map(reached, runs)]), notes
+
+
+def whole_trials(folder: Path, trials: list[dict[str, Any]], began: float) -> Iterator[list[float]]:
+    """Seconds from `began` to the end of each trial that was not pruned, and its value."""
+    for trial in trials:
+        if trial["state"] == "COMPLETE":
+            lines = (folder / "trials" / trial["run_id"] / "events.jsonl").read_text().splitlines()
+            (end,) = [event["time"] for event in map(json.loads, lines) if event["kind"] == "finished"]
+            yield [end - began, trial["value"]]
+
+
+def regret(pairs: int) -> Iterator[Row]:
+    """18: mean regret after 50 trials on recorded curves / random search's and Hyperband's; see regret.py."""
+    from regret import measure, recorded
+
+    seeds = max(20, pairs)
+    for study, path in recorded().items():
+        found = measure(path, seeds)
+        ours = found.pop("ours")
+        for name, its in found.items():
+            notes = f"share of best to median, {seeds} seeds; validations {statistics.mean(ours.reports):.0f} / "
+            notes += f"{statistics.mean(its.reports):.0f}"
+            means = [max(statistics.mean(one.regret), 1e-9) for one in (ours, its)]
+            yield f"{study} / {name}", Comparison([means[0]], [means[1]]), notes
+
+
 ROWS: dict[int, tuple[str, Callable[[int], Iterator[Row]]]] = {
     1: ("fit time of tracked `harness train` / bare", fit_time),
     2: ("trials per hour / usual, start-up left out", throughput),
@@ -415,6 +479,8 @@ ROWS: dict[int, tuple[str, Callable[[int], Iterator[Row]]]] = {
     14: ("the same on one GPU, 64 trials", lambda pairs: packing(pairs, PACKED_ON_GPU, ALONE_ON_GPU)),
     15: ("fit time of a stranger's module / Trainer.fit, no logger", lambda pairs: stranger(pairs, "Stranger")),
     16: ("the same, with torchmetrics", lambda pairs: stranger(pairs, "WithTorchmetrics")),
+    17: ("time until a study's best is within 0.1% of the best known / Optuna, Ray Tune", time_to_best),
+    18: ("regret after 50 trials on recorded curves / random search, Hyperband", regret),
 }
 
 

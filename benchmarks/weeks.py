@@ -56,7 +56,6 @@ class Copies(SimulatedExecutor):
         folder, factor = Path(spec.folder), 1 + spec.number % 97 / 100
         for name in ("artifacts", "checkpoints"):
             shutil.copytree(self.template / name, folder / name, dirs_exist_ok=True)
-        shutil.copy(self.template / "log.txt", folder)
         log = EventWriter(folder / NAME)
         for event in self.events:
             if isinstance(event, Metrics):

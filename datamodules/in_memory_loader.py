@@ -45,6 +45,38 @@ class SeededOrder:
         return self.length
 
 
+class GroupedOrder(SeededOrder):
+    """An order in which each batch holds samples of one group, such as sequences of one length: nothing is padded.
+
+    In each epoch the samples are shuffled within their group and the batches among each other. A group's last samples
+    that fill no batch are left out, others in each epoch.
+
+    Args:
+        groups: each sample's group, int64 (N,).
+        batch_size: samples in one batch of all ranks together, >= 1.
+        seed: >= 0.
+
+    Raises:
+        ValueError: no group fills a batch.
+    """
+
+    def __init__(self, groups: Tensor, batch_size: int, seed: int) -> None:
+        self.groups, self.batch_size = groups.cpu(), batch_size
+        sizes = torch.bincount(self.groups)
+        super().__init__(int((sizes // batch_size).sum()) * batch_size, shuffle=True, seed=seed)
+        if not self.length:
+            raise ValueError(f"batch_size must be at most {int(sizes.max())}, the largest group, but got {batch_size=}")
+
+    def indices(self) -> Tensor:
+        generator = seeded_generator(self.seed, self.epoch)
+        order = torch.randperm(len(self.groups), generator=generator)
+        order = order[self.groups[order].sort(stable=True).indices]  # shuffled within each group
+        by_group = order.split(torch.bincount(self.groups).tolist())
+        size = self.batch_size
+        batches = torch.cat([group[: len(group) // size * size].view(-1, size) for group in by_group])
+        return batches[torch.randperm(len(batches), generator=generator)].flatten()
+
+
 class InMemoryLoader:
     """An iterable of mini-batches from tensors with equal first dimension.
 
@@ -66,6 +98,8 @@ class InMemoryLoader:
         samplewise: the transform treats samples independently and draws nothing, so it may be called with the rows
             of several batches at once, which is faster.
         subset: indices of the samples to use, int64 (M,); None uses all.
+        groups: each sample's group, int64 (N,): each batch then has samples of one group alone, in shuffled order, and
+            all batches are complete; see `GroupedOrder`. Not together with a subset.
 
     Raises:
         ValueError: batch_size is below 1, or drop_last would leave no batch at all.
@@ -83,6 +117,7 @@ class InMemoryLoader:
         transform: Transform | None = None,
         samplewise: bool = False,
         subset: Tensor | None = None,
+        groups: Tensor | None = None,
     ) -> None:
         samples = len(tensors[0]) if subset is None else len(subset)
         assert all(len(tensor) == len(tensors[0]) and tensor.device == tensors[0].device for tensor in tensors)
@@ -99,6 +134,9 @@ class InMemoryLoader:
         self.subset = subset
         self.samplewise = samplewise or transform is None
         self.sampler = SeededOrder(samples, shuffle, seed)  # for Lightning's call of set_epoch
+        if groups is not None:
+            assert subset is None and len(groups) == samples
+            self.sampler = GroupedOrder(groups, batch_size * world_size, seed)
         self.batch_sampler = None  # Lightning expects it with a sampler
         self._next_batch = 0  # position of the newest iteration
         self._first_batch = 0  # start position of the next iteration

@@ -1,6 +1,7 @@
 """MNIST: 28x28 grey images of handwritten digits (LeCun et al. 1998, Proc. IEEE 86(11))."""
 
 import functools
+import math
 import os
 import struct
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from datamodules.mnist_files import DataUnavailable, fetch, read
 
 TRAINING_IMAGES = 60_000
 MEAN, STD = 0.1307, 0.3081  # of the training pixels, scaled to 0..1
+PLACES = 5  # of a side, at which elastic distortions draw a displacement; 5.6 pixels from one to the next
 BLACK = torch.tensor(-MEAN / STD)
 
 
@@ -35,6 +37,8 @@ class MNIST(pl.LightningDataModule):
         validation_size: number of held-out images, 1 to 59999.
         augment: randomly shift (up to 2 pixels), rotate (up to 10 degrees) and scale (up to 10 percent) each training
             image.
+        elastic: with augment, standard deviation in pixels of a smooth random displacement of the pixels, >= 0
+            (elastic distortions; Simard et al. 2003, Best practices for convolutional neural networks, ICDAR).
         data_dir: folder for MNIST/raw/; None is $HARNESS_DATA or else ~/.cache/harness.
 
     Raises:
@@ -51,6 +55,7 @@ class MNIST(pl.LightningDataModule):
         split_seed: int = 0,
         validation_size: int = 5000,
         augment: bool = False,
+        elastic: float = 0.0,
         data_dir: str | None = None,
     ) -> None:
         super().__init__()
@@ -64,9 +69,13 @@ class MNIST(pl.LightningDataModule):
         for name, value in (("seed", seed), ("split_seed", split_seed)):
             if value < 0:
                 raise ValueError(f"{name} must be at least 0, but got {name}={value}")
+        if not (math.isfinite(elastic) and elastic >= 0):
+            raise ValueError(f"elastic must be a finite number of at least 0, but got {elastic=}")
+        if elastic and not augment:
+            raise ValueError(f"elastic is part of the augmentation: set augment to true, but got {augment=} {elastic=}")
         self.save_hyperparameters(logger=False)
         self.batch_size, self.seed, self.split_seed = batch_size, seed, split_seed
-        self.validation_size, self.augment = validation_size, augment
+        self.validation_size, self.augment, self.elastic = validation_size, augment, elastic
         self.root = Path(data_dir or os.environ.get("HARNESS_DATA") or Path.home() / ".cache" / "harness")
         self.root = self.root.expanduser()
         # Set by setup: raw pixels uint8 (N, 28, 28) and labels int64 (N,) of the two official sets, and the int64
@@ -111,7 +120,7 @@ class MNIST(pl.LightningDataModule):
             shuffle=True,
             seed=self.seed,
             drop_last=True,
-            transform=augmented if self.augment else normalized,
+            transform=functools.partial(augmented, elastic=self.elastic) if self.augment else normalized,
             samplewise=not self.augment,
             subset=self.train,
         )
@@ -175,8 +184,10 @@ def normalized(pixels: Tensor, labels: Tensor, generator: torch.Generator) -> tu
     return torch.add(BLACK, images, alpha=1 / (255 * STD), out=images), labels  # one pass through memory instead of two
 
 
-def augmented(pixels: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Like `normalized`, with every image randomly shifted, rotated and scaled a little."""
+def augmented(
+    pixels: Tensor, labels: Tensor, generator: torch.Generator, elastic: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Like `normalized`, with every image randomly shifted, rotated and scaled a little, and distorted if asked for."""
     batch, height, width = pixels.shape
     turn, zoom, right, down = 2 * torch.rand(4, batch, generator=generator, device=pixels.device) - 1
     angle, scale = turn * torch.pi / 18, 1 + 0.1 * zoom
@@ -185,5 +196,35 @@ def augmented(pixels: Tensor, labels: Tensor, generator: torch.Generator) -> tup
     rows = torch.stack([cos, -sin, right * 4 / width, sin, cos, down * 4 / height], dim=1).view(batch, 2, 3)
     images = pixels.unsqueeze(1).float()
     grid = F.affine_grid(rows, list(images.shape), align_corners=False)
+    if elastic:
+        grid = grid + displacements(batch, height, width, elastic, generator)
     images = F.grid_sample(images, grid, align_corners=False)  # outside is 0: black, like the border
     return images.div_(255 * STD).sub_(MEAN / STD), labels
+
+
+def displacements(batch: int, height: int, width: int, std: float, generator: torch.Generator) -> Tensor:
+    """Smooth random fields (B, H, W, 2) of x and y displacements in `grid_sample`'s unit, half an image.
+
+    Gaussian numbers at a coarse grid of places, interpolated by cubic B-splines. Simard et al. smooth a number for each
+    pixel with a Gaussian of 4 pixels, which is the same to the eye and takes longer.
+
+    Args:
+        std: in pixels, of the displacement.
+    """
+    device = generator.device
+    coarse = torch.randn(batch, 2, PLACES + 3, PLACES + 3, generator=generator, device=device)
+    # Separable, hence two small matrix products: (H, places) and (W, places).
+    down, across = (_spline(side).to(device) for side in (height, width))
+    fields = down @ coarse @ across.T  # (B, 2, H, W)
+    unit = torch.tensor([2 / width, 2 / height], device=device) * std
+    return fields.permute(0, 2, 3, 1) * unit
+
+
+@functools.cache
+def _spline(side: int) -> Tensor:
+    """Weights (side, PLACES + 3) of a cubic B-spline, scaled to keep the variance of independent numbers on average."""
+    position = (torch.arange(side, dtype=torch.float64) + 0.5) * PLACES / side
+    distance = (position[:, None] - (torch.arange(PLACES + 3, dtype=torch.float64) - 1)).abs()
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    weights = torch.where(distance < 1, near, (2 - distance).clamp(min=0) ** 3 / 6)
+    return (weights / weights.square().sum(dim=1).mean().sqrt()).float()

@@ -37,6 +37,30 @@ def quick(image_shape: Sequence[int], width: int, depth: int, dropout: float, ou
     return small(image_shape, width, depth, dropout, outputs, quick=True)
 
 
+def compact(image_shape: Sequence[int], width: int, depth: int, dropout: float, outputs: int) -> list[nn.Module]:
+    """Few parameters: blocks as in `quick`, each 1.6 times as wide, then a kernel per channel over the whole map.
+
+    The last layer of `small` has most of its parameters, a weight per class, channel and place. Here places are first
+    weighted per channel (global depthwise convolution; Chen et al. 2018, MobileFaceNets, arXiv:1804.07573).
+    """
+    channels, height, image_width = image_shape
+    _check_depth(image_shape, depth)
+    layers: list[nn.Module] = []
+    for block in range(depth):
+        wide = round(width * 1.6**block)
+        if block == 0:
+            layers.append(nn.Conv2d(channels, wide, kernel_size=5, stride=2, padding=2, bias=False))
+            height, image_width = (height + 1) // 2, (image_width + 1) // 2
+        else:
+            layers += [nn.Conv2d(channels, wide, kernel_size=3, padding=1, bias=False), nn.MaxPool2d(2)]
+            height, image_width = height // 2, image_width // 2
+        layers += [nn.BatchNorm2d(wide), nn.ReLU()]
+        channels = wide
+    layers.append(nn.Conv2d(channels, channels, kernel_size=(height, image_width), groups=channels, bias=False))
+    layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.Flatten(), Dropout(dropout), nn.Linear(channels, outputs)]
+    return layers
+
+
 def lenet5(image_shape: Sequence[int], width: int, depth: int, dropout: float, outputs: int) -> list[nn.Module]:
     """LeNet-5 (LeCun et al. 1998, Proc. IEEE 86(11), fig. 2), with its own width and depth.
 
@@ -190,6 +214,7 @@ def _check_side(name: str, image_shape: Sequence[int], least: int) -> None:
 ARCHITECTURES: dict[str, Callable[[Sequence[int], int, int, float, int], list[nn.Module]]] = {
     "small": small,
     "quick": quick,
+    "compact": compact,
     "lenet5": lenet5,
     "alexnet": alexnet,
     "vgg": vgg,

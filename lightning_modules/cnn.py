@@ -11,7 +11,7 @@ from lightning_modules.optimizers import ARGUMENTS, Optimizer, Schedule
 from lightning_modules.supervised import Supervised
 from lightning_modules.tasks import Classification
 
-Architecture = Literal["small", "quick", "lenet5", "alexnet", "vgg", "resnet"]
+Architecture = Literal["small", "quick", "compact", "lenet5", "alexnet", "vgg", "resnet"]
 
 
 class CNN(Supervised):

@@ -27,6 +27,7 @@ class GRUSeq2Seq(IntervalMetrics):
     accuracies are from greedy decoding, in which it is fed its own output until it emits the end.
     Logs train/loss and, in validation and test, loss (nats per character, teacher-forced), token_accuracy (share of
     correct characters, including ends) and exact_match (share of entirely correct words). Padding is ignored.
+    Words longer than trained_length only count in exact_match_beyond, which is exact_match over these words.
 
     Args:
         hidden_size: units of each layer of encoder and decoder, >= 1.
@@ -35,6 +36,7 @@ class GRUSeq2Seq(IntervalMetrics):
             `lightning_modules.recurrent.ChoGRU`.
         num_parameters: maximum number of parameters, instead of hidden_size, to compare cells; or None.
         dropout: share of units set to 0 between stacked layers in training, at least 0 and less than 1.
+        log_lengths: also log exact_match for each length of word, as exact_match_length_3 etc.
         optimizer: sgd, momentum (SGD with Nesterov momentum 0.9), adam, adamw or rmsprop.
         learning_rate: > 0, the highest value the schedule reaches.
         weight_decay: >= 0, on weight matrices only.
@@ -44,6 +46,7 @@ class GRUSeq2Seq(IntervalMetrics):
         start_id: id that the decoder is fed first, from the data.
         end_id: id that ends a word, from the data.
         max_length: characters of the longest word, >= 1, from the data.
+        trained_length: characters of the longest word in training, 1 to max_length, from the data; None: max_length.
         characters: the characters of the ids after the special ones, from the data; for pictures.
 
     Raises:
@@ -62,6 +65,7 @@ class GRUSeq2Seq(IntervalMetrics):
         cell: Cell = "gru",
         num_parameters: int | None = None,
         dropout: float = 0.0,
+        log_lengths: bool = False,
         optimizer: Optimizer = "adamw",
         learning_rate: float = 4e-3,
         weight_decay: float = 0.01,
@@ -71,6 +75,7 @@ class GRUSeq2Seq(IntervalMetrics):
         start_id: int = 1,
         end_id: int = 2,
         max_length: int = 12,
+        trained_length: int | None = None,
         characters: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
@@ -81,10 +86,13 @@ class GRUSeq2Seq(IntervalMetrics):
             raise ValueError(f"cell must be one of {', '.join(get_args(Cell))}, but got {cell=}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and less than 1, but got {dropout=}")
+        if trained_length is not None and not 1 <= trained_length <= max_length:
+            raise ValueError(f"trained_length must be between 1 and {max_length=}, but got {trained_length=}")
         self.optimization = checked(optimizer, learning_rate, weight_decay, schedule)
         self.save_hyperparameters(logger=False)
         self.vocab_size, self.pad_id, self.start_id, self.end_id = vocab_size, pad_id, start_id, end_id
-        self.max_length = max_length
+        self.max_length, self.trained_length = max_length, trained_length or max_length
+        self.log_lengths = log_lengths
         if num_parameters is not None:
             hidden_size = hidden_size_for(  # counts encoder, decoder and output layer
                 num_parameters,
@@ -165,10 +173,19 @@ class GRUSeq2Seq(IntervalMetrics):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         source, target = batch
-        loss, characters = self._loss(batch)
+        lengths = (target != self.pad_id).sum(dim=1) - 1  # the end is not a character
         right, exact = compare(self(source), target, self.pad_id)
-        counts = torch.stack([characters, right.sum(), exact.sum(), torch.full_like(characters, len(target))])
-        self.add_evaluation(torch.cat([loss.detach().float()[None], counts.float()])[None])
+        trained = lengths <= self.trained_length
+        if self.trained_length < self.max_length:
+            batch, right = (source[trained], target[trained]), right[trained]
+        loss, characters = self._loss(batch)
+        beyond = ~trained
+        counts = [characters, right.sum(), (exact & trained).sum(), trained.sum(), (exact & beyond).sum(), beyond.sum()]
+        sums = torch.cat([loss.detach().float()[None], torch.stack(counts).float()])
+        if self.log_lengths:
+            of_length = F.one_hot(lengths, self.max_length + 1).float()  # (B, lengths)
+            sums = torch.cat([sums, of_length.T @ exact.float(), of_length.sum(dim=0)])
+        self.add_evaluation(sums[None])
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.validation_step(batch, batch_idx)
@@ -181,8 +198,14 @@ class GRUSeq2Seq(IntervalMetrics):
         loss, characters = sums[:2]
         if split == "train":
             return {"loss": loss / characters}
-        right, exact, words = sums[2:]
-        return {"loss": loss / characters, "token_accuracy": right / characters, "exact_match": exact / words}
+        right, exact, words, exact_beyond, words_beyond = sums[2:7]
+        metrics = {"loss": loss / characters, "token_accuracy": right / characters, "exact_match": exact / words}
+        if self.trained_length < self.max_length:
+            metrics["exact_match_beyond"] = exact_beyond / words_beyond
+        if self.log_lengths:
+            shares = zip(*sums[7:].unflatten(0, (2, -1)), strict=True)
+            metrics |= {f"exact_match_length_{n}": exact / words for n, (exact, words) in enumerate(shares) if words}
+        return metrics
 
     @torch.no_grad()
     def answers(self, inputs: Tensor) -> list[dict[str, Any]]:
@@ -251,6 +274,7 @@ class GRUSeq2Seq(IntervalMetrics):
                 "length": lengths,
                 "correct": [correct[length] for length in lengths],
                 "total": [total[length] for length in lengths],
+                "trained_length": self.trained_length,
             },
             "gradient_by_distance": {"norms": self._gradients_in_time()},
         }

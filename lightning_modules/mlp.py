@@ -1,7 +1,7 @@
 """Multilayer perceptron."""
 
 from collections.abc import Iterable, Sequence
-from math import prod
+from math import isfinite, prod
 from typing import Any, Literal, get_args
 
 import torch
@@ -37,6 +37,9 @@ class MLP(Supervised):
             (Srivastava et al. 2014, JMLR 15).
         batch_norm: normalize each hidden layer before its activation
             (Ioffe & Szegedy 2015, arXiv:1502.03167).
+        noise: standard deviation of Gaussian noise that is added in training to the inputs, and to each hidden layer
+            before its activation, >= 0. With batch_norm, whose scale then stays 1, it is relative to each unit's own
+            standard deviation (the baseline of Rasmus et al. 2015, arXiv:1507.02672).
         log_gradients: also log the norm of each layer's weight gradient, as layer_1/gradient_norm etc.; in deep
             networks of saturating units it vanishes towards the first layer.
         optimizer: sgd, momentum (SGD with Nesterov momentum 0.9), adam, adamw or rmsprop.
@@ -67,6 +70,7 @@ class MLP(Supervised):
         output: Output = "auto",
         dropout: float = 0.0,
         batch_norm: bool = False,
+        noise: float = 0.0,
         log_gradients: bool = False,
         optimizer: Optimizer = "adam",
         learning_rate: float = 1e-3,
@@ -94,6 +98,8 @@ class MLP(Supervised):
             raise ValueError(f"activation must be one of {allowed}, but got {activation=}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and less than 1, but got {dropout=}")
+        if not (isfinite(noise) and noise >= 0):
+            raise ValueError(f"noise must be a finite number of at least 0, but got {noise=}")
         self.save_hyperparameters(logger=False)
         self.log_gradients = log_gradients
 
@@ -101,10 +107,16 @@ class MLP(Supervised):
         layers: list[nn.Module] = [nn.Flatten()]
         if input_mean is not None and input_scale is not None:
             layers.append(Standardize(input_mean, input_scale))
+        if noise:
+            layers.append(GaussianNoise(noise))
         for size in hidden_sizes:
             layers.append(nn.Linear(features, size, bias=not batch_norm))  # batch norm has its own bias
             if batch_norm:
                 layers.append(nn.BatchNorm1d(size))
+                if noise:  # else the scale grows until the noise, which follows, no longer counts
+                    layers[-1].weight.requires_grad_(False)
+            if noise:
+                layers.append(GaussianNoise(noise))
             layers.append(ACTIVATIONS[activation]())
             if dropout:
                 layers.append(Dropout(dropout))
@@ -144,6 +156,23 @@ def activation_curves() -> dict[str, Any]:
             (derivative,) = torch.autograd.grad(value.sum(), at)
         values[name], derivatives[name] = value.detach().numpy(), derivative.numpy()
     return {"x": x.numpy(), "values": values, "derivatives": derivatives}
+
+
+class GaussianNoise(nn.Module):
+    """Adds independent Gaussian noise in training.
+
+    Args:
+        std: standard deviation, >= 0.
+    """
+
+    not_stackable = "Gaussian noise cannot be reproduced when stacked"  # studies/acceleration/packing/
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.std = std
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.add(inputs, torch.randn_like(inputs), alpha=self.std) if self.training else inputs
 
 
 class Standardize(nn.Module):

@@ -18,21 +18,27 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"common"},
     "protocol": {"common"},
     "plots": {"common"},
+    "statistics": {"common"},
     "search": {"common", "config"},
     "tracking": {"common", "protocol"},
+    "reports": {"common", "config", "protocol", "plots", "search", "tracking"},
     "trial": {"common", "config", "protocol", "plots"},
     "doctor": {"common", "console", "config", "protocol", "search", "tracking"},
     "acceleration": {"common", "protocol", "plots", "search", "tracking", "trial"},
     "executors": {"common", "protocol", "trial", "acceleration"},
-    "inference": {"common", "config", "console", "protocol", "tracking", "trial", "executors"},
+    "inference": {
+        *("common", "config", "console", "protocol", "plots", "statistics", "tracking", "trial", "executors"),
+    },
     "driver": {
-        *("common", "console", "config", "protocol", "plots", "search", "tracking", "executors", "acceleration")
+        *("common", "console", "config", "protocol", "plots", "statistics", "search", "tracking", "reports"),
+        *("executors", "acceleration"),
     },
     "web": {"common", "config", "console", "inference"},
 }
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
+MAY_IMPORT["python_api"] = {"common", "console", "config", "tracking", "inference", "cli"}
 """Packages imported by the driver, without torch."""
-NO_TORCH = ("common", "console", "config", "protocol", "search", "tracking", "driver", "cli")
+NO_TORCH = ("common", "console", "config", "protocol", "search", "tracking", "reports", "driver", "cli")
 ROOMS = {"optuna": {"search", "acceleration/optuna"}, "mlflow": {"tracking", "acceleration/mlflow"}}
 
 
@@ -211,13 +217,16 @@ def _is_self(node: ast.expr) -> bool:
     return isinstance(node, ast.Name) and node.id == "self"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--json"], ["study", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["list", "--json"], ["study", "--help"], ["watch", "--help"]]
+)
 def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys; from studies.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'mlflow', 'optuna', 'pytorch_lightning', 'matplotlib', 'numpy', 'rich'} & set(sys.modules)\n"
+        "heavy = {'torch', 'mlflow', 'optuna', 'pytorch_lightning', 'matplotlib', 'numpy', 'rich', 'mcp'}\n"
+        "heavy &= set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, cwd=ROOT)

@@ -18,7 +18,6 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from lightning_fabric.utilities import registry
 from lightning_utilities.core.rank_zero import WarningCache
 
 from studies.acceleration.training.malloc import give_back_freed_memory
+from studies.common.sources import class_paths_in
 from studies.protocol.channel import LISTENER
 from studies.protocol.events import Event, Finished, Stopped
 from studies.protocol.trial_spec import TrialSpec
@@ -49,7 +49,7 @@ class Baseline:
         ended_well = isinstance(ending, Finished) or (isinstance(ending, Stopped) and ending.why == "pruned")
         return (
             ended_well
-            and all(keeps_no_state(path) for path in class_paths(spec.experiment))
+            and all(keeps_no_state(path) for path in class_paths_in(spec.experiment))
             and not _has_children()
             and not registry.entry_points(group="pytorch_lightning.callbacks_factory")  # callbacks of other packages
             and _state() == self._state
@@ -74,17 +74,6 @@ class Baseline:
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-
-
-def class_paths(section: Any) -> Iterator[str]:
-    """All class paths in an experiment."""
-    if isinstance(section, dict):
-        if isinstance(section.get("class_path"), str):
-            yield section["class_path"]
-        section = list(section.values())
-    if isinstance(section, list):
-        for item in section:
-            yield from class_paths(item)
 
 
 def keeps_no_state(class_path: str) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from studies.cli.output import print_json
 from studies.cli.streams import show
+from studies.common.running_ui import remember_ui, removed_at_the_end
 from studies.common.sqlite_files import sqlite_path
 from studies.common.state_folder import StateFolder
 from studies.common.strict_json import json_line
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from studies.tracking.run_info import RunInfo
 
 
-PLACES = ("best/step", "best/epoch")  # where the best value was, beside the value itself
+PLACES = ("best/step", "best/epoch")  # of older versions: where the best value was
 
 
 def open_tracking() -> Tracking:
@@ -33,54 +34,25 @@ def open_tracking() -> Tracking:
         raise ValueError(f"no runs yet in {state_folder.folder}: `harness train NAME` creates one")
     from studies.tracking.client import Tracking
 
-    return Tracking(
-        state_folder.tracking_uri, None if state_folder.is_remote else state_folder.artifacts, notice=_notice
-    )
+    return Tracking(state_folder.tracking_uri, state_folder.artifacts, notice=_notice)
 
 
 def _notice(line: str) -> None:
     show(f"harness: {line}", file=sys.stderr)
 
 
-def runs(experiment: str | None, study: str | None, limit: int, as_json: bool) -> int:
-    """`harness runs`."""
-    found = open_tracking().runs(experiment, study, limit)
-    if as_json:
-        print_json({"runs": [run.to_json() for run in found]})
-        return 0
-    show(f"{'run':12s} {'experiment':16s} {'name':24s} {'status':9s} best")
-    for run in found:
-        best = {name: value for name, value in run.metrics.items() if name.startswith("best/") and name not in PLACES}
-        text = "  ".join(f"{name.removeprefix('best/')} {value:.4g}" for name, value in best.items())
-        show(f"{run.run_id[:12]} {run.experiment:16.16s} {run.name:24.24s} {run.status:9s} {text}")
-    show("\nnext: harness compare RUN RUN, or harness ui")
-    return 0
+def named_run(name: str) -> str:
+    """The id of a run that is called `latest`, `best:STUDY` or `STUDY/NUMBER`; any other name as it is."""
+    if re.fullmatch(r"[0-9a-f]+", name) or name.startswith("models:"):
+        return name
+    from studies.search.run_references import run_id_of
+
+    return run_id_of(name, StateFolder.find())
 
 
-def compare(prefixes: list[str], as_json: bool) -> int:
-    """`harness compare`: the parameters in which the runs differ, then their metrics."""
-    tracking = open_tracking()
-    chosen = [_find(tracking, prefix) for prefix in prefixes]
-    if as_json:
-        print_json({"runs": [run.to_json() for run in chosen]})
-        return 0
-    width = 18
-    show(f"{'':28s}" + "".join(f"{run.name[: width - 1]:>{width}s}" for run in chosen))
-    show(f"{'run':28s}" + "".join(f"{run.run_id[: width - 2]:>{width}s}" for run in chosen))
-    show(f"{'status':28s}" + "".join(f"{run.status:>{width}s}" for run in chosen))
-    for name in sorted({name for run in chosen for name in run.params}):
-        values = [run.params.get(name, "-") for run in chosen]
-        if len(set(values)) > 1:
-            show(f"{name:28s}" + "".join(f"{value[: width - 1]:>{width}s}" for value in values))
-    show()
-    for name in sorted({name for run in chosen for name in run.metrics if not name.startswith("system/")}):
-        numbers = [run.metrics.get(name) for run in chosen]
-        show(f"{name:28s}" + "".join(f"{'-' if v is None else format(v, '.5g'):>{width}s}" for v in numbers))
-    return 0
-
-
-def _find(tracking: Tracking, prefix: str) -> RunInfo:
-    """The run with this id or unique id prefix."""
+def find_run(tracking: Tracking, prefix: str) -> RunInfo:
+    """The run with this id or unique id prefix, or of another name; see studies.search.run_references."""
+    prefix = named_run(prefix)
     if len(prefix) == 32:
         return tracking.run(prefix)
     matches = tracking.runs_beginning_with(prefix) if re.fullmatch("[0-9a-f]+", prefix) else []
@@ -128,17 +100,20 @@ def ui(experiment: str | None, host: str, port: int | None, open_browser: bool, 
     state_folder = StateFolder.find()
 
     def announce(url: str) -> None:
+        if not state_folder.is_remote:
+            remember_ui(state_folder, url)
         print(json_line({"url": url}) if as_json else url, flush=True)
 
-    return serve(
-        state_folder.tracking_uri,
-        state_folder.artifacts.as_uri(),
-        host=host,
-        port=port,
-        open_browser=open_browser,
-        path=path,
-        announce=announce,
-    )
+    with removed_at_the_end(state_folder):
+        return serve(
+            state_folder.tracking_uri,
+            (state_folder.folder / "artifacts").as_uri(),  # of experiments that are created in the UI
+            host=host,
+            port=port,
+            open_browser=open_browser,
+            path=path,
+            announce=announce,
+        )
 
 
 def demo(model: str | None, host: str, port: int | None, open_browser: bool, as_json: bool, trust: bool = False) -> int:

@@ -7,11 +7,14 @@ Exit status: 0 done, 1 the work failed, 2 bad input, 130 or 143 interrupted, 141
 from __future__ import annotations
 
 import atexit
+import gc
+import os
 import signal
 import sys
 
 try:
-    from studies.cli import inspecting, training
+    from studies.cli import completion, inspecting
+    from studies.cli.command_table import COMMANDS
     from studies.cli.parser import build_parser, parse
     from studies.cli.secret_arguments import hide_secrets
     from studies.cli.streams import has_no_reader, leave, let_libraries_warn, prepare_streams, redirect_if_broken, show
@@ -26,6 +29,11 @@ except KeyboardInterrupt:  # too early for the regular handling
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
     if argv is None:
+        # MLflow makes 40 objects per run that it reads, and by default Python looks for cycles after every 700 new
+        # objects: half the time of a command on 10,000 runs. Trials have processes of their own, with the default.
+        gc.set_threshold(50_000, 20, 50)
+        if completion.ASKED in os.environ:
+            completion.complete()
         let_libraries_warn()
         hide_secrets()
     prepare_streams()
@@ -47,6 +55,8 @@ def _answer(argv: list[str]) -> int:
     try:
         if argv[:1] in (["train"], ["study"]) and {"--help", "-h"} & set(argv) and len(argv) > 2:
             return inspecting.help_of(argv)
+        if argv[:1] == ["--version"]:
+            return inspecting.show_versions(as_json)
         options, overrides = parse(argv)
         if options.command is None:
             build_parser().print_help()
@@ -78,19 +88,6 @@ def _fail(message: str, status: int, as_json: bool) -> int:
 
 
 LONGEST = 900  # characters of a message: it may repeat what somebody wrote to a file
-COMMANDS = {
-    "list": inspecting.list_experiments,
-    "train": training.train,
-    "study": training.study,
-    "extend": training.extend,
-    "runs": inspecting.runs,
-    "compare": inspecting.compare,
-    "predict": inspecting.predict,
-    "export": inspecting.export,
-    "demo": inspecting.demo,
-    "doctor": inspecting.doctor,
-    "ui": inspecting.ui,
-}
 
 
 if __name__ == "__main__":

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studies.cli.streams import show
+from studies.common.running_ui import running_ui
+from studies.common.short_ids import run_ids, short_id, short_ids
 from studies.common.state_folder import StateFolder
 from studies.common.strict_json import json_line
-from studies.console.tables import leaderboard
+from studies.console.tables import align, leaderboard
+from studies.protocol.output_log import output_log
 
 if TYPE_CHECKING:
     from studies.driver.session import Result
@@ -20,23 +24,58 @@ def trained(result: Result, as_json: bool) -> int:
     fields = result.fields
     if as_json:
         answer = {"run_id": fields["run_id"], "status": result.status, "metrics": fields["metrics"]}
+        answer["failure"] = fields["error"] or None
         print_json({**answer, "wall_seconds": round(result.wall_seconds, 3)})
     else:
         for name, value in fields["metrics"].items():
             show(f"{name:24s} {value:.6g}")
         show(f"\nrun    {fields['run_id']}  {result.status} in {result.wall_seconds:.0f} s")
         show(f"files  {_short(fields['folder'])}")
-        show("next:  harness ui")
+        again = f"harness resume {short_id(fields['run_id'], StateFolder.find())}"
+        show(f"next:  {look_at(fields['page']) if result.status == 'finished' else again}")
     if fields["error"]:
-        show(f"harness: {fields['error']} (log: {_short(fields['folder'])}/log.txt)", file=sys.stderr)
-    return _exit_status(result)
+        show(f"harness: {fields['error']} (log: {_short(str(output_log(fields['folder'])))})", file=sys.stderr)
+    return exit_status(result)
+
+
+def replicated(result: Result, as_json: bool) -> int:
+    """Prints the result of `harness train --seeds`: each metric's mean and interval; returns the exit status."""
+    fields = result.fields
+    finished = sum(run["status"] == "finished" for run in fields["seeds"])
+    if as_json:
+        answer = {name: fields[name] for name in ("run_id", "metric", "seeds")}
+        answer |= {"status": result.status, "failure": fields["error"]}
+        answer["metrics"] = {name: summary.to_json() for name, summary in fields["metrics"].items()}
+        print_json({**answer, "wall_seconds": round(result.wall_seconds, 3)})
+    else:
+        rows = [["metric", "mean", "std", "95% interval", "seeds"]]
+        for name, summary in fields["metrics"].items():
+            known = summary.low is not None
+            between = f"{summary.low:.6g} to {summary.high:.6g}" if known else ""
+            rows.append([name, f"{summary.mean:.6g}", f"{summary.std:.2g}" if known else "", between, summary.seeds])
+        width = shutil.get_terminal_size((1_000_000, 24)).columns
+        for line in align([list(map(str, column)) for column in zip(*rows, strict=True)], width):
+            show(line)
+        show(f"\nrun    {fields['run_id']}  {finished} of {fields['planned']} seeds in {result.wall_seconds:.0f} s")
+        show(f"files  {_short(fields['folder'])}")
+        again = f"harness resume {short_id(fields['run_id'], StateFolder.find())}"
+        show(f"next:  {look_at(fields['page']) if result.status == 'finished' else again}")
+    if fields["error"]:
+        show(f"harness: {fields['error']}", file=sys.stderr)
+    return exit_status(result)
 
 
 def predicted(answer: dict[str, Any], as_json: bool) -> int:
-    """Prints a model's answer to each input."""
+    """Prints a model's answer to each input; returns 1 if some inputs could not be read, with a line about each."""
+    for bad in answer["errors"]:
+        show(
+            f"harness: {bad['error'] if bad['input'] in bad['error'] else '{input}: {error}'.format(**bad)}",
+            file=sys.stderr,
+        )
+    status = 1 if answer["errors"] else 0
     if as_json:
         print_json(answer)
-        return 0
+        return status
     rows = answer["predictions"]
     width = min(40, max(len(row["input"]) for row in rows))
     for row in rows:
@@ -44,7 +83,7 @@ def predicted(answer: dict[str, Any], as_json: bool) -> int:
         sure = f"  {row['probability']:.1%}" if "probability" in row else ""
         notes = f"  ({'; '.join(row['notes'])})" if row["notes"] else ""
         show(f"{row['input']:{width}s} -> {said}{sure}{notes}")
-    return 0
+    return status
 
 
 def exported(answer: dict[str, Any], as_json: bool) -> int:
@@ -96,23 +135,39 @@ def studied(result: Result, as_json: bool) -> int:
     """Prints the result of `harness study`; returns the exit status."""
     fields = result.fields
     if as_json:
-        answer = {"study": fields["study"], "status": result.status, "trials": fields["trials"]}
-        answer |= {"best": fields["best"], "test": fields["test"]}
+        names = ("study", "run_id", "metric", "direction", "trials", "best", "test")
+        answer = {"status": result.status, **{name: fields[name] for name in names}}
+        answer |= {name: fields[name] for name in ("further", "front") if fields["further"]}
         print_json({**answer, "wall_seconds": round(result.wall_seconds, 3)})
-        return _exit_status(result)
+        return exit_status(result)
     rows = fields["trials"]
     best = fields["best"]["number"] if fields["best"] else None
-    show(leaderboard(rows, fields["metric"], fields["direction"], best))
+    show(leaderboard(with_short_ids(rows), fields["metric"], fields["direction"], best, further=fields["further"]))
+    if fields["further"] and best is not None:
+        show(f"champion: trial {best}, of the Pareto front the best by {fields['metric']}, the first metric")
     for name, value in fields["test"].items():
         show(f"champion's {name} {value:.6g}")
     show(f"\nstudy  {fields['study']}  {result.status} in {result.wall_seconds:.0f} s")
     show(f"files  {_short(str(StateFolder.find().folder))}")
     again = "run the same command again to resume, or " if result.status in ("interrupted", "timeout") else ""
-    show(f"next:  {again}harness ui")
-    return _exit_status(result)
+    show(f"next:  {again}{look_at(fields['page'])}")
+    return exit_status(result)
 
 
-def _exit_status(result: Result) -> int:
+def look_at(page: str) -> str:
+    """How to look at a page of MLflow's UI: its address if one is running, else the command that starts it."""
+    address = running_ui(StateFolder.find())
+    return "harness ui" if address is None else f"{address}/{page}"
+
+
+def with_short_ids(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Trials for the leaderboard, with the short ids of their runs as `run`."""
+    ids = [row["run_id"] for row in rows if row["run_id"] is not None]
+    short = short_ids(ids, run_ids(StateFolder.find()))
+    return [{**row, "run": short.get(row["run_id"], "")} for row in rows]
+
+
+def exit_status(result: Result) -> int:
     if result.status == "interrupted" and result.signal is not None:
         return 128 + result.signal
     return 0 if result.status in ("finished", "timeout") else 1

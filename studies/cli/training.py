@@ -1,22 +1,37 @@
-"""`harness train`, `study` and `extend`: checks the command line and calls the driver."""
+"""`harness train` and `resume`: checks the command line and calls the driver."""
 
 from __future__ import annotations
 
 import argparse
-import re
 
-from studies.cli.parser import BadInput
-from studies.common.plain import is_plain
+from studies.cli.bad_input import BadInput, at_least
+from studies.cli.notifying import notifying
+from studies.cli.run_names import name_of, tags_of
+from studies.cli.seeds import seeds_of
 from studies.common.search_path import use
-from studies.config.checks import EXECUTORS, PRUNERS, SAMPLERS, named
+from studies.config.checks import EXECUTORS, named
 from studies.config.experiment import Experiment, load, override
 
 
 def load_experiment(options: argparse.Namespace, overrides: dict[str, str]) -> Experiment:
     """The named experiment, with overrides applied."""
     from studies.config.checks import checked_seed
+    from studies.driver.past_run import add_search_path, experiment_of, find_spec
 
-    experiment = load(options.experiment, options.config)
+    origin = getattr(options, "origin", None)
+    if (origin is None) == (options.experiment is None):
+        raise BadInput("train needs either NAME or --from RUN" + (", not both" if origin is not None else ""))
+    if origin is None:
+        experiment = load(options.experiment, options.config)
+        add_search_path(experiment)
+    elif options.config:
+        raise BadInput("--config overrides values of NAME, so it cannot be combined with --from")
+    else:
+        from studies.common.state_folder import StateFolder
+
+        spec = find_spec(origin, StateFolder.find(), options.trust)
+        experiment = experiment_of(spec)
+        options.origin = spec.run_id
     override(experiment, overrides)
     if options.seed is not None:
         experiment.seed = checked_seed(options.seed)
@@ -26,7 +41,7 @@ def load_experiment(options: argparse.Namespace, overrides: dict[str, str]) -> E
     return experiment
 
 
-def _threads(options: argparse.Namespace) -> int:
+def threads_of(options: argparse.Namespace) -> int:
     """--threads, or 0 to let the executor decide."""
     if options.threads is None:
         return 0
@@ -34,82 +49,39 @@ def _threads(options: argparse.Namespace) -> int:
     return int(options.threads)
 
 
-def at_least(name: str, value: float, low: float = 1) -> None:
-    if not value >= low:
-        raise BadInput(f"{name} must be at least {low}, but got {name}={value}")
-
-
 def train(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
     experiment = load_experiment(options, overrides)
-    threads = _threads(options)
+    threads = threads_of(options)
+    seeds = seeds_of(options, experiment.seed)
     from studies.cli import output
     from studies.driver import train as driver
     from studies.driver.session import Options
 
-    how = Options(argv, threads=threads, executor=experiment.executor, test=not options.no_test)
-    result = driver.train(experiment, how)
-    return output.trained(result, options.json)
-
-
-def study(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
-    experiment = load_experiment(options, overrides)
-    at_least("trials", options.trials)
-    at_least("workers", options.workers)
-    at_least("pack", options.pack)
-    at_least("max-failures", options.max_failures)
-    threads = _threads(options)
-    for name, seconds in {"timeout": options.timeout, "trial-timeout": options.trial_timeout}.items():
-        if seconds is not None:
-            at_least(name, seconds)
-    if options.study_name is not None and not re.fullmatch(r"[\w][\w.-]{0,99}", options.study_name):
-        raise BadInput(f"study-name must be letters, digits, '.', '_' and '-', but got {options.study_name!r}")
-    if experiment.executor == "inline" and options.workers != 1:
-        raise BadInput(f"workers must be 1 with the inline executor, but got workers={options.workers}")
-    if experiment.executor == "inline" and options.pack != 1:
-        raise BadInput(f"pack must be 1 with the inline executor, but got pack={options.pack}")
-    if is_plain() and options.pack != 1:
-        raise BadInput(f"pack must be 1 with --plain (HARNESS_PLAIN), but got pack={options.pack}")
-    if experiment.search is not None:
-        if options.sampler is not None:
-            experiment.search.sampler = named("sampler", options.sampler, SAMPLERS)
-        if options.pruner is not None:
-            experiment.search.pruner = named("pruner", options.pruner, PRUNERS)
-    from studies.cli import output
-    from studies.driver import commands as driver
-    from studies.driver.session import Options
-
-    result = driver.run_study(
-        experiment,
-        Options(
-            argv,
-            workers=options.workers,
-            threads=threads,
-            pack=options.pack,
-            executor=experiment.executor,
-            test=not options.no_test,
-            trials=options.trials,
-            timeout=options.timeout,
-            trial_timeout=options.trial_timeout,
-            max_failures=options.max_failures,
-            retry_failed=options.retry_failed,
-            study_name=options.study_name,
-            storage=options.storage,
-            trust=options.trust,
-        ),
-    )
-    return output.studied(result, options.json)
-
-
-def extend(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
-    for name in ("top", "epochs", "workers"):
-        at_least(name, getattr(options, name))
-    threads = _threads(options)
-    from studies.cli import output
-    from studies.driver import commands as driver
-    from studies.driver.session import Options
-
+    tags = tags_of(options) | ({"harness.from": options.origin} if options.origin else {})
+    name = name_of(options, overrides, options.origin)
     test = not options.no_test
-    how = Options(
-        argv, workers=options.workers, threads=threads, test=test, storage=options.storage, trust=options.trust
-    )
-    return output.studied(driver.extend(options.study, options.top, options.epochs, how), options.json)
+    how = Options(argv, threads=threads, executor=experiment.executor, test=test, name=name, tags=tags)
+    how.quiet = options.quiet
+    with notifying(options.notify, "train", experiment.name) as tell:
+        if seeds is not None:
+            from studies.driver.seeds import Seeds, train_seeds
+
+            how.workers = options.workers
+            if how.name is not None and options.name is None:
+                how.name = f"{how.name}, {len(seeds)} seeds"
+            tell(result := train_seeds(experiment, Seeds(seeds, options.until), how))
+            return output.replicated(result, options.json)
+        tell(result := driver.train(experiment, how))
+        return output.trained(result, options.json)
+
+
+def resume(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
+    threads = threads_of(options)
+    from studies.cli import output
+    from studies.driver import resume as driver
+    from studies.driver.session import Options
+
+    how = Options(argv, threads=threads, test=not options.no_test, trust=options.trust, quiet=options.quiet)
+    with notifying(options.notify, "resume", options.run) as tell:
+        tell(result := driver.resume(options.run, overrides, how))
+        return (output.replicated if "seeds" in result.fields else output.trained)(result, options.json)

@@ -14,11 +14,11 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file atomically: readers see the old or the new contents."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file atomically, text as UTF-8: readers see the old or the new contents."""
     temporary = temporary_name(path)
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -30,8 +30,8 @@ def import_class(class_path: str) -> type:
     try:
         return getattr(module, name)
     except AttributeError:
-        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-        hint = did_you_mean(name, classes, f"{module_name}.")
+        names = [key for key, value in vars(module).items() if callable(value)]
+        hint = did_you_mean(name, names, f"{module_name}.")
         file = f" ({module.__file__})" if getattr(module, "__file__", None) else ""
         raise ValueError(f"class_path={class_path!r}: {module_name}{file} has no {name}{hint}") from None
 

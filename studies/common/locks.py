@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -25,7 +26,8 @@ class Lease:
     """The right to drive a study. At most one process holds it, and only while it is alive.
 
     Args:
-        path: the lease file. It contains the holder's host, pid and start time.
+        path: the lease file. It contains the holder's host, pid and start time, and what it has noted; it stays when
+            the lease is released.
 
     Raises:
         ValueError: from `take`: another process holds it; the message names that process.
@@ -34,6 +36,7 @@ class Lease:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: int | None = None
+        self._fields: dict[str, Any] = {}
 
     def take(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +44,7 @@ class Lease:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(file, 1000).decode(errors="replace")
+            holder = os.read(file, 100_000).decode(errors="replace")
             os.close(file)
             try:
                 fields = json.loads(holder)
@@ -49,10 +52,17 @@ class Lease:
             except (ValueError, KeyError, TypeError):
                 who = "another process"
             raise ValueError(f"study {self.path.stem} is being run by {who}: wait for it or stop it") from None
-        os.ftruncate(file, 0)
-        holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
-        os.pwrite(file, holder.encode(), 0)
         self._file = file
+        self._fields = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+        self.note(process=this_process())
+
+    def note(self, **fields: Any) -> None:
+        """Adds to what the file says about the holder and its work, for `harness watch`; if the lease is held."""
+        if self._file is not None:
+            self._fields |= fields
+            content = json.dumps(self._fields).encode()
+            os.pwrite(self._file, content, 0)
+            os.ftruncate(self._file, len(content))
 
     @property
     def is_held(self) -> bool:

@@ -24,6 +24,7 @@ _AFTER = [  # what stays, then what is hidden
     # a URL's query
     r"""([?&;](?:sig|signature|token|pwd|sslpassword|[\w-]{0,40}""" + _NAME + r""")=)[^&\s'"]{1,5000}""",
     r"(--[\w.-]{0,100}" + _NAME + r"(?:=|[ ]{1,9}))(?!--)[^\s]{1,5000}",  # an option of a command
+    r"(--notify(?:=|[ ]{1,9}))(?!--)[^\s]{1,5000}",  # an address that anybody could post to
     # password = "..." in code, YAML, JSON
     r"(\b[\w.-]{0,40}" + _NAME + r"""["']?[ ]{0,9}[=:][ ]{0,9}["'])[^"'\n]{6,5000}(?=["'])""",
     r"(\b[A-Z0-9_]{0,40}" + _NAME.upper() + r"=)[^\s\"'()\[\]]{6,5000}",  # PASSWORD=... in a shell script

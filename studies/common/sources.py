@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 OURS = Path(__file__).resolve().parents[2]  # files of the harness itself are not the user's
+OBJECTS = "objects"  # folder of a state folder: experiments made of Python objects
+SHIPPED = ("lightning_modules", "datamodules")
 MOST = 1000  # limit on the number of files
+LONGEST = 4000  # characters of a class path; there is no longer path of a file
 
 
 def origin_of(file: Path, sections: dict[str, Any], folders: Sequence[Path], state: Path) -> dict[str, Any]:
@@ -26,7 +29,7 @@ def origin_of(file: Path, sections: dict[str, Any], folders: Sequence[Path], sta
         folders: where the user's modules are searched.
         state: the state folder; the file's path is stored relative to it, so both can be moved together.
     """
-    code = {path.relative_to(folder).as_posix(): _digest(path) for folder, path in _files(sections, folders)}
+    code = {path.relative_to(folder).as_posix(): _digest(path) for folder, path in files_behind(sections, folders)}
     return {"file": str(file), "from_state": os.path.relpath(file, state), "code": code}
 
 
@@ -36,9 +39,15 @@ def changed_since(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def is_elsewhere(before: dict[str, Any], now: dict[str, Any], state: Path) -> Path | None:
-    """The former experiment file, if it still exists and is not the present one; None if the file was moved."""
+    """The former experiment file, if it still exists and is not the present one; None if the file was moved.
+
+    An experiment made of Python objects has a file for each state of its code, objects/NAME/DIGEST/NAME.yaml.
+    """
     places = [state / before["from_state"], Path(before["file"])]
     if any(_same(place, Path(now["file"])) for place in places):
+        return None
+    made = Path(now["from_state"]).parts[:2]
+    if made[0] == OBJECTS and made == Path(before["from_state"]).parts[:2]:
         return None
     return next((place.resolve() for place in places if place.is_file()), None)
 
@@ -50,35 +59,44 @@ def _same(one: Path, other: Path) -> bool:
         return False
 
 
-def _files(sections: dict[str, Any], folders: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """All user files reachable from the classes, each with the folder in which it was found."""
-    waiting = [found for path in _class_paths(sections) if (found := _find_class(path, folders)) is not None]
+def files_behind(
+    sections: dict[str, Any], folders: Sequence[Path], shipped: bool = False
+) -> Iterator[tuple[Path, Path]]:
+    """All files reachable from the classes, each with the folder in which it was found.
+
+    Args:
+        shipped: those of our modules and datamodules, too, not the user's alone.
+    """
+    waiting = [found for path in class_paths_in(sections) if (found := _find_class(path, folders)) is not None]
     seen: set[Path] = set()
     while waiting and len(seen) < MOST:
         folder, path = waiting.pop()
-        if path in seen or path.is_relative_to(OURS / "lightning_modules") or path.is_relative_to(OURS / "datamodules"):
+        if path in seen or (not shipped and any(path.is_relative_to(OURS / name) for name in SHIPPED)):
             continue
         seen.add(path)
         yield folder, path
         waiting += [found for name in _imports(folder, path) if (found := _find(name, folders)) is not None]
 
 
-def _class_paths(value: Any) -> Iterator[str]:
+def class_paths_in(value: Any) -> Iterator[str]:
+    """Every class_path in an experiment's sections."""
     if isinstance(value, dict):
         path = value.get("class_path")
         if isinstance(path, str):
             yield path
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
-        yield from _class_paths(item)
+        yield from class_paths_in(item)
 
 
 def _find_class(path: str, folders: Sequence[Path]) -> tuple[Path, Path] | None:
     """The file of package.module.Class or of ./file.py:Class."""
+    if len(path) > LONGEST:
+        return None
     file, colon, _ = path.partition(":")
     if not colon:
         return _find(path.rpartition(".")[0], folders)
     place = (folders[0] / file).resolve()
-    return (folders[0], place) if place.is_file() and place.is_relative_to(folders[0]) else None
+    return (folders[0], place) if os.path.isfile(place) and place.is_relative_to(folders[0]) else None
 
 
 def _find(module: str, folders: Sequence[Path]) -> tuple[Path, Path] | None:
@@ -88,7 +106,7 @@ def _find(module: str, folders: Sequence[Path]) -> tuple[Path, Path] | None:
         for folder in folders:
             stem = folder.joinpath(*parts)
             for path in (stem / "__init__.py", stem.with_name(f"{stem.name}.py")):
-                if path.is_file():
+                if os.path.isfile(path):  # Path.is_file raises if a name is too long
                     return folder, path
         parts.pop()
     return None
@@ -117,3 +135,11 @@ def _digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     except OSError:
         return "unreadable"
+
+
+def digest_of(folder: Path) -> str:
+    """16 hexadecimal digits of the names and contents of a package's Python files."""
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        found.update(f"{path.relative_to(folder).as_posix()} {_digest(path)}\n".encode())
+    return found.hexdigest()[:16]

@@ -15,6 +15,8 @@ from pathlib import Path
 from studies.common.credentials import PASSWORD, USER, tracking_uri
 from studies.common.sqlite_files import looked_into, sqlite_url
 
+TRIALS = "trials"
+
 
 def is_run_id(text: str) -> bool:
     """Whether a text may be a run's id, which names its folder: a path never is."""
@@ -26,7 +28,7 @@ class StateFolder:
     """The state folder and the two databases, which may also be servers.
 
     Attributes:
-        folder: holds mlflow.db, optuna.db, artifacts/, trials/RUN/ and studies/NAME.lease.
+        folder: holds mlflow.db, optuna.db, trials/RUN/ and studies/NAME.lease.
         tracking_uri: MLflow's: MLFLOW_TRACKING_URI without user and password, or the SQLite file in the folder.
         storage: Optuna's: --storage, or the SQLite file in the folder.
     """
@@ -42,8 +44,12 @@ class StateFolder:
         return cls(folder, uri, storage or sqlite_url(folder / "optuna.db"))
 
     @property
-    def artifacts(self) -> Path:
-        return self.folder / "artifacts"
+    def artifacts(self) -> Path | None:
+        """Where MLflow keeps the artifacts of new experiments: each trial's in its own folder, trials/RUN/artifacts.
+
+        None if MLflow is a server, which decides itself.
+        """
+        return None if self.is_remote else self.folder / TRIALS
 
     @property
     def is_remote(self) -> bool:
@@ -58,11 +64,33 @@ class StateFolder:
         """
         if not is_run_id(run_id):
             raise ValueError(f"{run_id[:80]!r} is no run id")
-        return self.folder / "trials" / run_id
+        return self.folder / TRIALS / run_id
+
+    def run_folder(self, prefix: str) -> Path:
+        """The folder of the only run whose id begins with some hexadecimal digits.
+
+        Raises:
+            ValueError: there is no such run here, or there are several.
+        """
+        found = self.run_folder_or_none(prefix)
+        if found is None:
+            raise ValueError(f"unknown run {prefix}: `harness runs` lists them")
+        return found
+
+    def run_folder_or_none(self, prefix: str) -> Path | None:
+        """The same, or None if there is no such run here: it may be on a server.
+
+        Raises:
+            ValueError: there are several.
+        """
+        found = sorted(self.folder.glob(f"{TRIALS}/{prefix}*")) if re.fullmatch(r"[0-9a-f]{1,64}", prefix) else []
+        if len(found) > 1 and found[0].name != prefix:
+            raise ValueError(f"{len(found)} runs begin with {prefix}: give a longer prefix")
+        return found[0] if found else None
 
     def lease(self, study: str) -> Path:
-        """The lease file of a study's driver."""
-        return self.folder / "studies" / f"{study}.lease"
+        """The lease file of a study's driver, inside the state folder whatever a database has for a name."""
+        return self.folder / "studies" / f"{study.replace('/', '_')}.lease"
 
     def check(self, databases: bool = True) -> None:
         """Checks that state can be stored here, without creating anything.

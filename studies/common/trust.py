@@ -66,6 +66,28 @@ def is_own(folder: Path) -> bool:
     return any(known == inode and (path == name or not os.path.exists(path)) for known, path in _known())
 
 
+def check_own(folder: Path, what: str) -> None:
+    """Refuses to run the code that a state folder from elsewhere names.
+
+    Args:
+        what: to do it, such as "to extend its trials".
+
+    Raises:
+        ValueError: in one line: it is not this user's own.
+    """
+    if not is_own(folder):
+        raise ValueError(
+            f"{folder} was not made by you on this machine, and {what} runs the code that they name: give --trust if "
+            "you trust who made it"
+        )
+
+
 def contains(folder: Path, path: Path) -> bool:
     """Whether a path, its links followed, is a folder or something in it."""
     return path.resolve().is_relative_to(folder.resolve())
+
+
+def leads_out(folder: Path, of: Path) -> bool:
+    """Whether a folder, or a link in it, leads out of another one."""
+    links = (path for path in folder.rglob("*") if path.is_symlink())
+    return not (contains(of, folder) and all(contains(of, path) for path in links))

@@ -8,7 +8,7 @@ from typing import Any
 from studies.common.suggestions import did_you_mean
 from studies.config.parameters import CLASS_KEYS
 
-SAMPLERS = ("random", "grid", "tpe", "gp", "cmaes")
+SAMPLERS = ("random", "grid", "tpe", "gp", "cmaes", "nsga2")
 PRUNERS = ("none", "median", "hyperband", "asha")
 DIRECTIONS = ("maximize", "minimize")
 EXECUTORS = ("local", "inline")

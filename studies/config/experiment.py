@@ -7,6 +7,8 @@ types, defaults and nested classes (arguments.py), as LightningCLI does.
 from __future__ import annotations
 
 import copy
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +21,14 @@ from studies.common.suggestions import did_you_mean
 from studies.config.checks import EXECUTORS, check_keys, checked_seed, class_section, named
 from studies.config.file_classes import plain_text, resolve_files
 from studies.config.parameters import CLASS_SECTIONS, set_parameter
-from studies.config.search_plan import SearchPlan, search
+from studies.config.search_plan import SearchPlan, search, with_one_form
 from studies.config.search_space import canonical_name
 from studies.config.yaml_io import load_yaml
 
 LIGHTNING_KEYS = ("seed_everything", "model", "data", "trainer", "optimizer", "lr_scheduler")  # LightningCLI's
-KEYS = ("description", *LIGHTNING_KEYS, "seed", "search", "executor")
+KEYS = ("description", *LIGHTNING_KEYS, "function", "seed", "search", "executor")
 IGNORED_WHEN_NULL = ("ckpt_path", "weights_only")  # present in saved LightningCLI configs
+NAMED = "# experiment: "  # first line of a run's config.yaml, followed by the experiment's name
 LARGEST = 10_000_000  # bytes of a file
 SHIPPED = Path(__file__).parents[1] / "experiments"
 
@@ -35,7 +38,8 @@ class Experiment:
     """One experiment: what is trained, on what, how, and how it is searched.
 
     `model`, `data`, `optimizer` and `lr_scheduler` are {class_path, init_args, dict_kwargs}, or None if the file has
-    none; `trainer` holds arguments of Lightning's Trainer.
+    none; `trainer` holds arguments of Lightning's Trainer. A `function` stands in for all of them: it trains as it
+    likes; see studies/trial/function.py.
 
     Attributes:
         search_path: folders that come first when importing its classes; empty for a shipped experiment.
@@ -43,11 +47,12 @@ class Experiment:
 
     name: str
     path: Path
-    model: dict[str, Any]
+    model: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
     trainer: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] | None = None
     lr_scheduler: dict[str, Any] | None = None
+    function: dict[str, Any] | None = None
     seed: int = 0
     search: SearchPlan | None = None
     executor: str | dict[str, Any] = "local"
@@ -57,6 +62,8 @@ class Experiment:
     @property
     def sections(self) -> dict[str, Any]:
         """A copy of the sections from which a trial is built, as written."""
+        if self.function is not None:
+            return copy.deepcopy({"function": self.function, "trainer": {}})
         optional = {name: getattr(self, name) for name in ("optimizer", "lr_scheduler")}
         given = {name: section for name, section in optional.items() if section is not None}
         return copy.deepcopy({"model": self.model, "data": self.data, "trainer": self.trainer, **given})
@@ -103,9 +110,14 @@ def parse(text: str, path: Path, overlays: Sequence[tuple[str, Path]] = ()) -> E
     """Parses an experiment file's text and its overlays; see load."""
     content = _content(text, path)
     for more, file in overlays:
-        content = _laid_over(content, _content(more, file))
+        top = _content(more, file)
+        content = _laid_over(with_one_form(content, top), top)
     try:
-        return _experiment(content, path)
+        experiment = _experiment(content, path)
+        named = re.match(rf"{NAMED}([\w][\w. -]{{0,99}})\r?\n", text)
+        if named is not None and path.name == "config.yaml":
+            experiment.name = named[1]
+        return experiment
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -148,27 +160,38 @@ def _laid_over(base: Any, top: Any) -> Any:
 def _experiment(content: dict[str, Any], path: Path) -> Experiment:
     folders: list[str] = []
     content = plain_text(content, folders)
+    main = "function" if content.get("function") is not None else "model"
     for section in CLASS_SECTIONS:
-        if section == "model" or content.get(section) is not None:
+        if section == main or content.get(section) is not None:
             content[section] = class_section(content.get(section), section)
+    for section in (*CLASS_SECTIONS[:-1], "trainer") if main == "function" else ():
+        if content.get(section):
+            raise ValueError(f"function and {section} cannot be combined: a function does its own training")
     trainer = content.get("trainer") or {}
     if not isinstance(trainer, Mapping):
         raise ValueError(f"trainer must map parameters to values, but got {trainer!r}")
-    own = [] if path.resolve().parent == SHIPPED.resolve() else [str(path.resolve().parent), str(Path.cwd())]
+    own = [] if path.resolve().parent == SHIPPED.resolve() else [str(path.resolve().parent), *_import_folders()]
     return Experiment(
         name=path.stem,
         path=path.resolve(),
-        model=content["model"],
+        model=content.get("model"),
         data=content.get("data"),
         trainer=dict(trainer),
         optimizer=content.get("optimizer"),
         lr_scheduler=content.get("lr_scheduler"),
+        function=content.get("function"),
         seed=_seed(content),
         search=search(content["search"]) if content.get("search") is not None else None,
         executor=named("executor", content.get("executor") or "local", EXECUTORS),
         description=str(content.get("description", "")),
         search_path=list(dict.fromkeys([*folders, *own])),
     )
+
+
+def _import_folders() -> list[str]:
+    """The current folder, and those of PYTHONPATH, which a later command may not have."""
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [str(Path.cwd()), *(str(Path(folder).resolve()) for folder in given if folder)]
 
 
 def _seed(content: dict[str, Any]) -> int:

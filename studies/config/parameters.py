@@ -8,7 +8,7 @@ from typing import Any
 from studies.common.suggestions import did_you_mean
 from studies.config.search_space import SECTIONS
 
-CLASS_SECTIONS = ("model", "data", "optimizer", "lr_scheduler")
+CLASS_SECTIONS = ("model", "data", "optimizer", "lr_scheduler", "function")
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 
 

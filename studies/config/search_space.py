@@ -12,7 +12,7 @@ from typing import Any
 
 from studies.common.suggestions import did_you_mean
 
-SECTIONS = ("model", "data", "trainer", "optimizer", "lr_scheduler")
+SECTIONS = ("model", "data", "trainer", "optimizer", "lr_scheduler", "function")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Range:
     @property
     def whole(self) -> bool:
         return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether all its values are whole numbers: a step may be a fraction."""
+        return self.whole and (self.step is None or isinstance(self.step, int))
 
     @property
     def ends(self) -> list[Any]:
@@ -63,6 +68,9 @@ class Choice:
 Space = dict[str, Range | Choice]
 
 
+SEEDS = ("seed", "seed_everything", "random_seed", "random_state")  # last parts of names that no space may contain
+
+
 def parse_space(mapping: Any) -> Space:
     """Reads `space:` of an experiment file: dotted parameter name -> {low, high, log, step} or a list of values.
 
@@ -84,6 +92,11 @@ def canonical_name(name: str) -> str:
 
 
 def _parameter(name: Any, value: Any) -> Range | Choice:
+    if str(name).rpartition(".")[2] in SEEDS:
+        raise ValueError(
+            f"space: {name} is a seed, and the best of several seeds is luck: search.seeds: 3 scores each point by "
+            "several, and `harness train --seeds 5` shows their spread"
+        )
     section, _, parameter = str(name).partition(".")
     if section not in SECTIONS or not parameter:
         sections = ", ".join(f"{item}." for item in SECTIONS)

@@ -16,7 +16,18 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from studies.common.text import visible
-from studies.console.tables import align, assignments, duration_text, number_text, parameter_columns
+from studies.console.colours import has_colours
+from studies.console.frames import FRAMES, FrameWriter
+from studies.console.tables import (
+    align,
+    assignments,
+    duration_text,
+    fits,
+    number_text,
+    parameter_columns,
+    rate_text,
+    speed_text,
+)
 
 DRAWN_PER_SECOND = 4
 RUN_SECONDS, TRIAL_SECONDS = (
@@ -48,8 +59,17 @@ class Row:
     start: tuple[int, float] = (0, 0.0)  # step and time from which its speed is measured
     steps_per_epoch: float | None = None
 
-    def update(self, epoch: int, epochs: int | None, step: int, steps: int | None, metrics: dict[str, float]) -> None:
-        now = time.monotonic()
+    def update(
+        self,
+        epoch: int,
+        epochs: int | None,
+        step: int,
+        steps: int | None,
+        metrics: dict[str, float],
+        at: float | None = None,
+    ) -> None:
+        """Sets its progress. `at`: the time of that progress, by time.monotonic(), if it was not just now."""
+        now = time.monotonic() if at is None else at
         if self.updated is None:
             self.start = (0, self.began) if epoch == 0 else (step, now)  # resumed from a checkpoint
         elif epoch > self.epoch:
@@ -97,6 +117,8 @@ class Display:
         stream: where to draw; stderr if None.
         live: whether to draw in place; None: if the stream is a capable terminal and NO_COLOR is not set. False is for
             debuggers, whose prompt must not be overdrawn.
+        quiet: show nothing but what `say` is called with: warnings and errors.
+        unit: what is trained: a "trial" of a study, or a "run".
     """
 
     def __init__(
@@ -108,10 +130,14 @@ class Display:
         total: int,
         stream: TextIO | None = None,
         live: bool | None = None,
+        quiet: bool = False,
+        unit: str = "trial",
     ) -> None:
+        self.unit = unit
         self.title, self.metric, self.direction, self.total = title, metric, direction, total
         self._stream = sys.stderr if stream is None else stream
-        self._wants_live = live
+        self._wants_live = False if quiet else live
+        self.quiet = quiet
         self._live: Any = None
         # No lock: a signal handler that prints could deadlock with the drawing thread. What the thread reads is
         # replaced, never modified in place, and at worst one frame behind.
@@ -135,18 +161,21 @@ class Display:
         self.close()
 
     def start(self) -> None:
-        able = self._stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
-        able = able and not os.environ.get("NO_COLOR")
-        if self._live is not None or not (able if self._wants_live is None else self._wants_live):
+        if self._live is None and self._wants_live is None and os.environ.get(FRAMES):
+            self._live = FrameWriter(self._stream, self._drawing)
+            self._live.start()
+            return
+        wanted = has_colours(self._stream) if self._wants_live is None else self._wants_live
+        if self._live is not None or not wanted:
             return
         from rich.console import Console
-        from rich.live import Live
 
-        self._live = Live(
-            console=Console(file=self._stream, force_terminal=True),
-            get_renderable=self._picture,
+        from studies.console.live_area import LiveArea
+
+        self._live = LiveArea(
+            Console(file=self._stream, force_terminal=True),
+            self._picture,
             refresh_per_second=DRAWN_PER_SECOND,
-            transient=True,
             redirect_stdout=sys.stdout.isatty(),  # only redirect a terminal: a pipe must receive prints unchanged
             redirect_stderr=self._stream is sys.stderr,
             vertical_overflow="crop",
@@ -158,6 +187,11 @@ class Display:
         if live is not None:
             with contextlib.suppress(OSError, ValueError):  # the terminal was closed
                 live.stop()
+
+    def inform(self, line: str) -> None:
+        """Prints a permanent line that nobody needs to see."""
+        if not self.quiet:
+            self.say(line)
 
     def say(self, line: str) -> None:
         """Prints a permanent line above the live display."""
@@ -183,14 +217,14 @@ class Display:
         self._phase, self._phase_began = text, time.monotonic()
         self._phase_said = self._phase_began
         if self._live is None:
-            self.say(f"{text} ...")
+            self.inform(f"{text} ...")
 
     def refresh(self) -> None:
         """Call regularly while waiting: without a terminal, prints a line now and then during a long phase."""
         now = time.monotonic()
         if self._live is None and self._phase is not None and now - self._phase_said >= PHASE_SECONDS:
             self._phase_said = now
-            self.say(f"{self._phase} ... {duration_text(now - self._phase_began)}")
+            self.inform(f"{self._phase} ... {duration_text(now - self._phase_began)}")
 
     def resumed(self, done: int, best: float | None = None, number: int | None = None) -> None:
         """Accounts for trials that ended before this start, with the best one's value and number."""
@@ -198,29 +232,53 @@ class Display:
         if best is not None and number is not None:
             self._best = (best, number)
 
-    def trial_started(self, number: int, params: dict[str, Any]) -> None:
+    def known(
+        self, number: int, params: dict[str, Any], state: str, value: float | None, seconds: float | None = None
+    ) -> None:
+        """A trial that had ended before: counted and shown in the live table, without a line of its own.
+
+        Args:
+            seconds: its duration, if it tells how long further trials will take.
+        """
+        self._by_number[number] = Row(number, dict(params), state=state, value=value)
+        self._over.add(number)
+        if state == "COMPLETE" and value is not None and self._beats(value):
+            self._best = (value, number)
+        if seconds is not None and state in ("COMPLETE", "PRUNED"):
+            self._walls = self._walls[0] + 1, self._walls[1] + seconds
+        self._forget()
+
+    def trial_started(self, number: int, params: dict[str, Any], began: float | None = None) -> None:
+        """A trial has started, at `began` by time.monotonic() if it was not just now."""
         self._phase = None
         self._over.discard(number)
-        self._by_number[number] = Row(number, dict(params))
+        self._by_number[number] = Row(number, dict(params), time.monotonic() if began is None else began)
         self._workers = max(self._workers, len(self._running))
         self._said[number] = time.monotonic()
         if params and (self._live is None or self.total == 1):
-            self.say(f"trial {number}  started  {assignments(params)}")
+            self.inform(f"{self.unit} {number}  started  {assignments(params)}")
 
     def trial_progress(
-        self, number: int, epoch: int, epochs: int | None, step: int, steps: int | None, metrics: dict[str, float]
+        self,
+        number: int,
+        epoch: int,
+        epochs: int | None,
+        step: int,
+        steps: int | None,
+        metrics: dict[str, float],
+        at: float | None = None,
     ) -> None:
         """Updates a trial's progress. `epoch` counts from 0, `step` counts optimizer steps; totals may be unknown."""
         if number in self._over:
             return
         row = self._by_number.setdefault(number, Row(number))
         before = self._run_line(row) if self._live is None and epoch > row.epoch and row.updated else None
-        row.update(epoch, epochs, step, steps, metrics)
+        row.update(epoch, epochs, step, steps, metrics, at)
         if self._live is not None:
             return
         silent = time.monotonic() - self._said.get(number, 0.0)
         if self.total > 1 and silent >= TRIAL_SECONDS:
-            self._plain(row, f"trial {number}  {self._run_line(row)}")
+            self._plain(row, f"{self.unit} {number}  {self._run_line(row)}")
         elif self.total == 1 and before is not None and silent >= RUN_SECONDS:
             self._plain(row, before)  # an epoch's last values are only known when the next one begins
         elif self.total == 1 and silent >= LONG_EPOCH_SECONDS:
@@ -228,7 +286,7 @@ class Display:
 
     def _plain(self, row: Row, line: str) -> None:
         self._said[row.number] = time.monotonic()
-        self.say(line)
+        self.inform(line)
 
     def trial_ended(self, number: int, state: str, value: float | None, seconds: float) -> None:
         """Shows a trial's end. `state`: COMPLETE, PRUNED, FAIL or INTERRUPTED; `seconds`: its duration."""
@@ -244,11 +302,13 @@ class Display:
         result = "" if value is None else f"  {self.metric} {number_text(value)}"
         if self.total == 1:
             if self._live is None and row.updated:
-                self.say(self._run_line(row))
-            self.say(f"{state} in {duration_text(seconds)}{result}")
+                self.inform(self._run_line(row))
+            self.inform(f"{state} in {duration_text(seconds)}{result}")
         elif self._live is None:
-            self.say(
-                "  ".join([f"trial {number}  {state}{result}", *self._standing(), assignments(row.params)]).rstrip()
+            self.inform(
+                "  ".join(
+                    [f"{self.unit} {number}  {state}{result}", *self._standing(), assignments(row.params)]
+                ).rstrip()
             )
         self._forget()
 
@@ -281,7 +341,18 @@ class Display:
     def _done(self) -> int:
         return self._earlier + len(self._over)
 
-    def _left(self) -> float | None:
+    def row(self, number: int) -> Row | None:
+        """A trial's displayed state: of a running one, or an ended one that may be shown."""
+        return self._by_number.get(number)
+
+    @property
+    def rate(self) -> float | None:
+        """A study's trials per second, or None while unknown; failed trials do not count."""
+        count, seconds = self._walls
+        return count * self._workers / seconds if count and seconds else None
+
+    @property
+    def left(self) -> float | None:
         """A study's remaining seconds: those of running and future trials, divided by the number of workers."""
         now, running = time.monotonic(), self._running
         known = {row.number: row.left for row in running}
@@ -298,9 +369,11 @@ class Display:
 
     def _standing(self) -> list[str]:
         """Best so far, done of all, and time left."""
-        parts = [] if self._best is None else [f"best {number_text(self._best[0])} (trial {self._best[1]})"]
+        parts = [] if self._best is None else [f"best {number_text(self._best[0])} ({self.unit} {self._best[1]})"]
         parts.append(f"{self._done}/{self.total}")
-        left = self._left()
+        if self.rate is not None:
+            parts.append(rate_text(self.rate, self.unit))
+        left = self.left
         return parts if left is None or self._done >= self.total else [*parts, f"{duration_text(left)} left"]
 
     def _run_parts(self, row: Row) -> list[str]:
@@ -311,7 +384,7 @@ class Display:
             key=lambda name: not name.startswith("val/"),
         )
         values = [f"{name} {number_text(row.metrics[name])}" for name in names]
-        speed = [f"{row.speed:.0f} it/s" if row.speed >= 10 else f"{row.speed:.2g} it/s"] if row.speed else []
+        speed = [f"{speed_text(row.speed)} it/s"] if row.speed else []
         ending = [] if left is None else [f"{duration_text(left)} left" if row.share != 1 else "finishing"]
         return [f"epoch {row.place}", *ending, *values[:1], f"step {row.step}", *speed, *values[1:4]]
 
@@ -322,16 +395,8 @@ class Display:
 
     # Live drawing, on rich's thread.
 
-    def _picture(self) -> Any:
-        from rich.console import Group
-        from rich.text import Text
-
-        live = self._live
-        width, height = live.console.size if live is not None else (80, 24)
-        lines = self._drawing(max(1, width - 1), max(2, height - 1))
-        return Group(
-            *(Text(visible(line), style=style, no_wrap=True, overflow="ellipsis", end="\n") for line, style in lines)
-        )
+    def _picture(self, width: int, height: int) -> list[tuple[str, str]]:
+        return [(visible(line), style) for text, style in self._drawing(width, height) for line in text.split("\n")]
 
     def _drawing(self, width: int, height: int) -> list[tuple[str, str]]:
         """Styled lines, within the given width and height."""
@@ -344,8 +409,7 @@ class Display:
             heading = [(f"{sign} {self.title}: {self._phase}  {seconds}", "cyan")]
         if not rows or self.total == 1:
             return heading or [(self._progress(rows[-1], width) if rows else self.title, "")]
-        full, brief = "  ".join([self.title, *self._standing()]), "  ".join(self._standing())
-        heading = heading or [(full if len(full) <= width else brief, "bold")]
+        heading = heading or [(self._headline(width), "bold")]
         running = self._running
         ended = [row for row in rows if row.state != "running" and row.number != self.best][-ENDED_SHOWN:]
         ended = [row for row in rows if row.state != "running" and row.number == self.best] + ended
@@ -356,14 +420,28 @@ class Display:
         room = max(1, height - len(heading))  # in a small window, show running trials first
         return (heading + list(zip(lines, styles, strict=True))[-room:])[:height]
 
+    def _headline(self, width: int) -> str:
+        """Title and standing, without the rate or the title if they do not fit."""
+        whole = self._standing()
+        brief = [part for part in whole if f" {self.unit}s/" not in part]
+        texts = ["  ".join(parts) for parts in ([self.title, *whole], [self.title, *brief], whole, brief)]
+        return next((text for text in texts if len(text) <= width), texts[-1])
+
     def _table(self, rows: list[Row], width: int) -> list[str]:
         names = list(dict.fromkeys(name for row in rows for name in row.params))
-        columns = [["trial", *(str(row.number) for row in rows)], ["epoch", *(row.place for row in rows)]]
+        columns = [[self.unit, *(str(row.number) for row in rows)], ["epoch", *(row.place for row in rows)]]
         if self.metric is not None:
             values = [row.metrics.get(self.metric) if row.state == "running" else row.value for row in rows]
             columns.append([self.metric, *("" if value is None else number_text(value) for value in values)])
         columns.append(["state", *(row.state.lower() for row in rows)])
         columns += parameter_columns(names, [row.params for row in rows])
+        if any(row.state == "running" and row.updated for row in rows):
+            running = [row if row.state == "running" and row.updated else None for row in rows]
+            more = [
+                ["step", *("" if row is None else str(row.step) for row in running)],
+                ["it/s", *("" if row is None or not row.speed else speed_text(row.speed) for row in running)],
+            ]
+            columns += more if fits([*columns, *more], width) else []
         return align(columns, width)
 
     def _progress(self, row: Row, width: int) -> str:

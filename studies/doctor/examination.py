@@ -32,7 +32,7 @@ def visit(state_folder: StateFolder, fix: bool, display: Display) -> tuple[list[
     tracking = TrackingQueue()
     tracking.meanwhile, tracking.tell = display.refresh, display.say
     try:
-        tracking.connect(state_folder.tracking_uri, None if state_folder.is_remote else state_folder.artifacts)
+        tracking.connect(state_folder.tracking_uri, state_folder.artifacts)
         for _ in range(ROUNDS if fix else 1):
             display.phase("comparing Optuna, MLflow, logs and processes")
             left = files.examine(state_folder, count)

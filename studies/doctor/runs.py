@@ -15,15 +15,18 @@ from studies.common.atomic_files import temporary_name, write_whole
 from studies.common.locks import Lease, may_live
 from studies.common.regular_files import files_in, read_text
 from studies.common.state_folder import StateFolder, is_run_id
+from studies.common.trust import leads_out
 from studies.config.parameters import flat_parameters
 from studies.doctor.finding import Count, Finding, move_aside, silently
 from studies.protocol.checkpoint_files import BEST, is_whole
 from studies.protocol.checkpoint_files import FOLDER as CHECKPOINTS
 from studies.protocol.event_log import NAME, is_being_written
+from studies.protocol.output_log import output_log
 from studies.protocol.trial_spec import TrialSpec
 from studies.search import NotOurs, Search, TrialRow, study_names
-from studies.tracking.artifact_folder import local_files
+from studies.tracking.artifact_folder import local_files, local_folder
 from studies.tracking.queue import TrackingQueue
+from studies.tracking.run_info import PARENTS
 from studies.tracking.trial_log import STATUSES, TrialRecord
 
 if TYPE_CHECKING:
@@ -108,6 +111,8 @@ class Examination:
         where, run = f"study {study}, trial {row.number}", self.runs[row.run_id]
         expected = row.state if row.state in STATUSES else "INTERRUPTED"
         own = self._record(row.run_id).state if expected == "INTERRUPTED" else None
+        if own == "COMPLETE" and self.studies[study].definition.get("seeds", 1) > 1:
+            expected, own = own, None  # its first run has ended, and the trial goes on with another seed
         if own is not None and own != "INTERRUPTED":
             fix = f"set Optuna's state from its log: {own}"
             mend = partial(self._close, study, row, own)
@@ -132,7 +137,8 @@ class Examination:
         search = self.studies[study]
         search.reopen(row.number)
         search.bind(row.number, row.run_id)
-        search.tell(row.number, state, self._record(row.run_id).value)
+        record = self._record(row.run_id)
+        search.tell(row.number, state, record.value, record.further)
         self._end(row.run_id, state)
 
     def _record(self, run_id: str, tracking: TrackingQueue | None = None) -> TrialRecord:
@@ -146,7 +152,11 @@ class Examination:
         return record
 
     def _end(self, run_id: str, state: str) -> None:
-        """Sends a trial's whole log and its end to MLflow."""
+        """Sends a trial's whole log and its end to MLflow; not if a link leads out of the state folder."""
+        folder = self.state_folder.trial_folder(run_id)
+        if leads_out(folder, self.root):
+            self.tracking.soon.end(run_id, *STATUSES[state])
+            return
         if STATUSES[state][1] is None:
             self.tracking.soon.delete_tag(run_id, "harness.outcome")
         self._record(run_id, self.tracking).end_as(state)
@@ -176,6 +186,11 @@ class Examination:
             where = f"run {run.run_id} of study {run.study}: no process is running it"
             mend = partial(self.tracking.soon.end, run.run_id, "KILLED", "interrupted")
             self._find("no-process", where, "set it to KILLED (interrupted); the same `harness study` resumes it", mend)
+        elif run.status == "RUNNING" and run.kind in PARENTS and not self._lives(run):
+            again = "harness resume" if run.kind == "replicates" else "the same `harness confirm`"
+            where = f"run {run.run_id} ({run.name}): no process is running it"
+            mend = partial(self.tracking.soon.end, run.run_id, "KILLED", "interrupted")
+            self._find("no-process", where, f"set it to KILLED (interrupted); {again} resumes it", mend)
         elif run.status == "RUNNING" and run.kind == "run" and not self._lives(run):
             state = self._record(run.run_id).state or "INTERRUPTED"
             where = f"run {run.run_id}: no process is running it"
@@ -196,10 +211,12 @@ class Examination:
         if not folder.resolve().is_relative_to(self.root):
             return  # of a link neither the target is copied, nor is it written to
         artifacts = folder / "artifacts"
-        wanted = {} if artifacts.is_symlink() else {name: artifacts / name for name in files_in(artifacts)}
+        is_its_own = artifacts == local_folder(run.artifact_uri) or artifacts.is_symlink()
+        wanted = {} if is_its_own else {name: artifacts / name for name in files_in(artifacts)}
         checkpoint = f"{CHECKPOINTS}/{BEST}"
-        wanted["log.txt"] = folder / "log.txt"
-        if not (folder / CHECKPOINTS).is_symlink():
+        wanted.setdefault("log.txt", output_log(folder))
+        has_model = "function" not in run.params  # a function keeps what it likes
+        if has_model and not (folder / CHECKPOINTS).is_symlink():
             wanted[checkpoint] = folder / CHECKPOINTS / BEST
         lost = _lost(run)
         for name, path in wanted.items():

@@ -12,7 +12,6 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
-from studies.common.objective import rank_key
 from studies.common.state_folder import StateFolder
 from studies.config.experiment import Experiment
 from studies.config.search_plan import SearchPlan
@@ -21,7 +20,7 @@ from studies.driver.study import Study
 from studies.driver.trial_source import TrialSource
 from studies.protocol.checkpoint_files import newest_checkpoint
 from studies.protocol.trial_spec import TrialSpec
-from studies.search import Search, TrialRow
+from studies.search import Search, TrialRow, ranked
 from studies.tracking.trial_log import STATUSES, Ending
 
 
@@ -36,7 +35,8 @@ def described(state_folder: StateFolder, name: str) -> Experiment:
     content = copy.deepcopy(definition["experiment"])
     written = definition["space"]
     space = written if isinstance(written, str) else parse_space(written)
-    plan = SearchPlan(definition["metric"], definition["direction"], space, "random", "none", written)
+    (metric, direction), *further = search.objectives.items()
+    plan = SearchPlan(metric, direction, space, "random", "none", written, dict(further), definition.get("seeds", 1))
     here = Path.cwd()
     folders = [*_search_path(state_folder, search), str(here)]
     return Experiment(path=here / "study", seed=definition["seed"], search=plan, search_path=folders, **content)
@@ -69,16 +69,19 @@ class ExtensionSource(TrialSource):
         self._rows = {row.number: row for row in rows}
         unfinished = [row for row in rows if row.extension and not row.extension["done"]]
         if unfinished:
-            study.session.display.say("resuming an interrupted extension; no new one is started")
+            study.session.display.inform("resuming an interrupted extension; no new one is started")
             self._specs = [self._spec(row, row.extension["epochs"]) for row in unfinished]
         else:
-            chosen = _best(rows, study.plan.direction)[:top]
+            chosen = ranked(rows, study.plan.objectives, ("COMPLETE", "PRUNED"))[:top]
             if not chosen:
                 raise ValueError(f"study {study.name} has no complete or pruned trial to extend")
             self._specs = [self._spec(row, self._epochs(row) + epochs) for row in chosen]
             for row, spec in zip(chosen, self._specs, strict=True):
-                study.search.extend(row.number, {**row.extension, "epochs": _max_epochs(spec), "done": False})
+                total = _max_epochs(spec)
+                study.session.display.inform(f"trial {row.number}: {total - epochs} epochs so far, {total} in the end")
+                study.search.extend(row.number, {**row.extension, "epochs": total, "done": False})
         study.session.display.total = len(self._specs)
+        study.session.note(total=len(self._specs), extends=[spec.number for spec in self._specs])
 
     def _epochs(self, row: TrialRow) -> int:
         """The total number of epochs a trial was trained for."""
@@ -100,7 +103,9 @@ class ExtensionSource(TrialSource):
         spec = self._load(row)
         experiment = copy.deepcopy(spec.experiment)
         experiment["trainer"]["max_epochs"] = epochs
-        return replace(spec, experiment=experiment, extends=True, pruning=False)
+        return replace(
+            spec, experiment=experiment, extends=True, pruning=False, data_sets=self.study.session.data.splits
+        )
 
     def next(self) -> TrialSpec | None:
         if not self._specs:
@@ -111,28 +116,26 @@ class ExtensionSource(TrialSource):
         tracking.soon.set_tags(spec.run_id, {"harness.epochs": str(_max_epochs(spec))})
         return spec
 
-    def ended(self, spec: TrialSpec, ending: Ending) -> None:
+    def ended(self, spec: TrialSpec, ending: Ending) -> Ending:
         epochs = _max_epochs(spec)
         if ending.state == "COMPLETE":
             extension = {"epochs": epochs, "done": True, "state": "COMPLETE", "value": ending.value}
+            extension |= {"further": ending.further} if ending.further else {}
             self.study.search.extend(spec.number, extension)
         elif ending.state == "FAIL":  # the trial keeps its earlier result
             self.failed = True
             row = self._rows[spec.number]
             before = {"epochs": epochs, "done": True, "state": row.state, "value": row.value}
+            before |= {"further": row.further} if row.further else {}
             self.study.search.extend(spec.number, before)
             self._ends.append((spec.run_id, row.state))
+        return ending
 
     def restore(self) -> None:
         """Restores the status of runs whose extension failed to that of their trial; the error stays as a tag."""
         for run_id, state in self._ends:
             self.study.session.tracking.soon.delete_tag(run_id, "harness.outcome")
             self.study.session.tracking.soon.end(run_id, *STATUSES[state])
-
-
-def _best(rows: list[TrialRow], direction: str) -> list[TrialRow]:
-    ended = [row for row in rows if row.state in ("COMPLETE", "PRUNED") and row.value is not None]
-    return sorted(ended, key=lambda row: rank_key(row.value or 0.0, row.number, direction))
 
 
 def _max_epochs(spec: TrialSpec) -> int:

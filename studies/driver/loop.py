@@ -17,7 +17,7 @@ from studies.common.errors import DISK_FULL, StorageFailed
 from studies.driver.trial_source import TrialSource
 from studies.executors.base import Executor, Message
 from studies.protocol.checkpoint_files import newest_checkpoint
-from studies.protocol.events import Event, Metrics, Notice, Report, Resources, Stopped
+from studies.protocol.events import Metrics, Notice, Report, Resources, Stopped
 from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.queue import TrackingQueue
 from studies.tracking.trial_log import TrialRecord
@@ -175,8 +175,8 @@ class TrialLoop:
     def _submit(self, spec: TrialSpec) -> None:
         live = Live(spec, TrialRecord(spec, self.tracking))
         self._read(live)  # events that a previous driver did not log
-        if live.record.ending is not None and not _may_resume(live.record.ending, spec):
-            self._close(live)
+        if live.record.ending is not None and not self._source.may_resume(spec, live.record.ending):
+            self._close(live, earlier=True)
             return
         live.record.ending = None
         self.display.trial_started(spec.number, spec.params)
@@ -210,9 +210,9 @@ class TrialLoop:
                     number, event.epoch, record.epochs, event.progress, record.steps, record.newest
                 )
             elif isinstance(event, Notice):
-                self.display.say(f"trial {number}: {event.text}")
+                self.display.say(f"{self.display.unit} {number}: {event.text}")
             elif isinstance(event, Report):
-                live.prune = self._source.report(live.spec, record.reports, event.value)
+                live.prune = self._source.report(live.spec, record.reports, event.value, event.further)
         for line in record.warnings():
             self.display.say(line)
 
@@ -228,7 +228,7 @@ class TrialLoop:
                 self._stop_all()
             error = self._why_failed(live, status)
             if error is None and not self._stopping:
-                self.display.say(f"trial {live.spec.number}: its process {_died(status)}; resuming")
+                self.display.say(f"{self.display.unit} {live.spec.number}: its process {_died(status)}; resuming")
                 self._start(live)
                 return
             if error is None:
@@ -247,18 +247,16 @@ class TrialLoop:
             return f"the trial's process {_died(status)}, {live.crashes} times without progress"
         return None
 
-    def _close(self, live: Live) -> None:
+    def _close(self, live: Live, earlier: bool = False) -> None:
         assert live.record.ending is not None
         ending = live.record.end(live.record.ending)
-        self._source.ended(live.spec, ending)
-        self.display.trial_ended(live.spec.number, ending.state, ending.value, ending.seconds)
+        whole = self._source.ended(live.spec, ending)
+        if whole is not None and earlier:
+            self.display.known(live.spec.number, live.spec.params, whole.state, whole.value)
+        elif whole is not None:
+            self.display.trial_ended(live.spec.number, whole.state, whole.value, whole.seconds)
         if ending.error:
-            self.display.say(f"trial {live.spec.number}: {ending.error}")
-
-
-def _may_resume(ending: Event, spec: TrialSpec) -> bool:
-    """Whether a trial that ended like this may resume: it was interrupted, or it is to be extended."""
-    return spec.extends or (isinstance(ending, Stopped) and ending.why == "interrupted")
+            self.display.say(f"{self.display.unit} {live.spec.number}: {ending.error}")
 
 
 def _died(status: int | None) -> str:

@@ -40,4 +40,4 @@ def let_pack(
     executor.pack, executor.packable_hyperparameters = count, over
     apart = [name for name in searched if name.removeprefix("model.") not in over]
     equal = f" of equal {', '.join(apart)}" if apart else ""
-    display.say(f"up to {count} trials{equal} are packed: steps {gain:.1f} times as fast as one by one")
+    display.inform(f"up to {count} trials{equal} are packed: steps {gain:.1f} times as fast as one by one")

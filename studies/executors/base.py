@@ -56,7 +56,7 @@ class Executor(Protocol):
         ...
 
     def submit(self, spec: TrialSpec) -> None:
-        """Starts a trial. Its events are appended to events.jsonl in its folder, its output to log.txt there."""
+        """Starts a trial. Its events go to events.jsonl in its folder, its output to artifacts/log.txt there."""
 
     def wait(self, seconds: float) -> list[Message]:
         """Messages of all trials, as soon as there is one; empty after the timeout."""

@@ -160,7 +160,7 @@ class LocalExecutor:
         raise AssertionError
 
     def submit(self, spec: TrialSpec) -> None:
-        """Starts a trial. Its events go to events.jsonl in its folder, its output to log.txt there.
+        """Starts a trial. Its events go to events.jsonl in its folder, its output to artifacts/log.txt there.
 
         With packing, it starts at the next `wait`, together with others of its kind.
         """

@@ -13,8 +13,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from studies.common.regular_files import open_to_append
 from studies.executors import orphans
+from studies.protocol.output_log import open_output_log
 from studies.protocol.trial_spec import TrialSpec
 
 UNKNOWN = 255  # multiprocessing's exit status of a process whose server was killed
@@ -73,7 +73,7 @@ def spans_processes(spec: TrialSpec) -> bool:
 def start_script(spec: Path, connection: Connection) -> subprocess.Popen[bytes]:
     from studies.protocol.channel import DRIVER_FD
 
-    with os.fdopen(open_to_append(spec.parent / "log.txt"), "ab") as log:
+    with os.fdopen(open_output_log(spec.parent), "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "studies.trial", str(spec)],
             stdin=subprocess.DEVNULL,

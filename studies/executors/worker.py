@@ -25,6 +25,7 @@ from studies.common.text import clean_json
 from studies.executors import orphans
 from studies.protocol.channel import Channel, end_in_time
 from studies.protocol.event_log import NAME, EventWriter
+from studies.protocol.output_log import open_output_log
 from studies.protocol.trial_spec import TrialSpec
 
 
@@ -80,7 +81,7 @@ def run_pack(specs: list[TrialSpec], connections: list[Connection]) -> None:
 def answer_call(function: str, payload: str, connection: Connection, log: str) -> None:
     """Calls `module:function` and sends its result; see LocalExecutor.call."""
     _become_a_users_own()
-    _redirect_output(Path(log))
+    _redirect_output(open_to_append(log))
     import importlib
 
     module, _, name = function.partition(":")
@@ -108,18 +109,18 @@ def _end(status: int) -> NoReturn:
 
 
 def _prepare(spec: TrialSpec) -> None:
-    _redirect_output(Path(spec.folder) / "log.txt")
+    _redirect_output(open_output_log(spec.folder))
     if spec.gpu is not None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[spec.gpu] if visible else str(spec.gpu)
 
 
-def _redirect_output(path: Path) -> None:
-    """Redirects this process's output, including that of C libraries and children, to a file."""
+def _redirect_output(descriptor: int) -> None:
+    """Redirects this process's output, including that of C libraries and children, to a file, and closes it."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError, OSError):  # missing or closed
             stream.flush()
-    with os.fdopen(open_to_append(path), "ab", buffering=0) as log:
+    with os.fdopen(descriptor, "ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     # An earlier trial may have closed or replaced them. Printed file names may not be valid text.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,8 @@ def export(model: str, format: str, output: str | None, trust: bool = False) -> 
     temporary = None
     try:
         with opened(model, "export", trust) as found:
-            path = Path(
-                output or f"{experiment_of(found.trained, found.state_folder)}-{found.trained.run_id[:8]}.{format}"
-            )
+            name = experiment_of(found.trained, found.state_folder)
+            path = Path(output or default_name(name, found.trained.run_id, format))
             _check(path)
             temporary = temporary_name(path)
             temporary.touch()
@@ -56,6 +56,12 @@ def export(model: str, format: str, output: str | None, trust: bool = False) -> 
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def default_name(experiment: str, run_id: str, format: str) -> str:
+    """A file name in the current folder, whatever a database has for the name of an experiment."""
+    name = re.sub(r"[^\w.-]", "_", experiment)
+    return f"{name}-{run_id[:8]}.{format}"
 
 
 def _check(path: Path) -> None:

@@ -31,15 +31,7 @@ class OpenedModel:
             ValueError: in one line: it answers that the model cannot be restored or asked.
             RuntimeError: its process died.
         """
-        trained = self.trained
-        payload = {
-            "experiment": dump_yaml(trained.experiment),
-            "seed": trained.seed,
-            "checkpoint": str(trained.checkpoint),
-            "search_path": trained.search_path,
-            "trusted": trained.trusted,
-            **more,
-        }
+        payload = {**payload_of(self.trained), **more}
         with Display(title=self.title, metric=None, direction="maximize", total=1) as display:
             display.phase(phase)
             answer: dict[str, Any] = self.executor.call(function, payload, display.refresh)
@@ -50,6 +42,17 @@ class OpenedModel:
     @property
     def described(self) -> dict[str, Any]:
         return {"run_id": self.trained.run_id, "checkpoint": str(self.trained.checkpoint)}
+
+
+def payload_of(trained: Trained) -> dict[str, Any]:
+    """What a process needs to restore a model; see predict_worker.restore."""
+    return {
+        "experiment": dump_yaml(trained.experiment),
+        "seed": trained.seed,
+        "checkpoint": str(trained.checkpoint),
+        "search_path": trained.search_path,
+        "trusted": trained.trusted,
+    }
 
 
 @contextlib.contextmanager

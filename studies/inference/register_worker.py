@@ -31,7 +31,7 @@ def publish(payload: dict[str, Any]) -> dict[str, Any]:
     Args:
         payload: `spec` (path of its spec.json), `tracking_uri`, `parent` (run of the study), `model_name`,
             `study`, `metric`, `direction`, `value` (the best), `requirements` (pip, for the model),
-            `search_path`.
+            `search_path`; and perhaps `test`, the metrics of the test set if it has been tested.
 
     Returns:
         `test` (name -> value) and `note` (a line for the user, or ""); or `error`.
@@ -54,6 +54,7 @@ def _publish(
     value: float,
     requirements: list[str],
     search_path: list[str],
+    test: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     trial = replace(TrialSpec.load(spec), search_path=search_path)
     tracking = Tracking(tracking_uri, None)
@@ -64,23 +65,17 @@ def _publish(
 
     with tempfile.TemporaryDirectory(prefix="harness-champion-") as folder:
         module, datamodule, trainer = prepare_trained(replace(trial, folder=folder), Path(trial.folder))
-        test: dict[str, float] = {}
         untested = ""
-        if why_no_test(module, datamodule) is None:
+        if test is None:
+            test, untested = {}, ""
             try:
-                for results in trainer.test(module, datamodule=datamodule, verbose=False):
-                    test |= {name: float(number) for name, number in results.items()}
+                test = tested(trial, Path(folder), module, datamodule, trainer, tracking)
             except Exception as error:  # the model is still valid
                 if is_transient(error):
                     raise
                 traceback.print_exc()
                 untested = f"; its test failed, and the same command tries it again: {error_text(error)}"
-            tracking.log_files(trial.run_id, Path(folder) / "artifacts")  # logged by the module's test_step
-        best_step = int(tracking.run(trial.run_id).metrics.get("best/step", 0))
-        for run_id, step in ((trial.run_id, best_step), (parent, trial.number)):
-            stored = {metric_name(name): number for name, number in test.items()}
-            if not stored.items() <= tracking.run(run_id).metrics.items():  # else already logged
-                tracking.log_metrics(run_id, test, step)
+            log_test(test, parent, trial.number, tracking)
 
         module = module.cpu().eval()
         module.trainer = None  # type: ignore[assignment]  # an exported program has no trainer
@@ -111,6 +106,33 @@ def _publish(
     if not untested:
         tracking.set_tags(parent, {TESTED: mark})
     return {"test": test, "note": " ".join(f"{note}{untested}".split())}
+
+
+def tested(
+    trial: TrialSpec, folder: Path, module: Any, datamodule: Any, trainer: Any, tracking: Tracking
+) -> dict[str, float]:
+    """Tests an ended trial's best weights; logs the metrics and what test_step logs to its run. {} if it has no test.
+
+    Args:
+        folder, module, datamodule, trainer: where the trainer of prepare_trained may write, and what that returned.
+    """
+    if why_no_test(module, datamodule) is not None:
+        return {}
+    test: dict[str, float] = {}
+    for results in trainer.test(module, datamodule=datamodule, verbose=False):
+        test |= {name: float(number) for name, number in results.items()}
+    tracking.log_files(trial.run_id, folder / "artifacts")  # logged by the module's test_step
+    known = tracking.run(trial.run_id).metrics
+    best_step = int(known.get("best_step", known.get("best/step", 0)))  # the latter of an older version
+    log_test(test, trial.run_id, best_step, tracking)
+    return test
+
+
+def log_test(test: dict[str, float], run_id: str, step: int, tracking: Tracking) -> None:
+    """Logs metrics of the test set to a run, once."""
+    stored = {metric_name(name): number for name, number in test.items()}
+    if not stored.items() <= tracking.run(run_id).metrics.items():
+        tracking.log_metrics(run_id, test, step)
 
 
 def _current_champion_is_better(

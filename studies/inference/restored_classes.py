@@ -32,7 +32,13 @@ def restricted(sections: dict[str, Any]) -> dict[str, Any]:
     for section in found:
         for where, class_path in _named(found[section], section):
             base = {"model": LightningModule, "data": LightningDataModule}.get(where.removesuffix(".class_path"))
-            cls = import_class(class_path)
+            try:
+                cls = import_class(class_path)
+            except ValueError as error:
+                hint = (
+                    "its own search path is not used, since you have not made its state folder: give --trust if you do"
+                )
+                raise ValueError(f"{error}; {hint}") from error
             if not isinstance(cls, type) or not issubclass(cls, (base,) if base else PARTS):
                 wanted = base.__name__ if base else ALLOWED
                 raise ValueError(f"{where}={class_path!r} is not a {wanted}: give --trust if you trust who made it")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,34 +48,28 @@ def find(model: str, state_folder: StateFolder, scratch: Path, trust: bool = Fal
         match = REGISTERED.match(model)
         if not match:
             raise ValueError(f"a registered model must be models:/NAME@ALIAS or models:/NAME/VERSION, but got {model}")
-        return _of_run(_tracking(state_folder).models.run_of_model(*match.groups()), state_folder, scratch, trust)
+        return _of_run(tracking_of(state_folder).models.run_of_model(*match.groups()), state_folder, scratch, trust)
     path = Path(model)
     if path.suffix == ".ckpt" or path.is_file():
-        return _of_checkpoint(path, trust)
-    folders = sorted(state_folder.folder.glob(f"trials/{model}*")) if re.fullmatch(r"[0-9a-f]+", model) else []
-    if len(folders) > 1:
-        raise ValueError(f"{len(folders)} runs begin with {model}: give a longer prefix")
-    return _of_run(folders[0].name if folders else model, state_folder, scratch, trust)
+        return of_checkpoint(path, trust)
+    folder = state_folder.run_folder_or_none(model)
+    return _of_run(folder.name if folder else model, state_folder, scratch, trust)
 
 
 def experiment_of(trained: Trained, state_folder: StateFolder) -> str:
     """The name of a model's experiment, or its class in lower case if no database has its run."""
     try:
-        return str(_tracking(state_folder).run(trained.run_id).experiment)
+        return str(tracking_of(state_folder).run(trained.run_id).experiment)
     except ValueError:
         return str(trained.experiment["model"]["class_path"]).rpartition(".")[2].lower()
 
 
-def newest_first(state_folder: StateFolder, trust: bool = False) -> Iterator[Trained]:
-    """The trained models in this folder, newest first."""
-    checkpoints = state_folder.folder.glob(f"trials/*/{FOLDER}/{BEST}")
-    for path in sorted(checkpoints, key=lambda path: path.stat().st_mtime, reverse=True):
-        if (path.parent.parent / "spec.json").is_file():
-            with contextlib.suppress(ValueError):  # `harness doctor` names a specification that cannot be read
-                yield _of_checkpoint(path, trust)
+def of_checkpoint(path: Path, trust: bool) -> Trained:
+    """The model of a checkpoint in a trial's folder, or among its artifacts.
 
-
-def _of_checkpoint(path: Path, trust: bool) -> Trained:
+    Raises:
+        ValueError: as `find` does.
+    """
     if not path.is_file():
         raise ValueError(f"there is no checkpoint {path}")
     for spec in (path.parent.parent / "spec.json", path.parent / "spec.json"):
@@ -103,8 +95,8 @@ def _of_run(run_id: str, state_folder: StateFolder, scratch: Path, trust: bool) 
     folder = state_folder.trial_folder(run_id)
     checkpoint = folder / FOLDER / BEST
     if (folder / "spec.json").is_file() and checkpoint.is_file():
-        return _of_checkpoint(checkpoint, trust)
-    tracking = _tracking(state_folder)
+        return of_checkpoint(checkpoint, trust)
+    tracking = tracking_of(state_folder)
     run = tracking.run(run_id)  # raises if there is none
     if f"{FOLDER}/{BEST}" not in tracking.files(run_id, FOLDER):
         raise ValueError(f"run {run_id} ({run.kind or 'of another program'}, {run.status}) has no trained model")
@@ -115,7 +107,12 @@ def _of_run(run_id: str, state_folder: StateFolder, scratch: Path, trust: bool) 
     return Trained(config, config["seed"], checkpoint, run_id, [str(Path.cwd())] if trust else [], trust)
 
 
-def _tracking(state_folder: StateFolder) -> Any:
+def tracking_of(state_folder: StateFolder) -> Any:
+    """The tracking of a state folder, for reading.
+
+    Raises:
+        ValueError: there are no runs, or the server does not answer.
+    """
     state_folder.check()
     if state_folder.tracking_uri.startswith("sqlite") and not (state_folder.folder / "mlflow.db").exists():
         raise ValueError(f"there are no runs in {state_folder.folder} (set HARNESS_HOME to use another folder)")

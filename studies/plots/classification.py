@@ -83,23 +83,9 @@ def worst_mistakes(
         truth_probability: N probabilities given to the true class.
         predicted_probability: N probabilities given to the predicted class.
     """
-    images = np.uint8(np.clip(np.nan_to_num(np.asarray(images, dtype=float)), 0, 1) * 255)
     if len(images) == 0:
         return message("Worst mistakes", "no mistake was made")
-    if images.ndim == 3:
-        images = np.repeat(images[..., None], 3, axis=-1)
-    count, height, width = images.shape[:3]
-    columns = min(5, max(3, count))
-    rows = math.ceil(count / columns)
-    across, down = (
-        width + math.ceil(width / 14),
-        height + math.ceil(height * 0.3),
-    )  # size of an image with gap and caption
-    # One mosaic: 25 axes, or 25 images in one, would take half a second.
-    mosaic = np.full((rows * down, columns * across, 3), 255, dtype=np.uint8)
-    for index, image in enumerate(images):
-        top, left = index // columns * down, index % columns * across
-        mosaic[top : top + height, left : left + width] = image
+    count = len(images)
     captions = [
         (
             (f"true {shorten(truth[index], 10)}  {_percent(truth_probability[index])}", BLUE),
@@ -107,17 +93,43 @@ def worst_mistakes(
         )
         for index in range(count)
     ]
-    longest = max(len(text) for pair in captions for text, _ in pair)
+    return gallery(images, captions, f"The {count} worst mistakes" if count > 1 else "The one mistake")
+
+
+def gallery(images: Any, captions: Sequence[Sequence[tuple[str, str]]], heading: str, most: int = 5) -> Figure:
+    """Images in rows, each with lines below it.
+
+    Args:
+        images: float (N, H, W) or (N, H, W, 3), of 0 to 1; N at least 1.
+        captions: of each image, lines with their colours; the same number for all.
+        most: images in a row.
+    """
+    images = np.uint8(np.clip(np.nan_to_num(np.asarray(images, dtype=float)), 0, 1) * 255)
+    if images.ndim == 3:
+        images = np.repeat(images[..., None], 3, axis=-1)
+    count, height, width = images.shape[:3]
+    columns = min(most, max(3, count))
+    rows = math.ceil(count / columns)
+    across, down = (
+        width + math.ceil(width / 14),
+        height + math.ceil(height * 0.15 * len(captions[0])),
+    )  # size of an image with gap and caption
+    # One mosaic: 25 axes, or 25 images in one, would take half a second.
+    mosaic = np.full((rows * down, columns * across, 3), 255, dtype=np.uint8)
+    for index, image in enumerate(images):
+        top, left = index // columns * down, index % columns * across
+        mosaic[top : top + height, left : left + width] = image
+    longest = max(len(text) for lines in captions for text, _ in lines)
     inch = (1.2 if longest < 19 else 1.5) / max(width, height)  # per pixel
     size, edges = (columns * across * inch, rows * down * inch), (-0.5, columns * across - 0.5)
     figure, axes = new_panel(
         *size, left=0.2, bottom=0.1, right=0.2, top=0.55, across=edges, up=(rows * down - 0.5, -0.5)
     )
     axes.image(mosaic)
-    title(axes, f"The {count} worst mistakes" if count > 1 else "The one mistake")
-    for index, pair in enumerate(captions):
+    title(axes, heading)
+    for index, lines in enumerate(captions):
         left, bottom = index % columns * across - 0.5, index // columns * down + height - 0.5
-        for line, (text, colour) in enumerate(pair):
+        for line, (text, colour) in enumerate(lines):
             points = 8 if len(text) < 23 else 6.5
             write(axes, left, bottom + (0.03 + 0.17 * line) / inch, text, size=points, color=colour, va="top")
     return figure

@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -132,9 +132,10 @@ def _numbers(ticks: Sequence[float]) -> list[str]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Ticks of a logarithmic axis: powers of ten, and for short ranges also 2 and 5 (or 3) times these."""
-    factors = (1, 2, 5) if high < 60 * low else (1, 3) if high < 1500 * low else (1,)
+    """Ticks of a logarithmic axis: powers of ten; with only two also 3 times these, with fewer 2 and 5 times these."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    decades = sum(low * 0.999 <= 10.0**power <= high * 1.001 for power in range(first, last + 1))
+    factors = (1,) if decades > 2 else (1, 3) if decades == 2 else (1, 2, 5)
     ticks = [factor * 10.0**power for power in range(first, last + 1, 1 + (last - first) // 7) for factor in factors]
     return [tick for tick in ticks if low * 0.8 <= tick <= high * 1.25] or [low, high]
 
@@ -151,16 +152,22 @@ def save(figure: Figure, path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path.with_name(f"{path.name}.{threading.get_ident()}"))  # threads draw too
     try:
-        # Level 1 is much faster, and such pictures are about as small.
-        image_of(figure).save(temporary, "png", compress_level=1)
+        with open(temporary, "wb") as file:
+            _drawing.write_png(_drawing.pixels_of(figure), file)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def image_of(figure: Figure) -> Image.Image:
-    """A figure as an image without an alpha channel, which would be slower to write."""
+    """A figure as an image without an alpha channel."""
     return Image.fromarray(_drawing.pixels_of(figure)).convert("RGB")
+
+
+def write_png(pixels: np.ndarray, file: BinaryIO) -> None:
+    """Writes pixels, uint8 (H, W, 4), without their alpha channel, which would be slower to write."""
+    # Level 1 is much faster, and such pictures are about as small.
+    Image.fromarray(pixels).convert("RGB").save(file, "png", compress_level=1)
 
 
 def pixels_of(figure: Figure) -> np.ndarray:
@@ -171,10 +178,11 @@ def pixels_of(figure: Figure) -> np.ndarray:
 
 
 class Drawing(NamedTuple):
-    """Functions that add texts to a figure and render it."""
+    """Functions that add texts to a figure, render it, and write it as PNG."""
 
     add_text: Callable[..., object]
     pixels_of: Callable[[Figure], np.ndarray]
+    write_png: Callable[[np.ndarray, BinaryIO], None] = write_png
 
 
 _drawing = Drawing(Figure.text, pixels_of)

@@ -110,21 +110,27 @@ def activation_functions(x: Any, values: dict[str, Any], derivatives: dict[str, 
 
 
 def gradient_by_distance(norms: dict[str, Sequence[float]]) -> Figure:
-    """How a gradient vanishes or explodes back in time, on a logarithmic scale.
+    """How a gradient vanishes or explodes back in time, on a logarithmic scale; triangles where it is 0 or infinite.
 
     Args:
         norms: name -> norms at 0, 1, ... steps back.
     """
     figure, axes = new_figure(6, 3.4, left=0.9, bottom=0.7, right=1.9, top=0.6)
-    least, most = np.inf, 0.0
+    every = np.concatenate([np.asarray(values, dtype=float) for values in norms.values()] or [np.ones(1)])
+    drawn = every[np.isfinite(every) & (every > 0)]
+    least, most = (drawn.min(), drawn.max()) if len(drawn) else (0.1, 1.0)
+    room = max(1.5, (most / least) ** 0.06)
     for index, (name, values) in enumerate(norms.items()):
-        y = np.maximum(np.asarray(values, dtype=float), 1e-12)
+        y = np.asarray(values, dtype=float)
         colour = CLASS_COLOURS[index % len(CLASS_COLOURS)]
-        axes.plot(np.arange(len(y)), y, color=colour, linewidth=1.6)
+        steps, inside = np.arange(len(y)), np.isfinite(y) & (y > 0)
+        axes.plot(steps, np.where(inside, y, np.nan), color=colour, linewidth=1.6)
+        for outside, marker, rim in ((y == 0, "v", least / room), (np.isposinf(y), "^", most * room)):
+            axes.plot(steps[outside], np.full(outside.sum(), rim), marker, color=colour, markersize=5, clip_on=False)
         write(axes, 1.03, 0.95 - 0.09 * index, f"— {shorten(name, 22)}", size=9, color=colour, transform=axes.transAxes)
-        least, most = min(least, y.min()), max(most, y.max())
     axes.set_yscale("log")
-    graduate(axes, MaxNLocator(6, integer=True), log_ticks(least, most) if most > 0 else [])
+    axes.set_ylim(least / room, most * room)
+    graduate(axes, MaxNLocator(6, integer=True), log_ticks(least, most))
     title(axes, "Gradient by distance in time")
     write(axes, 0.5, -0.12, "steps back in time", size=9, ha="center", va="top", transform=axes.transAxes)
     write(axes, -0.13, 0.5, "norm of the gradient", size=9, ha="center", rotation=90, transform=axes.transAxes)

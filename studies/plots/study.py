@@ -1,10 +1,10 @@
-"""A study's pictures: plain lists in, a matplotlib Figure (or an interactive plotly one) out."""
+"""A study's pictures: plain lists in, a matplotlib Figure out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,12 +15,9 @@ from matplotlib.ticker import MaxNLocator
 
 from studies.plots.colours import BLUE, GREY, INK, ORANGE
 from studies.plots.figure import DPI, log_ticks, message, new_figure, shorten, tidy, title
-
-if TYPE_CHECKING:
-    import plotly.graph_objects
+from studies.plots.ranges import LARGEST, can_be_drawn, floats, limits
 
 # One hue from light to dark: also readable in greyscale and by colour-blind readers.
-LARGEST = 1e100  # largest drawable value: differences of larger ones may be infinite
 SHADES = LinearSegmentedColormap.from_list("shades", ["#D7E6F2", "#7FB3D9", BLUE, "#00304D"])
 
 
@@ -38,45 +35,34 @@ def study_history(
     """
     order = np.argsort(number, kind="stable")
     at = np.asarray(number)[order]
-    values, states = _floats(value)[order], np.asarray(state, dtype=object)[order]
+    values, states = floats(value)[order], np.asarray(state, dtype=object)[order]
     if len(at) == 0:
         return message(f"{metric} of each trial", "there are no trials")
-    complete = (states == "COMPLETE") & _can_be_drawn(values)
+    complete = (states == "COMPLETE") & can_be_drawn(values)
     figure, axes = new_figure(7.0, 3.4, left=0.85, bottom=0.65, right=0.3, top=0.85)
-    low, high = _limits(values, direction)
+    low, high = limits(values, direction)
     pad = 0.06 * (high - low)
-    shown = np.clip(values, low, high)  # outliers are drawn as triangles at the edge
+    inside = can_be_drawn(values) & (values >= low) & (values <= high)
     kinds = (
         ("complete", complete, "o", BLUE),
-        ("pruned", (states == "PRUNED") & _can_be_drawn(values), "s", GREY),
-        ("no value", ~_can_be_drawn(values), "x", ORANGE),
+        ("pruned", (states == "PRUNED") & can_be_drawn(values), "s", GREY),
+        ("no value", ~can_be_drawn(values), "x", ORANGE),
     )
     for name, chosen, marker, colour in kinds:
         if not chosen.any():
             continue
-        y = np.where(_can_be_drawn(values), shown, low - pad)[chosen]
-        axes.scatter(
-            at[chosen], y, s=30, marker=marker, color=colour, clip_on=False, label=f"{name} ({chosen.sum()})", zorder=3
-        )
-    for outside, marker, rim in ((values > high, "^", high), (values < low, "v", low)):
-        outside &= _can_be_drawn(values)
-        if outside.any():
-            axes.scatter(
-                at[outside],
-                [rim] * outside.sum(),
-                s=60,
-                marker=marker,
-                color=ORANGE,
-                zorder=4,
-                label=f"beyond the axis ({outside.sum()})",
-            )
+        label = f"{name} ({chosen.sum()})"
+        chosen = chosen & (inside | ~can_be_drawn(values))
+        y = np.where(inside, values, low - pad)[chosen]
+        axes.scatter(at[chosen], y, s=30, marker=marker, color=colour, clip_on=False, label=label, zorder=3)
+    _mark_beyond(axes, at, values, (low, high), pad, legend=True)
     heading = f"{metric} of each trial"
     if complete.any():
         running = np.maximum.accumulate if direction == "maximize" else np.minimum.accumulate
         best = running(values[complete])
         axes.step(
             [*at[complete], at[-1]],
-            np.clip([*best, best[-1]], low, high),
+            [*best, best[-1]],  # from beyond the axis, if the first trial is there
             where="post",
             color=BLUE,
             linewidth=1.2,
@@ -84,7 +70,7 @@ def study_history(
             label="best so far",
         )
         winner = _best(np.where(complete, values, np.nan), direction)
-        axes.scatter(at[winner], shown[winner], s=190, facecolor="none", edgecolor=ORANGE, linewidth=1.8, zorder=5)
+        axes.scatter(at[winner], values[winner], s=190, facecolor="none", edgecolor=ORANGE, linewidth=1.8, zorder=5)
         heading += f": best {values[winner]:.4g} in trial {at[winner]}"
     axes.set_ylim(low - pad, high + pad)
     room = max(0.5, 0.03 * (at[-1] - at[0]))
@@ -99,15 +85,37 @@ def study_history(
     return figure
 
 
+def _mark_beyond(
+    axes: Axes, x: Any, values: np.ndarray, shown: tuple[float, float], pad: float, legend: bool = False
+) -> None:
+    """Triangles at the rim for values beyond the range that is shown; they point to where the values are."""
+    low, high = shown
+    for outside, marker, rim in ((values > high, "^", high + 0.6 * pad), (values < low, "v", low - 0.6 * pad)):
+        outside = outside & can_be_drawn(values)
+        if outside.any():
+            label = f"beyond the axis ({outside.sum()})" if legend else None
+            at = np.asarray(x)[outside]
+            axes.scatter(at, [rim] * len(at), s=36, marker=marker, color=ORANGE, zorder=4, label=label, clip_on=False)
+
+
 class Scale:
     """Maps a parameter's values to an axis from 0 to 1, with ticks.
 
     Numbers are placed by value or, if `log` and all are positive, by logarithm. Everything else (words, lists,
     booleans, mixed types, infinities) is a category. Ticks of numbers are at least `apart` from one another.
+
+    Args:
+        ends: the smallest and largest value that may occur: the axis reaches that far.
+
+    Attributes:
+        minor: places of ticks without a label, at 2, 3, ... 9 times each power of ten of a logarithmic axis.
     """
 
-    def __init__(self, values: Sequence[Any], log: bool, apart: float = 0.06) -> None:
+    def __init__(
+        self, values: Sequence[Any], log: bool, apart: float = 0.06, ends: tuple[float, float] | None = None
+    ) -> None:
         self.is_category = not all(_is_number(value) for value in values)
+        self.minor: list[float] = []
         self.ticks: list[float]
         self.labels: list[str]
         if self.is_category:
@@ -120,18 +128,26 @@ class Scale:
             self.ticks = [(index + 0.5) / len(self.labels) for index in range(len(self.labels))]
             self.places = np.array([self.ticks[self.labels.index(name)] for name in names])
             return
-        log = log and min(values) > 0
         numbers = np.asarray(values, dtype=float)
         choices = np.unique(numbers)
         low, high = choices[0], choices[-1]
-        if len(choices) > 6:  # else the values themselves are ticks
+        if ends is not None:
+            low, high = min(low, ends[0]), max(high, ends[1])
+        log = log and low > 0
+        # A few round numbers are choices, which are ticks themselves.
+        are_choices = len(choices) <= 6 and ends is None and all(value == float(f"{value:.3g}") for value in choices)
+        if not are_choices and high > low:
             choices = np.array(log_ticks(low, high) if log else MaxNLocator(4).tick_values(low, high))
         if log:
             numbers, low, high = np.log10(numbers), math.log10(low), math.log10(high)
+        if log and not are_choices and 0 < high - low < 4:
+            powers = range(math.floor(low), math.ceil(high))
+            places = ((power + math.log10(factor) - low) / (high - low) for power in powers for factor in range(2, 10))
+            self.minor = [place for place in places if 0 <= place <= 1]
         span = (high - low) or 1.0
         start = low if high > low else low - 0.5
         self.places = (numbers - start) / span
-        at = ((np.log10(choices) if log else choices) - start) / span
+        at = ((np.log10(np.maximum(choices, 1e-300)) if log else choices) - start) / span
         kept: list[tuple[float, str]] = []
         for place, choice in zip(at, choices, strict=True):
             if -1e-9 <= place <= 1 + 1e-9 and (not kept or place - kept[-1][0] > apart):  # avoid overlaps
@@ -140,40 +156,54 @@ class Scale:
 
 
 def parallel_coordinates(
-    params: dict[str, Sequence[Any]], value: Sequence[float], metric: str, direction: str, log: set[str]
+    params: dict[str, Sequence[Any]],
+    value: Sequence[float],
+    metric: str,
+    direction: str,
+    log: set[str],
+    ends: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:
     """Each trial as a line through its parameters to its metric; the better the darker, the best in orange.
 
     Args:
         params: parameter name -> a value per trial.
-        value: the metric's value per trial; trials without a finite one are grey.
+        value: the metric's value per trial; trials without a finite one are grey. Lines to bad outliers end in a dotted
+            part and a triangle.
         metric: its name.
         direction: maximize or minimize.
         log: the parameters with a logarithmic axis.
+        ends: parameter -> the ends of its range, if it has one.
     """
-    values = _floats(value)
-    finite = _can_be_drawn(values)
+    values = floats(value)
+    finite = can_be_drawn(values)
     if not finite.any() or not params:
         return message("Parameters and metric", "no trial has a value yet")
-    low, high = _limits(values, direction)
+    low, high = limits(values, direction)
     goodness = Normalize(low, high)(np.clip(values, low, high)).filled(np.nan)
     goodness = goodness if direction == "maximize" else 1 - goodness
-    scales = {name: Scale(column, name in log) for name, column in params.items()}
+    scales = {name: Scale(column, name in log, ends=(ends or {}).get(name)) for name, column in params.items()}
     last = Scale(list(np.clip(values[finite], low, high)), False)
     heights = [_jittered(scale, goodness) for scale in scales.values()]
     heights.append(np.where(finite, np.interp(np.clip(values, low, high), (low, high), (0, 1)), np.nan))
     best = _best(values, direction)
 
-    figure, axes = new_figure(max(5.5, 1.75 * len(params)), 3.6, left=1.1, bottom=0.35, right=1.0, top=0.95)
+    figure, axes = new_figure(max(5.5, 1.75 * len(params)), 3.6, left=1.1, bottom=0.45, right=1.0, top=0.95)
     axes.set(xlim=(0, len(params)), ylim=(-0.04, 1.04))
     axes.axis("off")
     order = [*np.flatnonzero(~finite), *sorted(np.flatnonzero(finite), key=lambda trial: goodness[trial])]
     lines = [[(x, column[trial]) for x, column in enumerate(heights) if np.isfinite(column[trial])] for trial in order]
     colours = [SHADES(goodness[trial]) if finite[trial] else "#DDDDDD" for trial in order]
-    axes.add_collection(LineCollection(lines, colors=colours, linewidths=1.3, alpha=0.9))
+    style: dict[str, Any] = {"linewidths": 1.3, "alpha": 0.9}
+    outside = finite & ((values < low) | (values > high))
+    whole = [line if not outside[trial] else line[:-1] for line, trial in zip(lines, order, strict=True)]
+    axes.add_collection(LineCollection(whole, colors=colours, **style))
+    last_parts = [line[-2:] for line, trial in zip(lines, order, strict=True) if outside[trial]]
+    axes.add_collection(LineCollection(last_parts, colors=GREY, linestyles=":", **style))
+    _mark_beyond(axes, [len(params)] * len(values), np.interp(values, (low, high), (0, 1), -9, 9), (0, 1), 0.06)
     axes.plot(range(len(heights)), [column[best] for column in heights], color=ORANGE, linewidth=2.6, zorder=5)
     for x, (name, scale) in enumerate([*scales.items(), (metric, last)]):
         axes.axvline(x, color=INK, linewidth=0.8, zorder=6, clip_on=False)
+        axes.scatter([x] * len(scale.minor), scale.minor, s=14, marker="_", color=INK, linewidth=0.6, zorder=6)
         heading = "\n".join(_wrap(short(name, params) if name in params else name, 14))
         weight = "normal" if name in params else "bold"
         axes.text(x, 1.06, heading, size=9, ha="center", va="bottom", weight=weight, color=INK, parse_math=False)
@@ -193,6 +223,9 @@ def parallel_coordinates(
                 bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.6, "edgecolor": "none"},
             )
     heading = f"Trials by {metric} ({direction}d): darker is better, orange is the best, {values[best]:.4g}"
+    if outside.any():
+        note = f"{outside.sum()} beyond the axis"
+        axes.text(len(params), -0.1, note, size=8, ha="center", va="top", color=ORANGE, parse_math=False)
     figure.text(
         0.3 / figure.get_figwidth(),
         1 - 0.12 / figure.get_figheight(),
@@ -202,55 +235,6 @@ def parallel_coordinates(
         color=INK,
         va="top",
         parse_math=False,
-    )
-    return figure
-
-
-def load_interactive() -> Any:
-    """Imports plotly's graph objects, which is slow and only needed for studies."""
-    import plotly.graph_objects
-
-    return plotly.graph_objects
-
-
-def interactive_parallel_coordinates(
-    params: dict[str, Sequence[Any]], value: Sequence[float], metric: str, direction: str, log: set[str]
-) -> plotly.graph_objects.Figure:
-    """Interactive parallel coordinates: axes can be dragged, and ranges selected. Omits trials without a value."""
-    go = load_interactive()
-
-    values = _floats(value)
-    finite = np.flatnonzero(_can_be_drawn(values)).tolist()
-    dimensions = []
-    for name, column in params.items() if len(finite) else ():
-        scale = Scale([column[trial] for trial in finite], name in log)
-        dimensions.append(
-            {
-                "label": short(name, params),
-                "values": scale.places,
-                "tickvals": scale.ticks,
-                "ticktext": scale.labels,
-                "range": [-0.02, 1.02],
-            }
-        )
-    dimensions.append({"label": metric, "values": values[finite]})
-    low, high = _limits(values, direction)
-    shades = [
-        [place, "rgb({:.0f},{:.0f},{:.0f})".format(*(255 * c for c in SHADES(place)[:3]))]
-        for place in (0, 0.33, 0.67, 1)
-    ]
-    line = {
-        "color": values[finite],
-        "colorscale": shades,
-        "reversescale": direction == "minimize",
-        "cmin": low,
-        "cmax": high,
-        "showscale": True,
-        "colorbar": {"title": metric},
-    }
-    figure = go.Figure(go.Parcoords(line=line, dimensions=dimensions))
-    figure.update_layout(
-        title=f"Trials by {metric} ({direction}d): drag along an axis to pick trials", margin={"t": 110}
     )
     return figure
 
@@ -290,6 +274,7 @@ def slices(
     metric: str,
     log: set[str],
     direction: str | None = None,
+    ends: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:
     """The metric against each parameter on its own; later trials are darker.
 
@@ -298,14 +283,16 @@ def slices(
         value: the metric's value per trial; trials without a finite one are left out.
         metric: its name.
         log: the parameters with a logarithmic axis.
-        direction: maximize or minimize; if given, bad outliers are drawn at the edge.
+        direction: maximize or minimize; if given, bad outliers are triangles at the rim.
+        ends: parameter -> the ends of its range, if it has one.
     """
-    values = _floats(value)
-    kept = np.flatnonzero(_can_be_drawn(values)).tolist()
+    values = floats(value)
+    kept = np.flatnonzero(can_be_drawn(values)).tolist()
     if len(kept) == 0 or not params:
         return message(f"{metric} by parameter", "no trial has a value yet")
-    low, high = _limits(values, direction)
-    shown, pad = np.clip(values[kept], low, high), 0.06 * (high - low)
+    low, high = limits(values, direction)
+    shown, pad = values[kept], 0.06 * (high - low)
+    inside = (shown >= low) & (shown <= high)
     columns = min(4, len(params))
     rows = math.ceil(len(params) / columns)
     left, cell, height, top, below = 0.85, 2.6, 2.2, 0.75, 0.85  # inches
@@ -315,12 +302,13 @@ def slices(
     for index, (name, column) in enumerate(params.items()):
         x, y = left + index % columns * cell, up - top - (index // columns + 1) * (height + below) + below
         axes = figure.add_axes((x / across, y / up, (cell - 0.25) / across, height / up))
-        scale = Scale([column[trial] for trial in kept], name in log, apart=0.18)
+        scale = Scale([column[trial] for trial in kept], name in log, apart=0.18, ends=(ends or {}).get(name))
         places = _jittered(scale, np.arange(len(kept)) / max(1, len(kept) - 1))
-        axes.scatter(places, shown, s=26, c=shades, edgecolor="white", linewidth=0.4)
+        axes.scatter(places[inside], shown[inside], s=26, c=shades[inside], edgecolor="white", linewidth=0.4)
+        _mark_beyond(axes, places, shown, (low, high), pad)
         _slice_axes(axes, scale, short(name, params), first=index % columns == 0)
         axes.set_ylim(low - pad, high + pad)
-    clipped = int(((values[kept] > high) | (values[kept] < low)).sum())
+    clipped = int((~inside).sum())
     heading = f"{metric} by parameter: later trials are darker"
     figure.text(
         left / across,
@@ -350,6 +338,8 @@ def _slice_axes(axes: Axes, scale: Scale, name: str, first: bool) -> None:
         size=8 if crowded else 9,
         parse_math=False,
     )
+    axes.set_xticks(scale.minor, minor=True)
+    axes.tick_params(axis="x", which="minor", length=2, color=INK)
     axes.set_xlim(-0.06, 1.06)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.tick_params(labelleft=first)
@@ -370,40 +360,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool) and abs(float(value)) < LARGEST
 
 
-def _can_be_drawn(values: np.ndarray) -> np.ndarray:
-    """Which values can be drawn: not NaN, infinite or nearly infinite."""
-    return np.abs(values) < LARGEST
-
-
-def _floats(values: Sequence[float | None]) -> np.ndarray:
-    return np.array([math.nan if value is None else value for value in values], dtype=float)
-
-
 def _best(values: np.ndarray, direction: str) -> int:
-    finite = np.where(_can_be_drawn(values), values, -np.inf if direction == "maximize" else np.inf)
+    finite = np.where(can_be_drawn(values), values, -np.inf if direction == "maximize" else np.inf)
     return int(finite.argmax() if direction == "maximize" else finite.argmin())
-
-
-def _limits(values: np.ndarray, direction: str | None) -> tuple[float, float]:
-    """The range to draw: best value to worst non-outlier, since one diverged trial would flatten all others.
-
-    Outliers are worse than the median by over 8 median absolute deviations (about 5 standard deviations).
-    """
-    values = values[_can_be_drawn(values)]
-    if len(values) == 0:
-        return 0.0, 1.0
-    low, high = float(values.min()), float(values.max())
-    median = np.median(values)
-    reach = 8 * np.median(np.abs(values - median))
-    if len(values) >= 4 and reach > 0:
-        if direction == "maximize":
-            low = float(values[values >= median - reach].min())
-        elif direction == "minimize":
-            high = float(values[values <= median + reach].max())
-    if high == low:
-        room = abs(low) * 0.05 or 0.5
-        return low - room, high + room
-    return low, high
 
 
 def _jittered(scale: Scale, rank: np.ndarray) -> np.ndarray:

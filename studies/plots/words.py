@@ -56,13 +56,16 @@ def decoded_words(source: Sequence[str], target: Sequence[str], predicted: Seque
     return figure
 
 
-def exact_match_by_length(length: Sequence[int], correct: Sequence[int], total: Sequence[int]) -> Figure:
+def exact_match_by_length(
+    length: Sequence[int], correct: Sequence[int], total: Sequence[int], trained_length: int | None = None
+) -> Figure:
     """The share of entirely correct words by length, with 95% Wilson score intervals (Wilson 1927).
 
     Args:
         length: word lengths, in characters.
         correct: number of correct words of that length.
         total: number of words of that length.
+        trained_length: characters of the longest word in training; a line separates longer ones.
     """
     n, right = np.asarray(total, dtype=float), np.asarray(correct, dtype=float)
     seen = n > 0
@@ -77,6 +80,11 @@ def exact_match_by_length(length: Sequence[int], correct: Sequence[int], total: 
     figure, axes = new_figure(min(9.0, max(5.0, 0.55 * len(at))), 3.2, left=0.8, bottom=0.85, right=0.2, top=0.6)
     axes.vlines(at, low * 100, high * 100, color=SKY, linewidth=5, alpha=0.6)
     axes.plot(at, share * 100, "o", color=BLUE, markersize=6)
+    if trained_length is not None and trained_length < at.max():
+        axes.axvline(trained_length + 0.5, color=GREY, linewidth=0.8, linestyle="--")
+        axes.text(
+            trained_length + 0.4, 0.05, "seen in training", ha="right", color=GREY, transform=axes.get_xaxis_transform()
+        )
     room = max(1.0, 100 - low.min() * 100)
     axes.set_ylim(100 - room * 1.12, 100 + room * 0.08)
     title(axes, f"Exact match by word length: {right.sum() / n.sum():.2%} of {int(n.sum())} words")

@@ -26,7 +26,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Started(Event):
-    """The trial process has started. `epochs` and `steps` are the planned totals, None where unlimited."""
+    """The trial process has started. `epochs` and `steps` are the planned totals, None where unlimited.
+
+    `settings` are what else its numbers may depend on: threads, CPU, libraries of a GPU, switches of PyTorch.
+    """
 
     kind = "started"
     pid: int
@@ -36,6 +39,7 @@ class Started(Event):
     epochs: int | None = None
     steps: int | None = None
     resumed_step: int | None = None
+    settings: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,61 @@ class Tags(Event):
 
 
 @dataclass(frozen=True)
+class DataSet(Event):
+    """A data set that the trial uses.
+
+    Attributes:
+        split: train, val or test.
+        digest: hexadecimal digits, equal for equal content.
+        source: what makes it, such as a datamodule with its arguments.
+        samples: their number, None if unknown.
+        read: how many of them the digest covers, evenly spaced; 0: it tells kind and size alone. None in logs of older
+            versions, whose digests are of another kind.
+        classes: class number -> number of samples, if the targets are classes.
+    """
+
+    kind = "dataset"
+    split: str
+    name: str
+    digest: str
+    source: str
+    samples: int | None = None
+    read: int | None = None
+    classes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Report(Event):
-    """A new value of the study's metric, for the pruner. One per validation."""
+    """A new value of the study's metric, for the pruner, and of its further objectives. One per validation."""
 
     kind = "report"
     step: int
     epoch: int
     value: float
+    further: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fingerprint(Event):
+    """What a training epoch ended with, as hashes, by which `harness replay` compares two trainings.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: the epoch that ended, from 0.
+        weights: 16 hexadecimal digits, of all parameters and buffers.
+        parts: 4 hexadecimal digits of each parameter and buffer, in the module's order; "----" for one without bytes.
+        samples: 16 hexadecimal digits of the indices that the training loaders' samplers drew in this epoch; empty
+            if a loader does not tell them.
+        names: one line for each of the parts; only in the first of a process.
+    """
+
+    kind = "fingerprint"
+    step: int
+    epoch: int
+    weights: str
+    parts: str
+    samples: str = ""
+    names: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,12 +197,14 @@ class Stopped(Event):
 class Finished(Event):
     """The trial completed. The summary holds best/..., test/... and fit_seconds.
 
-    `value` is the metric of the saved weights if it differs from the best report (averaged weights).
+    `value` is the metric of the saved weights if it differs from the best report (averaged weights); `further` are the
+    further objectives then.
     """
 
     kind = "finished"
     summary: dict[str, float]
     value: float | None = None
+    further: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,8 +219,8 @@ class Failed(Event):
 EVENTS: dict[str, type[Event]] = {
     cls.kind: cls
     for cls in (
-        *(Started, Metrics, Params, Tags, Report, CheckpointSaved, Notice, Artifact, Resources),
-        *(Stopped, Finished, Failed),
+        *(Started, Metrics, Params, Tags, DataSet, Report, Fingerprint, CheckpointSaved, Notice),
+        *(Artifact, Resources, Stopped, Finished, Failed),
     )
 }
 
@@ -202,6 +256,7 @@ KINDS: dict[str, Check] = {
     "str": _is_text,
     "int | None": _or_none(_is_integer),
     "float | None": _or_none(_is_number),
+    "dict[str, int]": _maps_to(_is_integer),
     "dict[str, float]": _maps_to(_is_number),
     "dict[str, str]": _maps_to(_is_text),
 }

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import re
+import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -128,6 +129,22 @@ def stored_params(params: Mapping[str, Any]) -> dict[str, str]:
 def stored_tags(tags: Mapping[str, Any]) -> dict[str, str]:
     """Tags in a form that MLflow accepts."""
     return {tag_key(str(name)): stored_text(str(value), TAG_LENGTH) for name, value in tags.items()}
+
+
+def short_number(value: float) -> float:
+    """The number of fewest digits that is the same 32-bit float; a number that is no 32-bit float as it is.
+
+    Losses and accuracies are 32-bit floats: 0.96 is 0.9599999785423279 as a Python float, and MLflow shows all digits.
+    """
+    try:
+        exact = struct.pack("f", value)
+    except (struct.error, OverflowError):
+        return value
+    if struct.unpack("f", exact)[0] != value:
+        return value
+    return next(
+        (short for digits in range(1, 10) if struct.pack("f", short := float(f"{value:.{digits}g}")) == exact), value
+    )
 
 
 def stored_number(value: Any) -> float | None:

@@ -15,11 +15,13 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "experiment": dict,
     "seed": int,
     "folder": str,
+    "name": str,
     "study": (str, NO),
     "number": int,
     "params": dict,
     "metric": (str, NO),
     "direction": str,
+    "further": dict,
     "pruning": bool,
     "test": bool,
     "resume": (str, NO),
@@ -27,6 +29,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "threads": int,
     "gpu": (int, NO),
     "search_path": list,
+    "data_sets": dict,
     "trusted": bool,
 }
 
@@ -38,6 +41,8 @@ def check_kinds(fields: Any) -> None:
             raise ValueError(f"{name} is {type(fields[name]).__name__}")
     if not is_run_id(fields["run_id"]):
         raise ValueError(f"run_id is {fields['run_id'][:80]!r}, which is no id")
+    if not all(isinstance(text, str) for item in fields.get("further", {}).items() for text in item):
+        raise ValueError("further does not map metrics to directions")
     if not all(isinstance(folder, str) and "\0" not in folder for folder in fields.get("search_path", [])):
         raise ValueError("search_path is not a list of folders")
 

@@ -23,12 +23,14 @@ class TrialSpec:
         experiment: model, data, trainer, optimizer and lr_scheduler sections as written, with overrides and
             sampled values applied; the trial process parses them as LightningCLI does.
         seed: training seed: weights, order of samples, dropout.
-        folder: the trial's folder; events.jsonl, log.txt, checkpoints/ and artifacts/ are written there.
+        folder: the trial's folder; events.jsonl, checkpoints/ and artifacts/ with log.txt are written there.
+        name: name of the experiment; "" in specifications of older versions.
         study: name of the study, or None for a single run.
         number: number of the trial in its study, from 0.
         params: the sampled parameters, by dotted name.
         metric: name of the metric that selects the best checkpoint and that pruners use, e.g. "val/accuracy".
         direction: "maximize" or "minimize".
+        further: the further objectives, metric -> direction; their values are reported with those of the metric.
         pruning: wait for the driver's verdict after each value of the metric.
         test: evaluate the best checkpoint once on the test set after the fit.
         resume: checkpoint to resume from, or None to start from scratch.
@@ -36,6 +38,7 @@ class TrialSpec:
         threads: CPU threads of this process; 0 leaves PyTorch's default.
         gpu: index of the only GPU that this trial may use, or None for all visible ones.
         search_path: folders with user modules, which come first on sys.path.
+        data_sets: of each split, what the preflight check found; see studies.trial.data_fingerprint.
         trusted: objects in its checkpoint may be unpickled, which can run code; see studies.common.trust.
     """
 
@@ -43,11 +46,13 @@ class TrialSpec:
     experiment: dict[str, Any]
     seed: int
     folder: str
+    name: str = ""
     study: str | None = None
     number: int = 0
     params: dict[str, Any] = field(default_factory=dict)
     metric: str | None = None
     direction: str = "maximize"
+    further: dict[str, str] = field(default_factory=dict)
     pruning: bool = False
     test: bool = False
     resume: str | None = None
@@ -55,6 +60,7 @@ class TrialSpec:
     threads: int = 0
     gpu: int | None = None
     search_path: list[str] = field(default_factory=list)
+    data_sets: dict[str, Any] = field(default_factory=dict)
     trusted: bool = True
 
     def save(self) -> Path:

@@ -14,6 +14,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from studies.common.class_paths import instance_of
+from studies.common.errors import in_one_line
+from studies.config.checks import SAMPLERS
 from studies.config.search_space import Choice, Range, encode_choice
 
 
@@ -47,7 +49,7 @@ MakeSampler = Callable[[int], optuna.samplers.BaseSampler]
 def make_sampler(
     name: str | dict[str, Any], seed: int, others: Mapping[str, MakeSampler] | None = None
 ) -> optuna.samplers.BaseSampler:
-    """Creates a sampler: random | grid | tpe | gp | cmaes (gp imports torch; grid points are enqueued as trials).
+    """Creates a sampler, one of checks.SAMPLERS (gp imports torch; grid points are enqueued as trials).
 
     Args:
         name: a name, or {class_path, init_args} of a BaseSampler; its parameter `seed`, if any, is set.
@@ -64,8 +66,30 @@ def make_sampler(
         "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
         "gp": lambda: optuna.samplers.GPSampler(seed=seed),
         "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=seed),
+        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed),
     }
     return others[name](seed) if others and name in others else samplers[name]()
+
+
+ONE_OBJECTIVE = ("cmaes",)  # samplers that search by one metric only
+
+
+def check_several(sampler: str | dict[str, Any], objectives: int) -> None:
+    """Checks that a sampler can search by several objectives: one of the user's draws for a study in memory.
+
+    Raises:
+        ValueError: it cannot; the message names those that can.
+    """
+    wrong: str | None = f"sampler {sampler}" if sampler in ONE_OBJECTIVE else None
+    if isinstance(sampler, dict):
+        study = optuna.create_study(directions=["minimize"] * objectives, sampler=make_sampler(sampler, 0))
+        try:
+            study.ask({"x": FloatDistribution(0.0, 1.0)})
+        except Exception as error:
+            wrong = f"sampler {sampler['class_path']}: {in_one_line(error)}; it"
+    if wrong is not None:
+        able = ", ".join(name for name in SAMPLERS if name not in ONE_OBJECTIVE)
+        raise ValueError(f"{wrong} searches by one metric, but there are {objectives} (allowed: {able})")
 
 
 def make_pruner(name: str | dict[str, Any], reports: int | None) -> optuna.pruners.BasePruner:
@@ -76,7 +100,7 @@ def make_pruner(name: str | dict[str, Any], reports: int | None) -> optuna.prune
         reports: number of values that a complete trial reports (validations), or None if unknown.
     """
     if isinstance(name, dict):
-        return _own(name, "pruner", optuna.pruners.BasePruner)
+        return _with_brackets(_own(name, "pruner", optuna.pruners.BasePruner))
     pruners: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
         "none": optuna.pruners.NopPruner,
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
@@ -84,7 +108,17 @@ def make_pruner(name: str | dict[str, Any], reports: int | None) -> optuna.prune
         # Short trials (5 epochs) need several rungs, too: a reduction factor of 2 instead of the default 4.
         "asha": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
     }
-    return pruners[name]()
+    return _with_brackets(pruners[name]())
+
+
+def _with_brackets(pruner: optuna.pruners.BasePruner) -> optuna.pruners.BasePruner:
+    """Has Hyperband make its brackets now, if it knows the number of reports, and not at the first report.
+
+    Samplers see only trials of their own trial's bracket, so what they draw would depend on restarts.
+    """
+    if isinstance(pruner, optuna.pruners.HyperbandPruner):
+        optuna.create_study(pruner=pruner).ask().should_prune()
+    return pruner
 
 
 def _own(named: dict[str, Any], what: str, base: type, **offered: Any) -> Any:
@@ -98,11 +132,24 @@ def distribution_of(parameter: Range | Choice) -> BaseDistribution:
     """The Optuna distribution of a parameter."""
     if isinstance(parameter, Choice):
         return CategoricalDistribution([encode_choice(value) for value in parameter.values])
-    if parameter.whole and (parameter.step is None or isinstance(parameter.step, int)):
+    if parameter.is_integer:
         return IntDistribution(
             int(parameter.low), int(parameter.high), log=parameter.log, step=int(parameter.step or 1)
         )
     return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+
+
+def holds(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a value, as Optuna stores it, is one of a distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        return any(choice == value and type(choice) is type(value) for choice in distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if not distribution.low <= value <= distribution.high:
+        return False
+    steps = (value - distribution.low) / distribution.step if distribution.step else 0.0
+    return abs(steps - round(steps)) < 1e-8
 
 
 def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:

@@ -18,6 +18,9 @@ from studies.common.sqlite_files import made_whole, sqlite_path
 Storage = Callable[[RDBStorage, str], BaseStorage]
 
 
+COPY, LEFT = " (copy)", " (left)"  # suffixes of studies that rewriting.py makes, which no study of ours can have
+
+
 def check_database(storage: str) -> None:
     """Connects once to a database that is not a file, and creates nothing.
 
@@ -45,9 +48,18 @@ def study_names(storage: str) -> list[str]:
     if path is not None and not path.exists():
         return []
     try:
-        return sorted(optuna.get_all_study_names(storage=database(storage)))
+        names = optuna.get_all_study_names(storage=database(storage))
+        return sorted(name for name in names if not name.endswith((COPY, LEFT)))
     except (RecursionError, json.JSONDecodeError) as error:  # somebody has changed an attribute of a study
         raise ValueError(f"Optuna's database {storage} cannot be read ({error}): see harness doctor") from error
+
+
+def delete_study(storage: str, name: str) -> None:
+    """Deletes a study with its trials, and what a process that died may have left of it; see rewriting.py."""
+    whole = database(storage)
+    for left in {name + COPY, name + LEFT} & set(optuna.get_all_study_names(whole)):
+        optuna.delete_study(study_name=left, storage=whole)
+    optuna.delete_study(study_name=name, storage=whole)
 
 
 def study_attributes(storage: str, name: str) -> dict[str, Any]:
@@ -61,7 +73,7 @@ def upgrade_database(storage: str) -> None:
 
 
 def open_study(
-    storage: str, name: str, direction: Any, pruner: optuna.pruners.BasePruner, writer: Storage | None = None
+    storage: str, name: str, directions: Any, pruner: optuna.pruners.BasePruner, writer: Storage | None = None
 ) -> optuna.Study:
     """Opens a study for its only writer; creates the study and its database if missing.
 
@@ -70,7 +82,7 @@ def open_study(
     """
     with made_whole(storage, lambda url: database(url).engine.dispose()):
         whole = database(storage)
-        optuna.create_study(storage=whole, study_name=name, direction=direction, load_if_exists=True)
+        optuna.create_study(storage=whole, study_name=name, directions=directions, load_if_exists=True)
     return optuna.load_study(study_name=name, storage=writer(whole, name) if writer else whole, pruner=pruner)
 
 

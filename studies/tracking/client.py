@@ -6,6 +6,7 @@ so an event that is sent again after a crash is the same row and is stored once.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -25,26 +26,28 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 import logging
 
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import DatasetInput, Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
 from studies.common.errors import StorageFailed, in_one_line, retry_transient
 from studies.common.sqlite_files import made_whole, sqlite_path
 from studies.common.suggestions import did_you_mean
 from studies.common.trust import contains, is_own
-from studies.protocol.events import Event, Failed, Finished, Metrics, Params, Resources, Started, Stopped, Tags
+from studies.protocol.events import DataSet, Event, Failed, Finished, Metrics, Params, Resources, Started, Stopped, Tags
 from studies.protocol.metric_names import (
     EXPERIMENT_TAG_LENGTH,
     NAME_LENGTH,
     metric_name,
     param_text,
     same_param,
+    short_number,
     stored_number,
     stored_params,
     stored_tags,
     stored_text,
 )
 from studies.tracking.artifact_folder import local_folder
+from studies.tracking.data_sets import data_set_input, data_sets_of
 from studies.tracking.database import make, template
 from studies.tracking.model_registry import ModelRegistry
 from studies.tracking.relocation import relocate
@@ -62,7 +65,10 @@ NOW = "harness.now."  # tag, + parameter name: its present value if MLflow keeps
 EXPERIMENT_LENGTH = 500  # MLflow's limit of an experiment's name
 TOKEN = "harness.token"  # tag: identifies the call that opened a run
 RANK = "harness.rank"  # tag: a trial's rank in its study, from 1
+RANKED = "harness.ranked"  # tag of a study's run: digest of the ranks that its trials have
 EXPERIMENT = "harness.experiment"  # tag of experiments and runs: the experiment's name in the harness
+# Tags of MLflow's own that trials may set: description, name, and that charts have a strip of pictures.
+FREE_TAGS = ("mlflow.note.content", "mlflow.runName", "mlflow.loggedImages")
 TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens the experiment as model training
 
 
@@ -87,7 +93,8 @@ class Tracking:
 
     Args:
         uri: tracking URI of a database or server.
-        artifacts: folder for artifacts of new experiments, or None to leave it to the server.
+        artifacts: folder for artifacts of new experiments: those of a run are in RUN/artifacts there. None leaves it
+            to the server.
         retry: repeats a call while the database is locked or the server unreachable; see errors.retry_transient.
         notice: called with one line for each unexpected change (e.g. made in MLflow's UI) and how it was handled.
         together: context manager that makes a thread's calls to a URI's database one transaction, or None.
@@ -114,6 +121,7 @@ class Tracking:
         self._retry = retry
         self._pending: dict[str, list[Metric]] = {}
         self._pending_tags: dict[str, dict[str, str]] = {}
+        self._pending_inputs: dict[str, list[DatasetInput]] = {}
         self._folders: dict[str, Path | None] = {}  # run -> local artifact folder, for open runs
         try:
             with made_whole(uri, make, template()):
@@ -140,7 +148,7 @@ class Tracking:
         name = stored_text(name, EXPERIMENT_LENGTH)
         found = self._client.get_experiment_by_name(name) or self._renamed(name)
         if found is None:
-            location = (self._artifacts / name).as_uri() if self._artifacts else None
+            location = self._artifacts.as_uri() if self._artifacts else None
             try:
                 return self._client.create_experiment(name, artifact_location=location, tags={**TAGS, EXPERIMENT: name})
             except MlflowException:  # another process was faster
@@ -248,6 +256,11 @@ class Tracking:
         self._notice(f"run {info.run_name or run_id} was deleted in MLflow: it is restored")
         return True
 
+    def delete(self, run_id: str) -> None:
+        """Moves a run to MLflow's trash, unless it is there."""
+        if self._client.get_run(run_id).info.lifecycle_stage == "active":
+            self._client.delete_run(run_id)
+
     def restore(self, run_id: str) -> None:
         """Restores a run from MLflow's trash, if it is there."""
         self._restore(run_id)
@@ -302,7 +315,13 @@ class Tracking:
         return runs[0].info.run_id if runs else None
 
     def _tagged(
-        self, tags: Mapping[str, str], experiment_ids: list[str], view: int, where: str = "", limit: int = 1000
+        self,
+        tags: Mapping[str, str],
+        experiment_ids: list[str],
+        view: int,
+        where: str = "",
+        limit: int = 1000,
+        order: str = "",
     ) -> list[Run]:
         """Runs with these tags, newest first, even if a value cannot be quoted in MLflow's filters."""
         stored = stored_tags(tags)
@@ -310,14 +329,18 @@ class Tracking:
         conditions = [where] if where else []
         conditions += [f"tags.`{key}` = '{value}'" for key, value in simple.items()]
         size = min(limit, PAGE) if simple == stored else PAGE
-        pages = self._pages(experiment_ids, " and ".join(conditions), view, size)
+        pages = self._pages(experiment_ids, " and ".join(conditions), view, size, order)
         return list(itertools.islice((run for run in pages if stored.items() <= run.data.tags.items()), limit))
 
-    def _pages(self, experiment_ids: list[str], where: str, view: int, size: int = PAGE) -> Iterator[Run]:
-        """Runs of experiments, newest first, fetched page by page."""
+    def _pages(
+        self, experiment_ids: list[str], where: str, view: int, size: int = PAGE, order: str = ""
+    ) -> Iterator[Run]:
+        """Runs of experiments, newest first unless ordered otherwise, fetched page by page."""
         token = None
         while experiment_ids:
-            page = self._client.search_runs(experiment_ids, where, view, max_results=size, page_token=token)
+            page = self._client.search_runs(
+                experiment_ids, where, view, max_results=size, order_by=[order] if order else None, page_token=token
+            )
             yield from page
             token = page.token
             if not token:
@@ -331,7 +354,7 @@ class Tracking:
         self._on(run_id, lambda client: client.update_run(run_id, status="RUNNING"))
 
     def log(self, run_id: str, event: Event) -> None:
-        """Handles one event of a run; metrics and start tags are buffered until the next flush."""
+        """Handles one event of a run; metrics, start tags and data sets are buffered until the next flush."""
         if isinstance(event, Metrics):
             # Lightning usually logs the epoch itself; logs of earlier versions have it as a field.
             values = event.values if event.done is not None else {**event.values, "epoch": event.epoch}
@@ -340,6 +363,8 @@ class Tracking:
             self._log_more_params(run_id, event.values)
         elif isinstance(event, Tags):
             self.set_tags(run_id, _free_tags(event.values))
+        elif isinstance(event, DataSet):
+            self._pending_inputs.setdefault(run_id, []).append(data_set_input(event))
         elif isinstance(event, Resources):
             self._add(run_id, event.values, event.time, event.step)
         elif isinstance(event, Started):
@@ -369,6 +394,11 @@ class Tracking:
     def _add(self, run_id: str, values: Mapping[str, float], stamp: float, step: int) -> None:
         rows, stamp = self._pending.setdefault(run_id, []), max(0, int(stamp * 1000))
         numbers = {metric_name(name): stored_number(value) for name, value in values.items()}
+        numbers |= {  # our own: the value itself has all digits
+            name: short_number(value)
+            for name, value in numbers.items()
+            if name.startswith("best/") and value is not None
+        }
         rows.extend(Metric(name, value, stamp, step) for name, value in numbers.items() if value is not None)
         if len(rows) >= BATCH:
             self.flush(run_id)
@@ -379,8 +409,9 @@ class Tracking:
 
     def flush(self, run_id: str | None = None) -> None:
         """Writes buffered data, of one run or of all."""
-        names = [run_id] if run_id is not None else [*{*self._pending, *self._pending_tags}]
-        if any(self._pending.get(name) or self._pending_tags.get(name) for name in names):
+        pending = (self._pending, self._pending_tags, self._pending_inputs)
+        names = [run_id] if run_id is not None else [*{name for part in pending for name in part}]
+        if any(part.get(name) for part in pending for name in names):
             self._together(partial(self._write_all, names), lambda: self._write_each(names))
         self._forget(names)
 
@@ -396,22 +427,37 @@ class Tracking:
         rows, tags = self._pending.get(run_id, []), self._pending_tags.get(run_id, {})
         for start in range(0, max(len(rows), bool(tags)), BATCH):
             client.log_batch(run_id, metrics=rows[start : start + BATCH], tags=_tags(tags) if start == 0 else ())
+        if run_id in self._pending_inputs:
+            client.log_inputs(run_id, self._pending_inputs[run_id])
 
     def _forget(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
             self._pending.pop(run_id, None)
             self._pending_tags.pop(run_id, None)
+            self._pending_inputs.pop(run_id, None)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         self._on(run_id, lambda client: client.log_batch(run_id, tags=_tags(tags)))
 
     def rank(self, experiment_id: str, study: str, ranks: Mapping[str, int]) -> None:
-        """Tags a study's trials with their ranks (run id -> rank, from 1), unless they already have these tags."""
+        """Tags a study's trials with their ranks (run id -> rank, from 1), unless they already have these tags.
+
+        A tag of the study's run says which ranks were written: reading the runs of 10,000 trials takes ten seconds.
+        """
+        digest = hashlib.sha256(repr(sorted(ranks.items())).encode()).hexdigest()[:16]
+        own = {"harness.kind": "study", "harness.study": study}
+        parents = self._tagged(own, [experiment_id], ViewType.ACTIVE_ONLY, limit=1)
+        if any(run.data.tags.get(RANKED) == digest for run in parents):
+            of_study = {"harness.study": study}
+            if not self._tagged(of_study, [experiment_id], ViewType.DELETED_ONLY, limit=1):
+                return
         runs = self._tagged({"harness.study": study}, [experiment_id], ViewType.ACTIVE_ONLY, limit=MANY)
         known = {run.info.run_id: run.data.tags.get(RANK) for run in runs}
         for run_id, rank in ranks.items():
             if run_id in known and known[run_id] != str(rank):
                 self._client.set_tag(run_id, RANK, str(rank))
+        for parent in parents:
+            self._client.set_tag(parent.info.run_id, RANKED, digest)
         missing = len(ranks.keys() - known.keys())
         if missing:
             what = "run of a trial is" if missing == 1 else f"runs of {missing} trials are"
@@ -434,13 +480,13 @@ class Tracking:
         self._on(run_id, log)
 
     def log_files(self, run_id: str, path: Path, to: str | None = None) -> None:
-        """Copies a file, or the contents of a folder, to a run's artifacts."""
+        """Copies a file, or the contents of a folder, to a run's artifacts, unless it is there."""
         self._on(run_id, lambda client: self._log_files(run_id, path, to))
 
     def _log_files(self, run_id: str, path: Path, to: str | None) -> None:
         folder = self._artifact_folder(run_id, to)
         place = self._place
-        if folder is REFUSED:
+        if folder is REFUSED or (folder is not None and _is_same(path if path.is_dir() else path.parent, folder)):
             return
         if folder is not None and place is not None:
             self._retry(lambda: place(path, folder))
@@ -512,17 +558,33 @@ class Tracking:
         runs = self._tagged(tags, [experiment_id], ViewType.ACTIVE_ONLY, "attributes.status = 'RUNNING'", limit=MANY)
         return [run.info.run_id for run in runs]
 
-    def runs(self, experiment: str | None = None, study: str | None = None, limit: int = 1000) -> list[RunInfo]:
+    def runs(
+        self,
+        experiment: str | None = None,
+        study: str | None = None,
+        limit: int = 1000,
+        where: str = "",
+        order: str = "",
+    ) -> list[RunInfo]:
         """Runs, newest first; of an experiment by its present or original name.
 
+        Args:
+            where: only these, in MLflow's language: "metrics.`val/accuracy` > 0.98 and params.seed = '3'".
+            order: in MLflow's language: "metrics.`val/accuracy` DESC".
+
         Raises:
-            ValueError: unknown experiment.
+            ValueError: unknown experiment, or MLflow does not understand `where` or `order`.
         """
         names = {item.experiment_id: item.name for item in self._client.search_experiments()}
         if experiment is not None:
             names = {key: name for key, name in names.items() if key == self.experiment_id(experiment)}
         tags = {"harness.study": study} if study else {}
-        runs = self._tagged(tags, list(names), ViewType.ACTIVE_ONLY, limit=limit)
+        try:
+            runs = self._tagged(tags, list(names), ViewType.ACTIVE_ONLY, where, limit, order)
+        except MlflowException as error:
+            if not (where or order) or error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            raise ValueError(f"MLflow does not understand {where or order!r}: {in_one_line(error)}") from error
         return [_info(run, names[run.info.experiment_id]) for run in runs]
 
     def runs_beginning_with(self, prefix: str, limit: int = 6) -> list[RunInfo]:
@@ -530,6 +592,12 @@ class Tracking:
         names = {item.experiment_id: item.name for item in self._client.search_experiments()}
         where = f"attributes.run_id LIKE '{prefix}%'"
         found = self._client.search_runs(list(names), where, ViewType.ACTIVE_ONLY, max_results=limit)
+        return [_info(run, names[run.info.experiment_id]) for run in found]
+
+    def children(self, run_id: str) -> list[RunInfo]:
+        """The runs below a run, newest first."""
+        names = {item.experiment_id: item.name for item in self._client.search_experiments()}
+        found = self._tagged({"mlflow.parentRunId": run_id}, list(names), ViewType.ACTIVE_ONLY, limit=1_000_000)
         return [_info(run, names[run.info.experiment_id]) for run in found]
 
     def deleted_runs(self) -> list[RunInfo]:
@@ -599,10 +667,18 @@ def _free_tags(tags: Mapping[str, str]) -> dict[str, str]:
     free: dict[str, str] = {}
     for key, value in tags.items():
         name = metric_name(key)
-        if name.startswith(("harness.", "mlflow.")) and name not in ("mlflow.note.content", "mlflow.runName"):
+        if name.startswith(("harness.", "mlflow.")) and name not in FREE_TAGS:
             name = LOGGED + name
         free[name[:NAME_LENGTH]] = value
     return free
+
+
+def _is_same(folder: Path, other: Path) -> bool:
+    """Whether both are the same folder, even by different paths."""
+    try:
+        return folder == other or folder.samefile(other)
+    except OSError:  # one of them does not exist
+        return False
 
 
 def _can_be_quoted(value: str) -> bool:
@@ -638,8 +714,10 @@ def _info(run: Run, experiment: str) -> RunInfo:
         kind=tags.get("harness.kind", ""),
         status=run.info.status,
         start_time=run.info.start_time / 1000,
+        end_time=run.info.end_time / 1000 if run.info.end_time else None,
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
         tags=dict(tags),
         artifact_uri=run.info.artifact_uri or "",
+        data=data_sets_of(run.inputs.dataset_inputs if run.inputs else ()),
     )

@@ -80,6 +80,15 @@ class ModelRegistry:
         except MlflowException:
             return None
 
+    def champions(self) -> dict[str, str]:
+        """Run id -> name of the registered model whose champion was trained in it."""
+        found = {}
+        for item in self._client.search_registered_models():
+            run_id = (self.champion(item.name) or {}).get("harness.run_id")
+            if run_id is not None:
+                found[run_id] = str(item.name)
+        return found
+
     def run_of_model(self, name: str, alias: str | None, version: str | None) -> str:
         """The run whose checkpoint became a registered model.
 
@@ -104,6 +113,10 @@ class ModelRegistry:
         versions = self._client.search_model_versions(f"name = '{name}'")
         found = [int(item.version) for item in versions if tags.items() <= dict(item.tags).items()]
         return max(found, default=None)
+
+    def describe(self, name: str, version: int, text: str) -> None:
+        """Sets the description of a model version, in Markdown."""
+        self._client.update_model_version(name, str(version), text)
 
     def set_champion(self, name: str, version: int) -> None:
         """Makes a version the champion of its model."""

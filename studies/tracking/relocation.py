@@ -1,8 +1,8 @@
 """Updates MLflow's artifact URIs after a state folder was moved, copied or renamed. Standard library only.
 
 MLflow stores absolute artifact URIs with each experiment, run and model. When the database is opened in a new place,
-the URIs below the former folder's artifacts/ are changed to this folder's, in one transaction; so a moved folder
-creates nothing at its old place, and a copy only writes to itself.
+the URIs below the former folder are changed to this folder's, in one transaction; so a moved folder creates nothing at
+its old place, and a copy only writes to itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlparse
 
 from studies.common.sqlite_files import sqlite_path
 
-ARTIFACTS = "artifacts"  # folder next to the database
+TRIALS = "trials"  # folder next to the database, which has the artifacts of all experiments
+ARTIFACTS = "artifacts"  # the same of older versions, with a folder for each experiment
 COLUMNS = (  # where MLflow 3.17 stores file URIs
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -35,7 +36,7 @@ def relocate(uri: str) -> list[str]:
         uri: of the database, whose lock the caller holds; servers are ignored.
     """
     path = sqlite_path(uri)
-    if path is None or not (path.parent / "trials").is_dir():
+    if path is None or not (path.parent / TRIALS).is_dir():
         return []
     here = path.parent.resolve()
     with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
@@ -71,19 +72,27 @@ def _has(connection: sqlite3.Connection, table: str, column: str) -> bool:
 
 
 def _former_places(connection: sqlite3.Connection, here: Path) -> dict[Path, list[str]]:
-    """Former state folders, each with the names of its artifact folders to look for here."""
+    """Former state folders, each with its artifact folders, relative to it, to look for here."""
+    ours = "SELECT experiment_id FROM experiment_tags WHERE key = 'harness.experiment'"
+    query = f"SELECT DISTINCT artifact_location, experiment_id IN ({ours}) FROM experiments"
     try:
-        locations = [row[0] for row in connection.execute("SELECT artifact_location FROM experiments")]
+        locations = connection.execute(query).fetchall()
     except sqlite3.DatabaseError:  # not MLflow's, or broken: reported elsewhere
         return {}
     found: dict[Path, list[str]] = {}
-    for location in locations:
+    for location, is_ours in locations:
         place = _file_of(location)
-        if place is None or place.parent.name != ARTIFACTS or place.parent.parent == here:
+        if place is None:
             continue
-        is_here, is_there = (here / ARTIFACTS / place.name).exists(), place.exists()
-        if is_here or not is_there:
-            found.setdefault(place.parent.parent, []).append(place.name)
+        if place.name == TRIALS and is_ours:
+            former = place.parent
+        elif place.parent.name == ARTIFACTS:
+            former = place.parent.parent
+        else:
+            continue
+        name = str(place.relative_to(former))
+        if former != here and ((here / name).exists() or not place.exists()):
+            found.setdefault(former, []).append(name)
     return found
 
 
@@ -96,7 +105,7 @@ def _rewrite(connection: sqlite3.Connection, former: Path, here: Path, names: li
     """Replaces the prefix of URIs below a former folder; returns the number of changes."""
     count = 0
     for name in names:
-        old, new = ((folder / ARTIFACTS / name).as_uri() for folder in (former, here))
+        old, new = ((folder / name).as_uri() for folder in (former, here))
         for table, column in COLUMNS:
             statement = (
                 f"UPDATE {table} SET {column} = ? || substr({column}, ?) "

@@ -83,6 +83,10 @@ class Tracker(Writer, Protocol):
         """Runs, newest first, of all experiments and studies or of one."""
         ...
 
+    def children(self, run_id: str) -> list[RunInfo]:
+        """The runs below a run, newest first."""
+        ...
+
     def deleted_runs(self) -> list[RunInfo]:
         """Deleted runs that can be restored."""
         ...

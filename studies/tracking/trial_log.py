@@ -6,17 +6,20 @@ that takes over from a dead one, need not know how far that one got.
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from studies.common.atomic_files import left_over
 from studies.common.objective import better
-from studies.protocol.checkpoint_files import BEST
+from studies.common.trust import leads_out
+from studies.protocol.checkpoint_files import BEST, LAST, PREVIOUS
 from studies.protocol.checkpoint_files import FOLDER as CHECKPOINTS
 from studies.protocol.event_log import NAME, EventReader, EventWriter
 from studies.protocol.events import (
     CheckpointSaved,
+    DataSet,
     Event,
     Failed,
     Finished,
@@ -29,6 +32,7 @@ from studies.protocol.events import (
     Tags,
 )
 from studies.protocol.metric_names import stored_text
+from studies.protocol.output_log import output_log
 from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.queue import TrackingQueue
 
@@ -41,13 +45,20 @@ ERROR_LENGTH = 4000  # characters of an error shown; log.txt has the full text
 
 @dataclass
 class Ending:
-    """How a trial ended. `state`: COMPLETE, PRUNED, FAIL or INTERRUPTED; `value`: metric of the saved weights."""
+    """How a trial ended.
+
+    Attributes:
+        state: COMPLETE, PRUNED, FAIL or INTERRUPTED.
+        value: metric of the saved weights.
+        further: their further objectives.
+    """
 
     state: str
     value: float | None
     metrics: dict[str, float]
     seconds: float
     error: str | None = None
+    further: dict[str, float] = field(default_factory=dict)
 
 
 class TrialRecord:
@@ -60,7 +71,7 @@ class TrialRecord:
     Attributes:
         ending: the event that ended the trial, or None while it runs.
         reports: number of reported values of the study's metric.
-        best: the best of them.
+        best: the best of them; `best_further`: the further objectives reported with it.
         newest: metric -> its latest value.
         saved: step of the newest checkpoint, or -1.
         megabytes: last reported memory usage of its process.
@@ -74,6 +85,7 @@ class TrialRecord:
         self.ending: Event | None = None
         self.reports = 0
         self.best: float | None = None
+        self.best_further: dict[str, float] = {}
         self.newest: dict[str, float] = {}
         self.saved = -1
         self.megabytes: float | None = None
@@ -105,7 +117,7 @@ class TrialRecord:
             event = replace(event, values=new)
         elif isinstance(event, Report):
             if better(event.value, self.best, self.spec.direction):
-                self.best = event.value
+                self.best, self.best_further = event.value, event.further
             if event.step <= self._reported:
                 return None
             self._reported, self.reports = event.step, self.reports + 1
@@ -121,7 +133,7 @@ class TrialRecord:
             self._sampled = event.step + 1
         elif isinstance(event, Finished | Stopped | Failed):
             self.ending = event  # logged together with the files, once the process is gone
-        if self.tracking is not None and isinstance(event, Metrics | Params | Tags | Started | Resources):
+        if self.tracking is not None and isinstance(event, Metrics | Params | Tags | DataSet | Started | Resources):
             self.tracking.soon.log(self.spec.run_id, event)
         return event
 
@@ -158,18 +170,33 @@ class TrialRecord:
         averaged = self.ending.value if isinstance(self.ending, Finished) else None
         return self.best if averaged is None else averaged
 
+    @property
+    def further(self) -> dict[str, float]:
+        """The further objectives of the saved weights."""
+        averaged = isinstance(self.ending, Finished) and self.ending.value is not None
+        return self.ending.further if averaged else self.best_further  # type: ignore[union-attr]
+
     def end(self, event: Event) -> Ending:
-        """Sends the trial's files, summary and status to MLflow."""
+        """Sends the trial's files, summary and status to MLflow.
+
+        In a state folder that is not trusted, only the status if a link leads to files elsewhere.
+        """
         assert self.tracking is not None
         ending = self._ending_of(event)
         run_id, folder = self.spec.run_id, Path(self.spec.folder)
+        if not self.spec.trusted and leads_out(folder, folder.parent):
+            self.tracking.soon.end(run_id, *STATUSES[ending.state])
+            return ending
         for half_written in left_over(folder):  # by a killed process
             half_written.unlink(missing_ok=True)
         self.tracking.soon.log(run_id, event)
         self.tracking.soon.log_files(run_id, folder / "artifacts")
-        self.tracking.soon.log_files(run_id, folder / "log.txt")
+        if (log := output_log(folder)).parent == folder:  # of an older version
+            self.tracking.soon.log_files(run_id, log)
         self.tracking.soon.log_files(run_id, folder / CHECKPOINTS / BEST, CHECKPOINTS)
         self.tracking.soon.end(run_id, *STATUSES[ending.state])
+        if ending.state in ("COMPLETE", "PRUNED") and (folder / CHECKPOINTS / LAST).exists():
+            (folder / CHECKPOINTS / PREVIOUS).unlink(missing_ok=True)  # kept in case the trial's process dies
         return ending
 
     def end_as(self, state: str) -> Ending:
@@ -184,8 +211,13 @@ class TrialRecord:
         if isinstance(event, Finished):
             if self.best is None and self.spec.metric is not None:
                 return Ending("FAIL", None, metrics, seconds, f"the metric {self.spec.metric} was never a number")
-            return Ending("COMPLETE", self.value, metrics, seconds)
+            for name in self.spec.further:
+                if math.isnan(self.further.get(name, math.nan)):
+                    error = f"the metric {name} was not a number when {self.spec.metric} was best"
+                    return Ending("FAIL", None, metrics, seconds, error)
+            return Ending("COMPLETE", self.value, metrics, seconds, further=self.further)
         if isinstance(event, Stopped):
-            return Ending("PRUNED" if event.why == "pruned" else "INTERRUPTED", self.best, metrics, seconds)
+            state = "PRUNED" if event.why == "pruned" else "INTERRUPTED"
+            return Ending(state, self.best, metrics, seconds, further=self.best_further)
         assert isinstance(event, Failed)
         return Ending("FAIL", None, metrics, seconds, stored_text(event.error, ERROR_LENGTH))

@@ -23,7 +23,7 @@ from studies.common.class_paths import import_class
 from studies.common.suggestions import did_you_mean
 from studies.config.parameters import flat_parameters
 from studies.trial.parser_errors import one_line
-from studies.trial.trainer_arguments import REFUSED, TRAINER_PARAMETERS, new_parser, trainer_parser
+from studies.trial.trainer_arguments import REFUSED, TRAINER_PARAMETERS, check_durations, new_parser, trainer_parser
 
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
 
@@ -93,6 +93,7 @@ def _parse_trainer(content: dict[str, Any]) -> Parsed:
         if content.get(name):
             raise ValueError(f"trainer.{name} cannot be set: {why}")
     given = {name: value for name, value in content.items() if name not in REFUSED}
+    check_durations(given)
     return _parsed("trainer", trainer_parser(frozenset(given)), given, Trainer, given)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import psutil
@@ -12,21 +13,29 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from studies.protocol.channel import Channel
 from studies.protocol.events import Report, Resources
-from studies.trial.checkpointing import Checkpoints, can_leave, metric_value
+from studies.trial.checkpointing import Checkpoints, can_leave, further_values, metric_value
 from studies.trial.logger import EventLogger
 
 
 class Verdicts(Checkpoint):
-    """Reports each value of the metric to the driver, asks for a verdict, and stops the fit when told to.
+    """Reports each value of the metric, and of further ones then, asks for a verdict, and stops the fit when told to.
 
     The metric may be logged in validation or, once per epoch, in training. As a Lightning `Checkpoint` it runs after
     the module's own hooks and sees what they log. Nothing raises through `fit`: a stop sets Trainer.should_stop, on
     all ranks.
     """
 
-    def __init__(self, channel: Channel, metric: str | None, pruning: bool, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        metric: str | None,
+        pruning: bool,
+        checkpoints: Checkpoints,
+        further: Iterable[str] = (),
+    ) -> None:
         self.channel = channel
         self.metric = metric
+        self.further = tuple(further)
         self.pruning = pruning
         self.checkpoints = checkpoints
         self._logged_by: str | None = None  # "validation" or "training", once known
@@ -73,12 +82,13 @@ class Verdicts(Checkpoint):
     def _report(self, trainer: Trainer) -> None:
         assert self.metric is not None
         value = metric_value(trainer, self.metric)
-        report = Report(trainer.global_step, trainer.current_epoch, value)
+        further = further_values(trainer.callback_metrics, self.further, trainer.lightning_module)
+        report = Report(trainer.global_step, trainer.current_epoch, value, further)
         if self.pruning:
             self.channel.ask(report)
         else:
             self.channel.emit(report)
-        self.checkpoints.measured(trainer, value)
+        self.checkpoints.measured(trainer, value, further)
         # An interrupted fit stops between two batches or epochs, where it can be resumed; a pruned one stops at once.
         if self._heard(trainer) and (trainer.is_last_batch or self.channel.stop_reason != "interrupted"):
             self._stop(trainer)

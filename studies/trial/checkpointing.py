@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
 from studies.common.atomic_files import replace_by_link, temporary_name
-from studies.common.objective import better
+from studies.common.objective import PARAMETERS, better
 from studies.protocol.channel import Channel
 from studies.protocol.checkpoint_files import BEST, LAST, PREVIOUS, is_whole
 from studies.protocol.events import CheckpointSaved
@@ -41,6 +42,7 @@ from studies.trial.random_states import (
     restore_generators,
     restore_random_states,
 )
+from studies.trial.sample_order import SampleOrder
 
 SAVE_SECONDS = 60.0  # the most work that a power cut can lose
 BEFORE_EPOCH, AFTER_EPOCH, WITHIN_EPOCH = "before an epoch", "after an epoch", "within an epoch"
@@ -69,6 +71,7 @@ class Checkpoints(Checkpoint):
         self.metric = metric
         self.direction = direction
         self.best_value: float | None = None
+        self.best_further: dict[str, float] = {}  # the further objectives of the same weights
         self.best_step: int | None = None
         self.best_epoch: int | None = None
         self.resume_point = ResumePoint(self)
@@ -101,11 +104,11 @@ class Checkpoints(Checkpoint):
     def dirpath(self) -> str:
         return str(self.folder)
 
-    def measured(self, trainer: Trainer, value: float) -> None:
+    def measured(self, trainer: Trainer, value: float, further: dict[str, float]) -> None:
         """Handles a new value of the metric; the weights are saved if it is the best so far."""
         if not better(value, self.best_value, self.direction):
             return
-        self.best_value, self.best_step = value, trainer.global_step
+        self.best_value, self.best_step, self.best_further = value, trainer.global_step, further
         self.best_epoch = trainer.current_epoch
         if trainer.is_last_batch and not _may_change_weights(trainer):
             self._best_is_due = True  # the checkpoint written before the next epoch serves as both
@@ -228,12 +231,14 @@ class Checkpoints(Checkpoint):
         self.resume_point.state = checkpoint.get(STATE)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_value": self.best_value, "best_step": self.best_step, "best_epoch": self.best_epoch}
+        best = {"best_value": self.best_value, "best_step": self.best_step, "best_epoch": self.best_epoch}
+        return best | ({"best_further": self.best_further} if self.best_further else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_value = state_dict["best_value"]
         self.best_step = state_dict["best_step"]
         self.best_epoch = state_dict["best_epoch"]
+        self.best_further = state_dict.get("best_further", {})
 
 
 class ResumePoint(Callback):
@@ -244,6 +249,7 @@ class ResumePoint(Callback):
         natural: whether the fit would have ended here anyway; set by whatever stops it.
         is_leaving: the fit was stopped within an epoch, and the current batch is its last.
         sums_over_epoch: whether the last epoch had metrics that are accumulated over the whole epoch.
+        order: which samples DataLoaders drew in this epoch.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
@@ -253,16 +259,18 @@ class ResumePoint(Callback):
         self.natural = True
         self.is_leaving = False
         self.sums_over_epoch = False
+        self.order = SampleOrder()
 
     @contextlib.contextmanager
     def noting_loaders(self) -> Iterator[None]:
-        """Records, during a fit, the random states with which DataLoader iterations begin."""
+        """Records, during a fit, the random states with which DataLoader iterations begin, and what they draw."""
         iterate = DataLoader.__iter__
         began = self._began
 
         def noting(loader: DataLoader[Any]) -> Any:
             if id(loader) not in began:
                 began[id(loader)] = (loader, {"random": random_states(), "generators": generator_states([loader])})
+            self.order.watch(loader)
             return iterate(loader)
 
         DataLoader.__iter__ = noting  # type: ignore[method-assign]
@@ -271,6 +279,7 @@ class ResumePoint(Callback):
         finally:
             DataLoader.__iter__ = iterate  # type: ignore[method-assign]
             began.clear()
+            self.order.clear()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.state is None:
@@ -310,6 +319,7 @@ class ResumePoint(Callback):
         if began is not None:  # the loader has no position: redraw the batches already consumed
             loaders = dataloaders_of(trainer)
             self._began.clear()
+            self.order.clear()
             restore_generators(loaders, began["generators"])
             restore_random_states(began["random"])
             fetcher: Any = loop._data_fetcher
@@ -317,6 +327,8 @@ class ResumePoint(Callback):
             for _ in range(loop.epoch_loop.batch_progress.current.ready):
                 next(fetcher)
             fetcher.fetched = 0  # Lightning adds the number of consumed batches
+        else:
+            self.order.miss()  # the samples before this position
         self._restore(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -326,6 +338,7 @@ class ResumePoint(Callback):
             self._checkpoints.save_between_epochs(trainer, BEFORE_EPOCH)
         if trainer.current_epoch > 0:  # the first epoch's loader is already iterating, later ones start after this hook
             self._began.clear()
+            self.order.clear()
 
     def _restore(self, trainer: Trainer) -> None:
         assert self.state is not None
@@ -473,6 +486,20 @@ def metric_value(trainer: Trainer, metric: str) -> float:
         logged = ", ".join(sorted(trainer.callback_metrics))
         raise ValueError(f"metric must be one the module logs ({logged}), but got {metric=!r}")
     return float(trainer.callback_metrics[metric])
+
+
+def further_values(logged: Mapping[str, Any], names: Iterable[str], module: LightningModule) -> dict[str, float]:
+    """The newest values of further objectives; NaN for one that has not been logged.
+
+    The number of trainable parameters needs no logging; a metric of that name that the module logs has precedence.
+    """
+    values = {}
+    for name in names:
+        if name in logged or name != PARAMETERS:
+            values[name] = float(logged.get(name, math.nan))
+        else:
+            values[name] = float(sum(part.numel() for part in module.parameters() if part.requires_grad))
+    return values
 
 
 def can_leave(trainer: Trainer, batch_idx: int) -> bool:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 import typing
-from typing import Any, Literal
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from studies.common.class_paths import import_class
 from studies.common.suggestions import did_you_mean
+from studies.trial.type_words import choices_of, classes_of, in_words
+
+SHORT_NAMED: dict[str, type] = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}  # sections of PyTorch's classes
 
 
 def one_line(cls: Any, section: str, given: dict[str, Any], message: str) -> str:
@@ -20,11 +27,12 @@ def one_line(cls: Any, section: str, given: dict[str, Any], message: str) -> str
         owner = re.findall(r"Problem with given class_path '([^']+)'", message)
         where = f"{section}.{way}.init_args" if way else section
         return f"unknown parameter {where}.{refused.group(1)}{_nearest_of(owner, refused.group(1))}"
-    name = way.split(".")[0]
-    if name in given and way == name and isinstance(cls, type):
-        expected = _expected(cls, name, given[name])
-        if expected is not None:
-            return f"{section}.{name} must be {expected}, but got {given[name]!r}"
+    unknown = re.search(r"import path string: (\S+)", message) if not way and section in SHORT_NAMED else None
+    if unknown:
+        return f"unknown {section} {unknown[1]}{_nearest(unknown[1], SHORT_NAMED[section])}"
+    found = _wrong_value(cls, section, way, given, message)
+    if found is not None:
+        return found
     required = re.search(rf'[Kk]ey "?{section}\.(\w+)"? is required|arguments are required: ([\w., ]+)', message)
     if required:
         wanted = (required.group(1) or required.group(2)).removeprefix(f"{section}.")
@@ -44,19 +52,58 @@ def _nearest_of(owners: list[str], name: str) -> str:
         return ""
 
 
-def _expected(cls: type, name: str, value: Any) -> str | None:
-    """Describes a parameter's declared type; for a Literal, its choices and the closest one."""
-    try:
-        hint = typing.get_type_hints(cls.__init__).get(name)  # type: ignore[misc]
-    except Exception:  # an annotation that only type checkers can resolve
-        return None
+def _wrong_value(cls: Any, section: str, way: str, given: dict[str, Any], message: str) -> str | None:
+    """The line about a value of the wrong type, or None if its type is not known.
+
+    Args:
+        way: the parameter's name below its section; names of nested classes' parameters are joined by dots.
+    """
+    owners = re.findall(r"Problem with given class_path '([^']+)'", message)
+    name = way.rpartition(".")[2]
+    given_text = re.findall(r"Got value: (.*)", message) + re.findall(r"import path string: (\S+)", message)
+    told = f", but got {given_text[-1].strip()}" if given_text else ""
+    if way in given:
+        hint, told = _hint(cls, name), f", but got {given[way]!r}"
+        value = given[way]
+    else:
+        hint, value = _hint(_imported(owners), name) if owners and name else None, ""
     if hint is None:
+        names = [item for item in re.findall(r"Expected a <class '(\w+)'>", message) if item in BUILT_IN]
+        if not way or not names or names == ["NoneType"]:
+            return None
+        hint = BUILT_IN[next(item for item in names if item != "NoneType")]
+    return f"{section}.{way} must be {in_words(hint)}{told}{_nearest(value, hint)}"
+
+
+BUILT_IN: dict[str, Any] = {cls.__name__: cls for cls in (bool, int, float, str, list, dict, tuple, type(None))}
+
+
+def _imported(owners: list[str]) -> Any:
+    try:
+        return import_class(owners[-1])
+    except ValueError:
         return None
-    literals = [hint, *typing.get_args(hint)]
-    choices = [
-        str(choice) for item in literals if typing.get_origin(item) is Literal for choice in typing.get_args(item)
-    ]
-    if choices:
-        return " | ".join(choices) + did_you_mean(str(value), choices)
-    words = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
-    return words.replace("typing.", "").replace("NoneType", "None")
+
+
+def _hint(cls: Any, name: str) -> Any:
+    """A parameter's declared type, or None if there is none, or one that only type checkers can resolve."""
+    try:
+        return typing.get_type_hints(cls.__init__).get(name)
+    except Exception:  # an annotation may name anything
+        return None
+
+
+def _nearest(value: Any, hint: Any) -> str:
+    """Suggests the closest choice of an enumeration, or subclass of a class, for a text."""
+    names = choices_of(hint) or [name for cls in classes_of(hint) for name in _subclasses(cls)]
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5) if isinstance(value, str) else []
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _subclasses(cls: type) -> set[str]:
+    """The names of all classes derived from one that are imported so far."""
+    found: set[str] = set()
+    derived: list[type] = cls.__subclasses__()
+    for item in derived:
+        found |= {item.__name__} | _subclasses(item)
+    return found

@@ -30,10 +30,12 @@ from studies.protocol.channel import DRIVER_FD, Channel, end_in_time
 from studies.protocol.event_log import NAME, EventWriter
 from studies.protocol.events import Event, Failed, Finished, Notice, Stopped
 from studies.protocol.trial_spec import TrialSpec
-from studies.trial.callbacks import ResourceSampler, ValidationSteps, Verdicts
+from studies.trial.callbacks import ResourceSampler, Verdicts
 from studies.trial.checkpointing import Checkpoints, loadable
+from studies.trial.function import run_function
 from studies.trial.instantiate import build
 from studies.trial.logger import EventLogger, stand_ins
+from studies.trial.observers import observers
 from studies.trial.pictures import draw_pictures, print_traceback
 from studies.trial.schedules import StretchesSchedules
 from studies.trial.surroundings import started
@@ -87,7 +89,9 @@ def run(spec: TrialSpec, channel: Channel, prepare_trainer: Prepare | None = Non
     return 0
 
 
-def _run(spec: TrialSpec, channel: Channel, prepare_trainer: Prepare | None) -> Finished | Stopped:
+def _run(spec: TrialSpec, channel: Channel, prepare_trainer: Prepare | None) -> Event:
+    if "function" in spec.experiment:
+        return run_function(spec, channel)
     search_path.use(spec.search_path)
     flush_denormals(class_named(spec.experiment["model"]))
     forget_absent_gpus()
@@ -97,14 +101,14 @@ def _run(spec: TrialSpec, channel: Channel, prepare_trainer: Prepare | None) -> 
     logger = EventLogger(channel, spec.folder, spec.run_id)
     checkpoints = Checkpoints(channel, Path(spec.folder) / "checkpoints", spec.metric, spec.direction)
     checkpoints.folder.mkdir(parents=True, exist_ok=True)
-    verdicts = Verdicts(channel, spec.metric, spec.pruning, checkpoints)
+    verdicts = Verdicts(channel, spec.metric, spec.pruning, checkpoints, spec.further)
     # The order matters: trainer.checkpoint_callback is the first Checkpoint.
-    first: list[Callback] = [checkpoints.resume_point, ValidationSteps()]
+    first: list[Callback] = [checkpoints.resume_point, *observers(spec, channel, module, checkpoints)]
     if spec.extends:
         first.append(StretchesSchedules(channel))
     trainer = build_trainer(spec, parts, logger, first, [checkpoints, verdicts], prepare_trainer)
     found = loadable(spec.resume, spec.extends, spec.trusted)
-    channel.emit(started(spec, trainer))
+    channel.emit(started(trainer))
     for notice in found.notices:
         channel.emit(Notice(notice))
 
@@ -115,9 +119,10 @@ def _run(spec: TrialSpec, channel: Channel, prepare_trainer: Prepare | None) -> 
     summary: dict[str, float] = {"fit_seconds": time.perf_counter() - began}
     averaged = keep_averaged_weights(spec, channel, trainer, parts, checkpoints)
     if checkpoints.best_value is not None:
-        summary[f"best/{spec.metric}"] = checkpoints.best_value
+        best = {str(spec.metric): checkpoints.best_value, **checkpoints.best_further}
+        summary |= {f"best/{name}": value for name, value in best.items() if value == value}
     if checkpoints.best_step is not None and checkpoints.best_epoch is not None:
-        summary |= {"best/step": checkpoints.best_step, "best/epoch": checkpoints.best_epoch}
+        summary |= {"best_step": checkpoints.best_step, "best_epoch": checkpoints.best_epoch}
     if channel.stop_reason == "interrupted":
         return Stopped(channel.stop_reason, summary)
 
@@ -130,7 +135,7 @@ def _run(spec: TrialSpec, channel: Channel, prepare_trainer: Prepare | None) -> 
     if spec.test and why_no_test(module, datamodule) is None:
         for results in trainer.test(module, datamodule=datamodule, verbose=False):
             summary |= {name: float(value) for name, value in results.items()}
-    return Finished(summary, checkpoints.best_value if averaged else None)
+    return Finished(summary, checkpoints.best_value, checkpoints.best_further) if averaged else Finished(summary)
 
 
 def why_no_test(module: LightningModule, datamodule: LightningDataModule | None) -> str | None:

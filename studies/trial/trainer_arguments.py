@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-from typing import get_args
+from collections.abc import Mapping
+from typing import Any, get_args
 
 from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.cli import LightningArgumentParser
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 # Trainer arguments that conflict with what the harness does itself.
 REFUSED = {
@@ -16,6 +19,24 @@ REFUSED = {
     "barebones": "a run without logger and checkpoints cannot be tracked",
 }
 TRAINER_PARAMETERS = frozenset(inspect.signature(Trainer).parameters)
+
+
+def check_durations(given: Mapping[str, Any]) -> None:
+    """Checks what Lightning would only find when it trains: texts and mappings that stand for a time.
+
+    Raises:
+        ValueError: one of them is no duration; in one line.
+    """
+    for name in ("max_time", "val_check_interval"):
+        value = given.get(name)
+        if isinstance(value, str | Mapping):
+            try:
+                Timer(duration=value)  # type: ignore[arg-type]
+            except (MisconfigurationException, TypeError, ValueError) as error:
+                else_ = ", a number" if name == "val_check_interval" else ""
+                raise ValueError(
+                    f"trainer.{name} must be a duration as DD:HH:MM:SS{else_} or null, but got {value!r}"
+                ) from error
 
 
 @functools.cache

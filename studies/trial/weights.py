@@ -16,7 +16,7 @@ from studies.protocol.channel import Channel
 from studies.protocol.checkpoint_files import check_stored
 from studies.protocol.trial_spec import TrialSpec
 from studies.trial.checkpoint_contents import LEFT_OUT
-from studies.trial.checkpointing import Checkpoints
+from studies.trial.checkpointing import Checkpoints, further_values
 from studies.trial.instantiate import Parts
 
 
@@ -35,6 +35,7 @@ def keep_averaged_weights(
         values = {name: value for of_one in results for name, value in of_one.items()}
         if spec.metric in values:
             checkpoints.best_value = float(values[spec.metric])
+            checkpoints.best_further = further_values(values, spec.further, parts.module)
     checkpoints.best_step, checkpoints.best_epoch = trainer.global_step, trainer.current_epoch - 1
     checkpoints.save(trainer, checkpoints.best, None, checkpoints.best_value)
     return True

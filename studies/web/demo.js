@@ -206,9 +206,18 @@ function wordPanel(model, number) {
   return panel
 }
 
-const { models } = await (await fetch('/models')).json()
+function missingPanel({ kind, command, takes }) {
+  const panel = copy('missing')
+  panel.querySelector('h2').textContent = kind === 'word' ? 'Type a word' : 'Draw'
+  panel.querySelector('.command').textContent = command
+  panel.querySelector('.takes').textContent = takes
+  return panel
+}
+
+const { models, missing } = await (await fetch('/models')).json()
 document.querySelector('main').append(...models.map((model, number) => {
   const panel = { drawing: drawingPanel, word: wordPanel }[model.kind](model, number)
-  panel.querySelector('.model').textContent = `${model.title}, run ${model.run_id.slice(0, 12)}`
+  const said = [model.title, `run ${model.run_id.slice(0, 12)}`, model.why]
+  panel.querySelector('.model').textContent = said.filter(Boolean).join(', ')
   return panel
-}))
+}), ...missing.map(missingPanel))

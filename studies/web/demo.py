@@ -6,16 +6,21 @@ in this process, so an answer takes milliseconds.
 
 from __future__ import annotations
 
+import io
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from studies.common.state_folder import StateFolder
 from studies.config.yaml_io import dump_yaml
 from studies.console.progress import Display
-from studies.inference.trained_model import Trained, find, newest_first
+from studies.inference.best_models import best_first
+from studies.inference.trained_model import Trained, find
 from studies.web.demo_server import DemoServer
 from studies.web.local_server import Interrupted, choose_port, reachable, say, show, signals_raise, warn_if_open
 
@@ -24,7 +29,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEFAULT_PORT = 8000
+LARGEST = 1_000_000  # pixels of a drawing; the page's have at most 280 x 280. `harness predict` reads larger ones
 TRAINS = {"drawing": "harness train mnist_speedrun", "word": "harness train reverse_gru"}
+TAKES = {"drawing": "half a minute", "word": "about four minutes"}  # on two cores, with the imports
 
 
 def demo(
@@ -38,7 +45,7 @@ def demo(
     """Serves the page until Ctrl-C or SIGTERM.
 
     Args:
-        model: as for predict; None: the newest for drawings and the newest for words.
+        model: as for predict; None: the best for drawings and the best for words.
         host: address to listen on.
         port: between 1 and 65535 inclusive; None: 8000, or a free one if that is taken.
         open_browser: also open the page in a browser, if there is a display.
@@ -52,6 +59,7 @@ def demo(
         ValueError: in one line: unknown model, it takes neither drawings nor words, or host or port cannot be used.
     """
     is_up = False
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such a drawing is refused
     try:
         with signals_raise(), tempfile.TemporaryDirectory(prefix="harness-demo-") as scratch:
             warn_if_open(host, "ask these models")
@@ -60,6 +68,9 @@ def demo(
                 with Display(title="demo", metric=None, direction="maximize", total=1) as display:
                     panels = open_panels(model, StateFolder.find(), Path(scratch), display, trust)
                 server.panels = list(panels)
+                server.missing = missing(panels) if model is None else []
+                for item in server.missing:
+                    say(f"no model takes a {item['kind']} yet: `{item['command']}` trains one in {item['takes']}")
                 run_ids = [panel.run_id for panel in panels]
                 is_up = True
                 try:
@@ -97,25 +108,31 @@ def open_panels(
         return [panel]
     panels: dict[str, ModelPanel] = {}
     passed_over: set[str] = set()  # datamodule classes whose kind is no longer needed
-    for trained in newest_first(state_folder, trust):
+    for candidate in best_first(state_folder):
         if len(panels) == len(TRAINS):
             break
-        data = trained.experiment["data"]["class_path"]
-        if data in passed_over:
+        if candidate.data in passed_over:
             continue
-        display.phase(f"reading run {trained.run_id[:12]}")
+        display.phase(f"reading run {candidate.run_id[:12]}")
         try:
-            panel = ModelPanel.of(trained, scratch)
+            panel = ModelPanel.of(candidate.open(trust), scratch, candidate.why())
         except Exception as error:
-            display.say(f"run {trained.run_id[:12]} cannot be used, trying an older one: {in_a_line(error)}")
+            display.say(f"run {candidate.run_id[:12]} cannot be used, trying the next best: {in_a_line(error)}")
             continue
-        passed_over.add(data)
-        if panel is not None:
-            panels.setdefault(panel.kind, panel)
+        passed_over.add(candidate.data)
+        if panel is not None and panel.kind not in panels:
+            panels[panel.kind] = panel
+            display.say(f"{panel.kind}: {panel.title}, run {panel.run_id[:12]}{', ' * bool(panel.why)}{panel.why}")
     if not panels:
         commands = " or ".join(f"`{command}`" for command in TRAINS.values())
         raise ValueError(f"no model in {state_folder.folder} takes drawings or words: train one with {commands}")
     return [panels[kind] for kind in TRAINS if kind in panels]
+
+
+def missing(panels: list[ModelPanel]) -> list[dict[str, str]]:
+    """The kinds without a model: `kind`, `command`, which trains one, and how long that `takes`."""
+    absent = [kind for kind in TRAINS if kind not in {panel.kind for panel in panels}]
+    return [{"kind": kind, "command": TRAINS[kind], "takes": TAKES[kind]} for kind in absent]
 
 
 def kind_of(sizes: dict[str, Any]) -> str | None:
@@ -136,6 +153,7 @@ class ModelPanel:
         module: the model.
         datamodule: its data.
         scratch: an empty folder for uploaded drawings.
+        why: what the model was chosen for, or "".
     """
 
     def __init__(
@@ -147,14 +165,15 @@ class ModelPanel:
         module: LightningModule,
         datamodule: LightningDataModule,
         scratch: Path,
+        why: str = "",
     ) -> None:
-        self.kind, self.title, self.run_id, self.sizes = kind, title, run_id, sizes
+        self.kind, self.title, self.run_id, self.sizes, self.why = kind, title, run_id, sizes, why
         self._module, self._datamodule = module, datamodule
         self._drawing = scratch / "drawing.png"
         self._lock = threading.Lock()
 
     @classmethod
-    def of(cls, trained: Trained, scratch: Path) -> ModelPanel | None:
+    def of(cls, trained: Trained, scratch: Path, why: str = "") -> ModelPanel | None:
         """The panel of a trained model, or None if it takes neither drawings nor words."""
         from studies.inference.predict_worker import check, restore
 
@@ -168,12 +187,12 @@ class ModelPanel:
             return None
         check(module, datamodule)
         title = f"{type(module).__name__} on {type(datamodule).__name__}"
-        return cls(kind, title, trained.run_id, sizes, module, datamodule, scratch)
+        return cls(kind, title, trained.run_id, sizes, module, datamodule, scratch, why)
 
     def describe(self) -> dict[str, Any]:
         """The data that the page needs to draw the panel."""
         wanted = {name: self.sizes.get(name) for name in ("image_shape", "class_names", "max_length")}
-        return {"kind": self.kind, "title": self.title, "run_id": self.run_id, **wanted}
+        return {"kind": self.kind, "title": self.title, "run_id": self.run_id, "why": self.why, **wanted}
 
     def close(self) -> None:
         """Waits for the last answer and allows no more: Python must not exit while a thread computes."""
@@ -183,6 +202,8 @@ class ModelPanel:
         """The answer of `harness predict --json` to one input, with `seen` for a drawing; or a one-line `error`."""
         from studies.inference.predict_worker import ask, in_a_line
 
+        if self.kind == "drawing" and (refusal := why_refused(content)):
+            return {"error": refusal}
         try:
             with self._lock:
                 if self.kind == "word":
@@ -192,6 +213,22 @@ class ModelPanel:
                 return {**answer, "input": "the drawing", "seen": seen(batch[0])}
         except Exception as error:
             return {"error": in_a_line(error).replace(str(self._drawing), "the drawing")}
+
+
+def why_refused(content: bytes) -> str:
+    """Why an image is not decoded, by its header: it might take seconds, for which other visitors wait. "" if it is."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+            form = image.format
+    except Image.DecompressionBombError as error:
+        return f"the drawing is too large: {error}"
+    except Exception:  # no image: the datamodule says so
+        return ""
+    if form != "PNG":  # a JPEG may have thousands of passes
+        return f"the drawing must be a PNG, as from the page, but is a {form}: `harness predict` reads other formats"
+    too_large = f"the drawing is too large: {width}x{height} pixels, at most {LARGEST} are read"
+    return too_large if width * height > LARGEST else ""
 
 
 def seen(image: Tensor) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """HTTP server for the page of `harness demo`, for browsers on this machine.
 
     GET /             the page; /demo.css and /demo.js belong to it
-    GET /models       the models, in the order of the panels
-    POST /models/N    an image file or a word; responds like `harness predict`
+    GET /models       the models, in the order of the panels, and the kinds of input that have none
+    POST /models/N    a drawing as PNG, or a word; responds like `harness predict`
 
 All but the page is JSON. An input that a model cannot read gets status 200 and `error`: the request was valid.
 """
@@ -61,6 +61,7 @@ class DemoServer(ThreadingHTTPServer):
         self.server_activate()
         self.host, self.address = host, ipaddress.ip_address(str(self.server_address[0]))
         self.panels: list[Panel] = []
+        self.missing: list[dict[str, str]] = []  # kinds without a panel; see studies.web.demo.missing
         self.connections = Connections()
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -118,7 +119,8 @@ class Handler(BaseHTTPRequestHandler):
             name, kind = PAGE[path]
             self._send(200, f"{kind}; charset=utf-8", Path(__file__).with_name(name).read_bytes())
         elif path == "/models":
-            self._send_json(200, {"models": [panel.describe() for panel in self.server.panels]})
+            models = [panel.describe() for panel in self.server.panels]
+            self._send_json(200, {"models": models, "missing": self.server.missing})
         else:
             self.send_error(404, f"there is no {path}")
 

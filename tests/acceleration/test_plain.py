@@ -59,7 +59,7 @@ def loop_of(folder: Path, plain: bool) -> str:
     executor.submit(of_trial)
     until_exit(executor)
     executor.close()
-    return (folder / "r" / "log.txt").read_text()
+    return (folder / "r" / "artifacts" / "log.txt").read_text()
 
 
 def test_a_plain_trial_has_lightnings_own_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import os
 import subprocess
+import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -18,7 +19,9 @@ from test_executors import until_exit
 import datamodules  # noqa: F401
 import lightning_modules
 from studies.acceleration import process_reuse as slate_module
-from studies.acceleration.process_reuse import Baseline, class_paths, keeps_no_state
+from studies.acceleration.process_reuse import Baseline, keeps_no_state
+from studies.common.search_path import use
+from studies.common.sources import class_paths_in
 from studies.executors.local import LocalExecutor
 from studies.protocol.event_log import NAME, EventReader
 from studies.protocol.events import Event, Failed, Finished, Metrics, Started, Stopped
@@ -107,7 +110,7 @@ def test_a_trial_that_leaves_a_child_is_its_processes_last() -> None:
 
 def test_classes_are_found_anywhere_in_the_experiment() -> None:
     callback = {"class_path": "b.B", "init_args": {"inner": [{"class_path": "c.C"}]}}
-    assert set(class_paths({"model": {"class_path": "a.A"}, "trainer": {"callbacks": [callback]}})) == {
+    assert set(class_paths_in({"model": {"class_path": "a.A"}, "trainer": {"callbacks": [callback]}})) == {
         *("a.A", "b.B", "c.C")
     }
 
@@ -204,15 +207,19 @@ def words(folder: Path) -> dict[str, Any]:
 def story(folder: Path) -> tuple[int, list[Any], dict[str, torch.Tensor], str]:
     """A trial's process, metrics, weights and log.txt."""
     events = EventReader(folder / NAME).read()
-    assert isinstance(events[-1], Finished), (folder / "log.txt").read_text()
+    assert isinstance(events[-1], Finished), (folder / "artifacts" / "log.txt").read_text()
     (started,) = [event for event in events if isinstance(event, Started)]  # on a busy machine it may not be the first
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     numbers = [(event.step, event.values) for event in events if isinstance(event, Metrics)]
-    return started.pid, numbers, saved, (folder / "log.txt").read_text()
+    return started.pid, numbers, saved, (folder / "artifacts" / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("kind", ["table", "words"])
-def test_a_trial_in_a_reused_process_is_bit_identical_to_one_in_a_new_process(tmp_path: Path, kind: str) -> None:
+def test_a_trial_in_a_reused_process_is_bit_identical_to_one_in_a_new_process(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    use([])  # as every driver does; its trials have its sys.path
     experiment = KNOWN if kind == "table" else words(tmp_path)
     arguments = experiment["model"]["init_args"]
     other = {**experiment, "model": {**experiment["model"], "init_args": {**arguments, "dropout": 0.6}}}

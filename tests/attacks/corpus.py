@@ -210,11 +210,12 @@ def itself(path: Path) -> None:
 
 
 def outside(path: Path) -> None:
-    path.symlink_to(path.parents[3] / "outside" / "secret")
+    trials = next(parent for parent in path.parents if parent.name == "trials")
+    path.symlink_to(trials.parents[1] / "outside" / "secret")
 
 
 # What stands in the place of a file. The doctor names what is no file, and reads and writes nothing through it.
-PLACES = ("spec.json", "events.jsonl", "log.txt", "checkpoints/best.ckpt")
+PLACES = ("spec.json", "events.jsonl", "artifacts/log.txt", "checkpoints/best.ckpt")
 THINGS: dict[str, Callable[[Path], None]] = {
     f"{thing.__name__}-{place}": lambda path, thing=thing: thing(path)  # type: ignore[misc]
     for thing in (pipe, zero, folder, itself, outside)

@@ -56,8 +56,20 @@ class Given:
             connection.execute(statement, values)
 
     def artifacts(self) -> Path:
-        (found,) = (self.folder / "artifacts").rglob(f"{self.run_id}/artifacts")
-        return found
+        return self.trial / "artifacts"
+
+    def move_artifacts(self) -> None:
+        """As in folders of older versions, whose artifacts are copies, in a folder of their own."""
+        place = self.folder / "artifacts" / "toy" / self.run_id / "artifacts"
+        shutil.copytree(self.trial / "artifacts", place)
+        (self.trial / "artifacts" / "log.txt").rename(self.trial / "log.txt")
+        self.sql("UPDATE runs SET artifact_uri = ?", place.as_uri())
+        self.artifacts = lambda: place  # type: ignore[method-assign]
+
+    def kill(self) -> None:
+        """As if its driver had died: the doctor sends the whole trial to MLflow."""
+        self.sql("UPDATE runs SET status = 'RUNNING'")
+        self.sql("DELETE FROM tags WHERE key = 'harness.driver'")
 
 
 @pytest.fixture
@@ -127,9 +139,10 @@ def folder_of_artifacts_is_a_link(given: Given) -> None:
 def file_of_the_trial_is_a_link(given: Given) -> None:
     """Copying it to the artifacts would show our secret in the UI."""
     (given.trial / "artifacts" / "notes.txt").symlink_to(given.secret)
-    (given.trial / "log.txt").unlink()
-    (given.trial / "log.txt").symlink_to(given.secret)
-    (given.artifacts() / "log.txt").unlink()
+    log = next(path for path in (given.trial / "log.txt", given.trial / "artifacts" / "log.txt") if path.exists())
+    log.unlink()
+    log.symlink_to(given.secret)
+    (given.artifacts() / "log.txt").unlink(missing_ok=True)
 
 
 def folder_of_the_trial_is_a_link(given: Given) -> None:
@@ -142,6 +155,27 @@ def artifacts_of_the_trial_are_a_link(given: Given) -> None:
     shutil.rmtree(given.trial / "artifacts")
     (given.outside / "private.txt").write_text("secret")
     (given.trial / "artifacts").symlink_to(given.outside)
+
+
+def checkpoints_of_a_dead_run_are_a_link(given: Given) -> None:
+    """They would be copied, and one of them deleted."""
+    given.kill()
+    (given.trial / "checkpoints").rename(given.outside / "checkpoints")
+    (given.outside / "checkpoints" / "best.ckpt").write_bytes(b"secret")
+    (given.outside / "checkpoints" / "previous.ckpt").write_bytes(b"secret")
+    (given.trial / "checkpoints").symlink_to(given.outside / "checkpoints")
+
+
+def file_of_a_dead_run_is_a_link(given: Given) -> None:
+    given.kill()
+    (given.trial / "artifacts" / "notes.txt").symlink_to(given.secret)
+
+
+def dead_run_is_a_link(given: Given) -> None:
+    given.kill()
+    given.trial.rename(given.outside / "trial")
+    (given.outside / "trial" / "checkpoints" / "previous.ckpt").write_bytes(b"secret")
+    given.trial.symlink_to(given.outside / "trial")
 
 
 def checkpoints_are_a_link(given: Given) -> None:
@@ -165,6 +199,9 @@ def trial_is_a_link(given: Given) -> None:
 
 ATTACKS = [
     artifacts_of_the_trial_are_a_link,
+    checkpoints_of_a_dead_run_are_a_link,
+    file_of_a_dead_run_is_a_link,
+    dead_run_is_a_link,
     run_id_is_a_path,
     run_id_is_another,
     run_id_in_the_database_is_a_path,
@@ -179,10 +216,13 @@ ATTACKS = [
 ]
 
 
+@pytest.mark.parametrize("older", [False, True], ids=["", "older"])
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
 def test_nothing_outside_is_touched_and_nothing_of_it_comes_in(
-    given: Given, capsys: pytest.CaptureFixture[str], attack: Any
+    given: Given, capsys: pytest.CaptureFixture[str], attack: Any, older: bool
 ) -> None:
+    if older:
+        given.move_artifacts()
     attack(given)
     forget_open_databases()
     before = contents(given.outside)
@@ -190,7 +230,9 @@ def test_nothing_outside_is_touched_and_nothing_of_it_comes_in(
     status, _, err = run(capsys, "doctor", "--fix")
     assert status in (0, 1) and "Traceback" not in err, err
     assert contents(given.outside) == before
-    served = [path for path in (given.folder / "artifacts").rglob("*") if path.is_file() and not path.is_symlink()]
+    places = [*given.folder.glob("trials/*/artifacts"), given.folder / "artifacts"]
+    served = [path for place in places if not place.is_symlink() for path in place.rglob("*") if path.is_file()]
+    served = [path for path in served if not path.is_symlink()]
     assert not [path for path in served if path.read_bytes() == b"secret"]
     if trial is not None:
         assert contents(given.trial) == trial, "another run's folder is left alone"

@@ -3,6 +3,8 @@
 Trials run in real child processes of a warm server that all these tests share.
 """
 
+import csv
+import io
 import json
 import os
 import random
@@ -36,7 +38,7 @@ def test_train_is_tracked_completely(
 ) -> None:
     status, answer, err = run(capsys, "train", str(toy), "--seed", "3", "--trainer.max_epochs", "2")
     assert status == 0 and answer["status"] == "finished", err
-    assert set(answer) == {"run_id", "status", "metrics", "wall_seconds"}
+    assert set(answer) == {"run_id", "status", "metrics", "failure", "wall_seconds"}
     assert {"val/loss", "test/loss", "best/val/loss"} <= set(answer["metrics"])
     run_ = client.get_run(answer["run_id"])
     assert run_.info.status == "FINISHED"
@@ -74,10 +76,10 @@ def test_a_study_resumes_and_agrees_with_mlflow(
     for trial in answer["trials"]:
         child = children[trial["run_id"]]
         assert child.info.status == "FINISHED" and trial["state"] == "COMPLETE"
-        assert child.data.metrics["best/val/loss"] == trial["value"]
+        assert child.data.metrics["best/val/loss"] == pytest.approx(trial["value"], rel=1e-7)
         for name, value in trial["params"].items():
             assert json.loads(child.data.params[name]) == value, "the sampled value is the logged one"
-        assert int(child.data.metrics["best/step"]) % (32 // trial["params"]["data.batch_size"]) == 0, (
+        assert int(child.data.metrics["best_step"]) % (32 // trial["params"]["data.batch_size"]) == 0, (
             "and the used one"
         )
     ranks = {r.data.tags["harness.rank"] for r in children.values()}
@@ -173,8 +175,11 @@ def test_trials_are_extended_in_their_own_runs_with_one_joined_curve(
     whole = ["study", str(toy), "--trials", "2", "--no-test", "--study-name", "whole", "--trainer.max_epochs", "5"]
     _, longer, _ = run(capsys, *whole)
     _, before, _ = run(capsys, "study", str(toy), "--trials", "2", "--no-test")
+    experiment = client.get_experiment_by_name("toy")
     status, after, err = run(capsys, "extend", "toy", "--top", "2", "--epochs", "+2")
     assert status == 0, err
+    view = "mlflow.sharedViewState.harness"
+    assert client.get_experiment_by_name("toy").tags[view] == experiment.tags[view], "it shows the same columns"
     assert [trial["run_id"] for trial in after["trials"]] == [trial["run_id"] for trial in before["trials"]]
     for trial, other in zip(after["trials"], longer["trials"], strict=True):
         assert (trial["state"], trial["value"]) == (other["state"], other["value"]), "as if never ended"
@@ -333,7 +338,26 @@ def test_runs_and_compare(home: Path, toy: Path, capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().out
     assert "seed" in shown and "model.width" not in shown, "only the parameters that differ"
     assert main(["runs"]) == 0
-    assert ids[0][:12] in capsys.readouterr().out
+    assert ids[0][:8] in capsys.readouterr().out
+    assert main(["compare", *ids, "--csv"]) == 0
+    rows = {name: values for name, *values in csv.reader(io.StringIO(capsys.readouterr().out))}
+    assert rows["run"] == ids and rows["seed"] == ["1", "2"] and "model.width" not in rows
+    assert [float(value) for value in rows["val/loss"]] == [item["metrics"]["val/loss"] for item in answer["runs"]]
+    status, answer, _ = run(capsys, "compare", "latest", ids[0], "--csv")
+    assert status == 2 and "--csv and --json" in answer["error"]
+
+
+def test_a_wide_comparison_is_in_blocks_and_no_value_is_cut(
+    home: Path, toy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "x" * 60
+    ids = [run(capsys, "train", str(toy), "--name", f"{seed}{long}")[1]["run_id"] for seed in "abc"]
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["compare", *ids]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    heads = [line.split() for line in lines if line.startswith("name ")]
+    assert heads == [["name", f"a{long}", f"b{long}"], ["name", f"c{long}"]]
+    assert max(map(len, lines)) <= 160
 
 
 TYPED = [
@@ -369,8 +393,8 @@ TYPED = [
     (["train", "TOY", "--trainer.max_epochs", "x"], "trainer.max_epochs must be"),
     (["train", "TOY", "--model.class_path", "toy.Nothing"], "has no Nothing; did you mean"),
     (["train", "TOY", "--modle.learning_rate", "0.1"], "unknown argument --modle.learning_rate"),
-    (["train"], "the following arguments are required: NAME"),
-    (["list", "--model.a", "1"], "applies to train and study"),
+    (["train"], "train needs either NAME or --from RUN"),
+    (["list", "--model.a", "1"], "applies to train, study, resume, lr, batch-size and forecast"),
     (["runs", "--limit", "0"], "limit must be at least 1"),
     (["runs"], "no runs yet"),
     (["compare", "abc"], "no runs yet"),
@@ -494,11 +518,11 @@ def test_the_best_value_is_listed_whatever_the_metric_is_called(
     home: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str], metric: str, shown: str
 ) -> None:
     run_id = client.create_run(client.create_experiment("toy"), tags={"harness.kind": "run"}).info.run_id
-    for name, value in ((f"best/{metric}", 0.5), ("best/step", 7.0), ("best/epoch", 3.0)):
+    for name, value in ((f"best/{metric}", 0.5), ("best/step", 7.0), ("best/epoch", 3.0), ("best_step", 7.0)):
         client.log_metric(run_id, name, value)
     assert main(["runs"]) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(run_id[:12])]
-    assert line.endswith(shown)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(run_id[:8])]
+    assert f"  {shown} " in f"{line} " and "step" not in line and "epoch" not in line
 
 
 @pytest.mark.parametrize(("torch_is_there", "frozen"), [(False, True), (True, False)])
@@ -510,3 +534,53 @@ def test_exit_is_fast_unless_torch_would_complain(
     monkeypatch.setattr(streams, "sys", SimpleNamespace(modules={"torch": None} if torch_is_there else {}))
     streams.leave()
     assert done == ["frozen"] * frozen
+
+
+def test_runs_are_found_sorted_and_shown_in_columns(
+    empty_home: Path, toy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = []
+    for rate in ("0.2", "0.1"):
+        arguments = ("train", str(toy), "--model.learning_rate", rate, "--no-test", "--executor", "inline")
+        status, answer, err = run(capsys, *arguments)
+        assert status == 0, err
+        ids.append(answer["run_id"])
+    status, answer, _ = run(capsys, "runs", "--where", "params.`model.learning_rate` = '0.2'")
+    assert status == 0 and [item["run_id"] for item in answer["runs"]] == ids[:1]
+    assert answer["runs"][0]["end_time"] >= answer["runs"][0]["start_time"]
+    status, answer, _ = run(capsys, "runs", "--sort", "params.`model.learning_rate`")
+    assert status == 0 and [item["run_id"] for item in answer["runs"]] == ids[::-1]
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["runs", "--columns", "learning_rate,val/loss"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["run", "experiment", "name", "status", "learning_rate", "val/loss", "took", "started"]
+    assert [row.split()[0] for row in rows[:2]] == [run_id[:8] for run_id in ids[::-1]]
+    assert "learning_rate=0.1" in rows[0] and rows[0].split()[4] == "0.1"
+    assert main(["runs"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split()[-1] == "learning_rate", "it differs"
+    for arguments, said in (
+        (("--where", "what?"), "MLflow does not understand 'what?'"),
+        (("--sort", "what is"), "MLflow does not understand 'what is'"),
+        (("--columns", "lerning_rate"), "did you mean model.learning_rate?"),
+        (("--columns", "loss"), "column loss is ambiguous: best/val/loss, train/loss, val/loss"),
+    ):
+        status, answer, _ = run(capsys, "runs", *arguments)
+        assert status == 2 and said in f"{answer['error']}; {answer['hint']}", answer
+
+
+def test_versions(capsys: pytest.CaptureFixture[str]) -> None:
+    status, answer, _ = run(capsys, "--version")
+    assert status == 0 and answer["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert main(["--version"]) == 0
+    assert "mlflow " in capsys.readouterr().out
+
+
+def test_quiet_prints_the_result_alone(home: Path, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", str(toy), "--trials", "2", "--executor", "inline", "--no-test", "--quiet"]) == 0
+    captured = capsys.readouterr()
+    warnings = captured.err.splitlines()  # of the toy, whose splits are the same samples
+    assert all(line.startswith("overlap: ") for line in warnings) and "2 complete" in captured.out
+    assert main(["train", str(toy), "--executor", "inline", "-q", "--model.trouble", "raise"]) == 1
+    captured = capsys.readouterr()
+    assert "harness: RuntimeError: the toy broke" in captured.err
+    assert not any(word in captured.err for word in ("opening MLflow", "FAIL in"))

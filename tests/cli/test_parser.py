@@ -21,8 +21,14 @@ def test_options_and_overrides_in_any_order() -> None:
         (["stduy", "toy"], "unknown command stduy; did you mean study"),
         (["study", "toy", "--wokers", "2"], "did you mean --workers"),
         (["study", "toy", "--tri", "2"], "unknown argument --tri"),
-        (["train", "toy", "--lr", "2"], "unknown argument --lr (allowed"),
-        (["runs", "--model.x", "1"], "--model.x applies to train and study, not to runs"),
+        (["train", "toy", "--ll", "2"], "unknown argument --ll (allowed"),
+        (["train", "x", "--epochs", "3"], "unknown argument --epochs; did you mean --trainer.max_epochs?"),
+        (["study", "x", "--batch_size=3"], "unknown argument --batch_size=3; did you mean --data.batch_size?"),
+        (["train", "x", "--lr", "3"], "unknown argument --lr; did you mean --model.learning_rate?"),
+        (
+            ["runs", "--model.x", "1"],
+            "--model.x applies to train, study, resume, lr, batch-size and forecast, not to runs",
+        ),
         (["train", "toy", "--model.x", "--json"], "--model.x needs a value"),
     ],
 )

@@ -13,12 +13,12 @@ def test_readers_see_the_old_or_the_new_contents(tmp_path: Path, monkeypatch: py
     write_whole(path, "two")
     assert path.read_text() == "two"
 
-    def fails(self: Path, text: str, encoding: str) -> None:
-        with open(self, "w") as file:
-            file.write(text[:1])
+    def fails(self: Path, content: bytes) -> None:
+        with open(self, "wb") as file:
+            file.write(content[:1])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", fails)
+    monkeypatch.setattr(Path, "write_bytes", fails)
     with pytest.raises(OSError, match="No space"):
         write_whole(path, "three")
     assert path.read_text() == "two"

@@ -71,9 +71,10 @@ def addresses(home: Path) -> set[str]:
             *connection.execute("SELECT artifact_uri FROM runs"),
             *connection.execute("SELECT artifact_location FROM logged_models"),
         ]
-    return {address.partition("/artifacts")[0] for (address,) in rows}
+    return {address.partition("/trials")[0] for (address,) in rows}
 
 
+@pytest.mark.slow
 def test_a_moved_and_a_copied_state_folder(
     empty_home: Path, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +96,6 @@ def test_a_moved_and_a_copied_state_folder(
     trials, said = places.study(copy, 3)
     assert addresses(copy) == {copy.as_uri()} and len(trials) == 3
     assert sorted(path for path in moved.rglob("*")) == before, "a copy writes to itself alone"
-    assert (copy / "artifacts" / "toy" / run_id / "artifacts" / "log.txt").exists()
+    assert (copy / "trials" / run_id / "artifacts" / "log.txt").exists()
     assert places.run(copy, "doctor")[:2] == (0, {"sound": True, "findings": []})
     assert not first.exists()

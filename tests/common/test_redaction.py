@@ -13,6 +13,8 @@ HIDDEN = [
     "https://host/?user=me&password={}",
     "harness train a --data.password {} --seed 3",
     "harness train a --data.db-api_key={}",
+    "harness study a --notify https://hooks.example.com/services/{} --trials 3",
+    "harness study a --notify={}",
     'password = "{}"',
     "{{'api_key': '{}'}}",
     "+export WANDB_API_KEY={}",

@@ -54,3 +54,9 @@ def test_an_unusable_state_folder(empty_home: Path) -> None:
     empty_home.write_text("a file")
     with pytest.raises(ValueError, match="cannot be written"):
         StateFolder.find().check()
+
+
+@pytest.mark.parametrize("study", ["toy", "../../outside", "/tmp/x", "a/b"])
+def test_a_lease_is_inside_the_state_folder_whatever_a_study_is_called(tmp_path: Path, study: str) -> None:
+    state = StateFolder(tmp_path, "", "")
+    assert state.lease(study).parent == tmp_path / "studies"

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,9 @@ def test_numbers_as_people_write_them() -> None:
         (MINIMAL + "search: {metric: m, space: {model.x: [1]}, pruner: medain}\n", "did you mean median"),
         (MINIMAL + "search: {metric: m, space: {model.x: [1]}, direction: maximise}\n", "did you mean maximize"),
         (MINIMAL + "search: {metric: m, space: {model.x: {low: 2, high: 1}}}\n", "low must be below high"),
+        ("function: {class_path: a.f}\n" + MINIMAL, "function and model cannot be combined"),
+        ("function: {class_path: a.f}\ntrainer: {max_epochs: 3}\n", "function and trainer cannot be combined"),
+        ("function: 3\n", "function must map"),
         ("a: !!python/object/apply:os.system [ls]\n", "broken YAML"),
     ],
 )
@@ -110,3 +114,65 @@ def test_a_class_of_a_file_may_be_given_on_the_command_line(
     assert str(tmp_path / "here") in experiment.search_path
     with pytest.raises(ValueError, match="there is no file"):
         override(experiment, {name: text.replace("drawn", "absent")})
+
+
+@pytest.mark.parametrize(
+    ("first", "name"),
+    [
+        ("# experiment: mine", "mine"),
+        ("# experiment: my own-1.b", "my own-1.b"),
+        ("# experiment: ../../outside", "config"),
+        ("# experiment: /tmp/x", "config"),
+        ("# experiment: ", "config"),
+        ("# something else", "config"),
+    ],
+)
+def test_the_configuration_of_a_run_keeps_its_experiments_name_and_a_name_is_never_a_path(
+    tmp_path: Path, first: str, name: str
+) -> None:
+    text = f"{first}\nmodel: toy.Toy\n"
+    assert parse(text, tmp_path / "config.yaml").name == name
+    assert parse(text, tmp_path / "other.yaml").name == "other"
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ("metrics: m\n  directions: [maximize]", "search.metrics must be a list"),
+        ("metrics: []\n  directions: []", "search.metrics must be a list"),
+        (
+            "metrics: [m, p]\n  directions: maximize",
+            "search.directions must list maximize or minimize for each of the 2",
+        ),
+        ("metrics: [m, p]\n  directions: [maximize]", "search.directions must list"),
+        ("metrics: [m, m]\n  directions: [maximize, minimize]", "must be different metrics"),
+        ("metrics: [m, 3]\n  directions: [maximize, minimize]", "each of search.metrics must be the name"),
+        ("metrics: [m, p]\n  directions: [maximize, up]", "unknown search.directions up"),
+        ("metric: m\n  directions: [maximize]", "but got metric and directions"),
+    ],
+)
+def test_objectives_that_cannot_be_meant(search: str, said: str) -> None:
+    text = f"model: {{class_path: a.B}}\nsearch:\n  space: {{model.x: [1, 2]}}\n  {search}\n"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        parse(text, Path("e.yaml"))
+
+
+def test_several_objectives_are_one_metric_and_further_ones() -> None:
+    text = "model: {class_path: a.B}\nsearch: {space: {model.x: [1, 2]}, %s}\n"
+    both = text % "metrics: [val/acc, parameters], directions: [maximize, minimize]"
+    plan = parse(both, Path("e.yaml")).search
+    assert plan is not None and (plan.metric, plan.direction) == ("val/acc", "maximize")
+    assert plan.objectives == {"val/acc": "maximize", "parameters": "minimize"}
+    assert plan.objectives_as_written == {"metrics": ["val/acc", "parameters"], "directions": ["maximize", "minimize"]}
+    one = text % "metrics: [val/acc], directions: [minimize]"
+    plan = parse(one, Path("e.yaml")).search
+    assert plan is not None and plan.objectives_as_written == {"metric": "val/acc", "direction": "minimize"}
+
+
+def test_a_file_laid_over_replaces_the_objectives_whichever_form_they_have() -> None:
+    one = "model: {class_path: a.B}\nsearch: {space: {model.x: [1, 2]}, metric: m, direction: minimize}\n"
+    both = "search: {metrics: [a, b], directions: [maximize, minimize]}"
+    plan = parse(one, Path("e.yaml"), [(both, Path("o.yaml"))]).search
+    assert plan is not None and plan.objectives == {"a": "maximize", "b": "minimize"}
+    plan = parse(one, Path("e.yaml"), [(both, Path("o.yaml")), ("search: {metric: c}", Path("p.yaml"))]).search
+    assert plan is not None and plan.objectives == {"c": "maximize"} and plan.further == {}

@@ -89,3 +89,9 @@ def test_a_grid_needs_points() -> None:
 def test_a_grid_includes_the_upper_limit_if_steps_reach_it(low: float, high: float, step: float, count: int) -> None:
     """0.3 - 0.1 is a little less than two times 0.1."""
     assert Range(low, high, step=step).points == pytest.approx([low + i * step for i in range(count)])
+
+
+@pytest.mark.parametrize("name", ["seed", "seed_everything", "data.seed", "model.init_args.random_state"])
+def test_a_seed_is_not_searched(name: str) -> None:
+    with pytest.raises(ValueError, match=r"is a seed, and the best of several seeds is luck: search.seeds"):
+        parse_space({name: [1, 2, 3]})

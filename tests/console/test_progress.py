@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from studies.console import progress as display_module
 from studies.console.progress import Display, Row
-from studies.console.tables import align, duration_text, leaderboard
+from studies.console.tables import align, duration_text, leaderboard, rate_text
 
 ROWS: list[dict[str, Any]] = [
     {"number": 0, "value": 0.9, "state": "COMPLETE", "params": {"model.lr": 0.00123456, "data.b": 32}},
@@ -64,6 +64,8 @@ def work(display: Display) -> None:
         display.trial_started(1, {"model.learning_rate": 0.1, "data.hidden": [128, 64]})
         display.trial_ended(1, "PRUNED", 0.95, 0.5)
         display.say("something to [know]")
+        if display._live is not None:
+            display._live.refresh()
 
 
 def drawn(display: Display, width: int = 80, height: int = 24) -> str:
@@ -77,7 +79,9 @@ def test_plain_lines_without_a_terminal() -> None:
     assert "\x1b" not in text
     assert "trial 0  started  learning_rate=0.001234 batch_size=64" in text
     ended = next(line for line in text.splitlines() if line.startswith("trial 0  COMPLETE"))
-    assert re.search(r"val/accuracy 0.9000  best 0.9000 \(trial 0\)  1/3  \d+s left  learning_rate=0.001234 ", ended)
+    assert re.search(
+        r"val/accuracy 0.9000  best 0.9000 \(trial 0\)  1/3  \d+ trials/\w+  \d+s left  learning_rate=0.001234 ", ended
+    )
     assert "trial 1  PRUNED  val/accuracy 0.9500  best 0.9000 (trial 0)  2/3" in text  # the pruned one is not the best
     assert "hidden=[128,64]" in text
     assert "something to [know]" in text
@@ -96,6 +100,26 @@ def test_a_terminal_without_live_display_gets_plain_lines(
     monkeypatch.setenv(name, value)
     work(study(terminal))
     assert "\x1b" not in terminal.getvalue() and "COMPLETE" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("live", [None, True])
+def test_quiet_leaves_warnings_and_errors(terminal: Terminal, live: bool | None) -> None:
+    display = study(terminal, live=live, quiet=True)
+    work(display)
+    display.refresh()
+    assert terminal.getvalue() == "something to [know]\n"
+
+
+def test_an_extended_trial_has_its_speed_place_and_time_left(clock: Clock) -> None:
+    display = study(io.StringIO(), total=1)
+    display.trial_started(3, {})
+    clock.now += 5  # to build the module
+    for step in range(42, 61, 2):  # of 10 steps each; 4 epochs were done before
+        display.trial_progress(3, (step - 1) // 10, 10, step, None, {})
+        clock.now += 0.5
+    row = display.row(3)
+    assert row is not None and row.place == "6/10" and row.speed == pytest.approx(4)
+    assert row.left == pytest.approx(40 / 4 - 0.5)
 
 
 def test_live_false_never_draws_over_a_debugger(terminal: Terminal) -> None:
@@ -188,7 +212,7 @@ def test_time_left_of_a_study_counts_workers_and_running_trials(clock: Clock) ->
     for number in (2, 3):
         display.trial_started(number, {})
     clock.now += 4
-    assert display._standing() == ["best 0.5000 (trial 0)", "2/6", "16s left"]  # (6 + 6 + 2 * 10) / 2
+    assert display._standing() == ["best 0.5000 (trial 0)", "2/6", "12 trials/min", "16s left"]  # (6 + 6 + 2 * 10) / 2
 
 
 def test_trials_before_this_start_count() -> None:
@@ -200,6 +224,29 @@ def test_trials_before_this_start_count() -> None:
     assert "best 0.9700 (trial 2)  6/8" in stream.getvalue()
 
 
+def test_trials_known_from_a_database_are_in_the_table_and_in_no_line(clock: Clock) -> None:
+    stream = io.StringIO()
+    display = study(stream, total=4)
+    display.known(0, {"model.lr": 0.1}, "COMPLETE", 0.9, 20.0)
+    display.known(1, {"model.lr": 0.2}, "FAIL", None)
+    assert stream.getvalue() == "" and display._standing()[:2] == ["best 0.9000 (trial 0)", "2/4"]
+    assert re.search(r"0 +0.9000 +complete +0.1", drawn(display))
+    display.trial_started(2, {}, began=clock.now - 8)
+    display.trial_progress(2, 0, 2, 10, 40, {}, at=clock.now - 3)
+    row = display.row(2)
+    assert row is not None and row.speed == 2.0 and row.left == pytest.approx(12)  # 30 steps, less 3 s since then
+    assert display.rate == 1 / 20
+
+
+def test_steps_and_speed_are_shown_where_they_fit(clock: Clock) -> None:
+    display = study(io.StringIO())
+    display.trial_started(0, {"model.learning_rate": 0.1})
+    clock.now += 2
+    display.trial_progress(0, 0, 2, 10, None, {"val/accuracy": 0.5})
+    wide, narrow = drawn(display), drawn(display, width=50)
+    assert "study s  0/3" in wide and "step  it/s" in wide and "step" not in narrow and "learning_rate" in narrow
+
+
 def test_only_trials_that_may_be_shown_are_kept(clock: Clock) -> None:
     display = study(io.StringIO(), total=200)
     for number in range(100):
@@ -208,7 +255,7 @@ def test_only_trials_that_may_be_shown_are_kept(clock: Clock) -> None:
         display.trial_ended(number, "FAIL" if number == 50 else "COMPLETE", 1.0 if number == 3 else 0.5, 4.0)
         display.trial_progress(number, 0, 1, 10, 10, {})  # its last update may come late
     assert list(display._by_number) == [3, *range(100 - display_module.ENDED_SHOWN, 100)]
-    assert display._standing() == ["best 1.000 (trial 3)", "100/200", "6m40s left"]
+    assert display._standing() == ["best 1.000 (trial 3)", "100/200", "15 trials/min", "6m40s left"]
     display.trial_started(99, {})
     display.trial_ended(99, "INTERRUPTED", None, 0.0)
     assert display._standing()[1] == "99/200"
@@ -277,7 +324,7 @@ def test_a_signal_handler_may_print_while_a_line_is_written(live: bool, monkeypa
 
 def test_updates_are_cheap_for_the_caller(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     drawings = []
-    monkeypatch.setattr(Display, "_picture", lambda self: drawings.append(1) or "")
+    monkeypatch.setattr(Display, "_picture", lambda self, width, height: drawings.append(1) or [])
     with study(terminal) as display:
         before = len(drawings)
         for step in range(1000):
@@ -300,6 +347,12 @@ def test_leaderboard() -> None:
     ]
     minimized = leaderboard(ROWS, "val/loss", "minimize", best=0, width=80).splitlines()
     assert minimized[1].split()[:3] == ["*", "1", "0"]
+
+
+def test_a_leaderboard_has_the_ids_of_runs_where_there_is_room() -> None:
+    rows = [{**row, "run": f"{row['number']}abc"} for row in ROWS]
+    assert leaderboard(rows, "m", "maximize", best=1, width=80).splitlines()[1].split()[-1] == "1abc"
+    assert "abc" not in leaderboard(rows, "m", "maximize", best=1, width=38)
 
 
 def test_leaderboard_with_equal_last_parts_and_too_many_rows() -> None:
@@ -336,6 +389,11 @@ def test_leaderboard_in_a_narrow_terminal_breaks_names_then_leaves_out_parameter
 def test_a_table_is_as_wide_as_it_may_be_at_most(columns: list[list[str]], width: int) -> None:
     lines = "\n".join(align(columns, width)).split("\n")
     assert max(map(len, lines)) <= max(width, max(map(len, columns[0])))
+
+
+@pytest.mark.parametrize(("per_second", "text"), [(3.0, "3 trials/s"), (0.5, "30 trials/min"), (1e-3, "3.6 trials/h")])
+def test_rates_are_told_in_the_unit_in_which_they_are_above_one(per_second: float, text: str) -> None:
+    assert rate_text(per_second) == text
 
 
 def test_time_is_told_in_two_units_at_most() -> None:

@@ -201,3 +201,34 @@ def test_ranks_draw_different_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
         drawn += [tuple(batch) for batch in one_epoch(InMemoryLoader(numbers(16), 4, transform=noise))]
     assert len(set(drawn)) == 4, "two batches of each of two ranks"
+
+
+@given(
+    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=5).filter(any),
+    batch_size=st.integers(1, 4),
+    seed=st.integers(0, 9),
+)
+@settings(deadline=None, max_examples=100)
+def test_batches_of_groups_hold_one_group_and_no_sample_twice(sizes: list[int], batch_size: int, seed: int) -> None:
+    groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    groups = groups[torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed))]
+    tensors = (torch.arange(len(groups)),)
+    if max(sizes) < batch_size:
+        with pytest.raises(ValueError, match=f"the largest group, but got batch_size={batch_size}"):
+            InMemoryLoader(tensors, batch_size, groups=groups)
+        return
+    loader = InMemoryLoader(tensors, batch_size, seed=seed, groups=groups)
+    batches = [samples for (samples,) in loader]
+    assert len(batches) == len(loader) == sum(size // batch_size for size in sizes)
+    assert all(len(samples) == batch_size and len(groups[samples].unique()) == 1 for samples in batches)
+    assert len(torch.cat(batches).unique()) == len(batches) * batch_size
+
+
+def test_batches_of_groups_are_others_in_each_epoch() -> None:
+    groups = torch.arange(300) % 3
+    loader = InMemoryLoader((torch.arange(300),), 7, groups=groups)
+    first, again = (torch.cat([samples for (samples,) in loader]) for _ in range(2))
+    loader.sampler.set_epoch(1)
+    second = torch.cat([samples for (samples,) in loader])
+    assert torch.equal(first, again) and not torch.equal(first, second)
+    assert set(first.tolist()) != set(second.tolist()), "left-out samples change"

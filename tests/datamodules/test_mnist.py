@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pytorch_lightning.callbacks import ModelCheckpoint
 from tiny_mnist import FILES, TEST, TRAIN, write
 
-from datamodules.mnist import MNIST, DataUnavailable, augmented, normalized
+from datamodules.mnist import MNIST, DataUnavailable, augmented, displacements, normalized
 from lightning_modules import MLP
 
 
@@ -122,6 +122,8 @@ def test_sizes_are_what_a_model_needs(tmp_path: Path) -> None:
         ({"batch_size": 31}, "batch_size must be between 1 and the 30 training images"),
         ({"validation_size": 0}, "validation_size must be between 1 and 39, but got validation_size=0"),
         ({"validation_size": 40}, "but got validation_size=40"),
+        ({"elastic": 1.0}, r"set augment to true, but got augment=False elastic=1\.0"),
+        ({"elastic": float("inf"), "augment": True}, "elastic must be a finite number of at least 0"),
         ({"seed": -1}, "seed must be at least 0, but got seed=-1"),
         ({"split_seed": -1}, "split_seed must be at least 0, but got split_seed=-1"),
     ],
@@ -204,3 +206,21 @@ def test_augmentation_moves_each_image_by_a_few_pixels_at_most() -> None:
 def test_a_missing_image_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataUnavailable, match="prepare_data"):
         MNIST(validation_size=10, batch_size=1, data_dir=str(tmp_path)).setup("fit")
+
+
+def test_elastic_displacements_are_smooth_and_as_large_as_asked_for() -> None:
+    pixels = displacements(2000, 28, 20, std=1.5, generator=torch.Generator().manual_seed(0)) * torch.tensor([10, 14])
+    assert pixels.shape == (2000, 28, 20, 2)
+    assert float(pixels.mean()) == pytest.approx(0.0, abs=0.02)
+    assert float(pixels.square().mean().sqrt()) == pytest.approx(1.5, rel=0.02)  # in pixels, in both directions
+    assert pixels.diff(dim=1).abs().mean() < 0.5  # from one pixel to the next
+    x, y = pixels[:, 14, 10].T
+    assert abs(float(torch.corrcoef(torch.stack([x, y]))[0, 1])) < 0.1
+
+
+def test_elastic_distorts_an_image_and_no_elastic_draws_nothing() -> None:
+    pixels, labels = torch.randint(256, (4, 28, 28), dtype=torch.uint8), torch.zeros(4)
+    plain, same, distorted = (
+        augmented(pixels, labels, torch.Generator().manual_seed(1), elastic)[0] for elastic in (0.0, 0.0, 1.0)
+    )
+    assert torch.equal(plain, same) and not torch.equal(plain, distorted)

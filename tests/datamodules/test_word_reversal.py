@@ -134,3 +134,18 @@ def test_the_words_are_in_the_same_order_in_each_process(tmp_path: Path, monkeyp
         monkeypatch.setattr("datamodules.word_reversal.get_english_words_set", lambda *_, order=order, **__: order)
         assert WordReversal()._read() == sorted(known)
     assert WordReversal(words_file=write(tmp_path, "\n".join(known)))._read() == sorted(known)
+
+
+def test_batches_of_equal_lengths_have_no_padding(tmp_path: Path) -> None:
+    lines = "\n".join(f"{a}{b}" + c * (ord(c) - 106) for a in "abcd" for b in "efgh" for c in "klm")
+    data = WordReversal(
+        4, min_length=1, validation_size=2, test_size=2, equal_lengths=True, words_file=write(tmp_path, lines)
+    )
+    data.setup()
+    lengths = set()
+    for source, target in data.train_dataloader():
+        assert (source != Vocabulary.PAD).all() and (target[:, -1] == Vocabulary.END).all()
+        assert torch.equal(source.flip(1), target[:, :-1])
+        lengths.add(source.shape[1])
+    assert lengths == {3, 4, 5}
+    assert next(iter(data.val_dataloader()))[0].shape[1] == data.max_length, "evaluation is as ever"

@@ -152,7 +152,7 @@ def orphan(patient: Patient) -> None:
 
 
 def no_artifact(patient: Patient) -> None:
-    for path in (patient.home / "artifacts").rglob("log.txt"):
+    for path in (patient.home / "trials").glob("*/artifacts/checkpoints/best.ckpt"):
         path.unlink()
 
 
@@ -171,8 +171,7 @@ def no_best_checkpoint(patient: Patient) -> None:
 def nowhere(patient: Patient) -> None:
     no_best_checkpoint(patient)
     run_id = patient.trials[0]["run_id"]
-    (path,) = (patient.home / "artifacts").rglob(f"{run_id}/artifacts/checkpoints/best.ckpt")
-    path.unlink()
+    (patient.home / "trials" / run_id / "artifacts" / "checkpoints" / "best.ckpt").unlink()
 
 
 def left_over(patient: Patient) -> None:

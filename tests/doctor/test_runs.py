@@ -180,7 +180,7 @@ def test_optuna_is_told_what_a_trial_says_of_its_own_end(
     assert finding.kind == "states-disagree" and finding.fix == f"set Optuna's state from its log: {own}"
     assert finding.where == "study s, trial 3 has ended, but Optuna says RUNNING"
     finding.mend()
-    assert state.search.made == [("reopen", 3), ("bind", 3, "a"), ("tell", 3, own, value)]
+    assert state.search.made == [("reopen", 3), ("bind", 3, "a"), ("tell", 3, own, value, {})]
     assert state.tracking.made[-1] == ("end", "a", *runs.STATUSES[own])
 
 

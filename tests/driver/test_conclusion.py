@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fakes import Calls, FakeSearch, Screen
 
+from studies.config.search_plan import SearchPlan
 from studies.config.search_space import Choice, Range
 from studies.driver import conclusion
 from studies.driver.conclusion import conclude
@@ -31,16 +32,24 @@ def of_trials(folder: Path, rows: list[TrialRow], test: bool = False, **answer: 
 
     home = SimpleNamespace(trial_folder=lambda run_id: folder / run_id, tracking_uri="sqlite:///here")
     executor = SimpleNamespace(call=call, calls=calls)
+    plan = SearchPlan("val/loss", "minimize", {})
+    experiment = SimpleNamespace(name="toy", model={}, search_path=["here"], search=plan)
     session = SimpleNamespace(
-        tracking=Calls(), display=Screen(), options=Options([], test=test), state_folder=home, executor=executor
+        tracking=Calls(),
+        display=Screen(),
+        options=Options([], test=test),
+        state_folder=home,
+        executor=executor,
+        experiment=experiment,
     )
     return SimpleNamespace(
         session=session,
-        plan=SimpleNamespace(metric="val/loss", direction="minimize", space={}),
+        plan=plan,
         search=FakeSearch(rows),
         name="s",
-        experiment=SimpleNamespace(name="toy", search_path=["here"]),
+        experiment=experiment,
         experiment_id="1",
+        page="#/experiments/1",
         parent="parent",
         parent_folder=folder,
     )
@@ -157,7 +166,7 @@ def test_pictures_show_complete_and_pruned_trials(tmp_path: Path) -> None:
     conclude(study, loop())
     names = {path.name for path in (tmp_path / "artifacts" / "pictures").iterdir()}
     assert names == {"history.png", "parallel_coordinates.png", "parallel_coordinates.html", "slices.png"}
-    assert made(study, "log_files") == [("parent", tmp_path / "artifacts" / "pictures", "pictures")]
+    assert ("parent", tmp_path / "artifacts" / "pictures", "pictures") in made(study, "log_files")
 
 
 def test_what_pictures_are_drawn_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +182,7 @@ def test_what_pictures_are_drawn_of(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name in ("study_history", "parallel_coordinates", "slices", "importance"):
         monkeypatch.setattr(conclusion.study_plots, name, noted(name, getattr(conclusion.study_plots, name)))
     study = of_trials(tmp_path, [*TRIALS, trial(5, 0.4, "COMPLETE", a=6, b=1)])
-    study.search.importances = lambda: {"a": 1.0}
+    study.search.importances = lambda most=0: {"a": 1.0}
     study.plan.space = {
         "a": Range(1e-4, 1.0, log=True),
         "linear": Range(0, 1),
@@ -192,7 +201,8 @@ def test_what_pictures_are_drawn_of(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "minimize",
     )
     assert states == ["COMPLETE", "COMPLETE", "PRUNED", "COMPLETE", "COMPLETE"]
-    params, of_params, _, _, log = drawn["parallel_coordinates"]
+    params, of_params, _, _, log, ends = drawn["parallel_coordinates"]
+    assert ends == {"a": (1e-4, 1.0), "linear": (0, 1)}
     assert params == {"a": [1, 2, 3, 5, 6]} and of_params == values and log == {"a", "sizes"}
     assert drawn["importance"] == ({"a": 1.0}, "val/loss", (4, 4))
 
@@ -200,7 +210,7 @@ def test_what_pictures_are_drawn_of(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_study_of_which_no_trial_has_a_value_has_no_pictures(tmp_path: Path) -> None:
     study = of_trials(tmp_path, [trial(0, None, "FAIL")])
     conclude(study, loop())
-    assert made(study, "log_files") == []
+    assert not list((tmp_path / "artifacts" / "pictures").iterdir())
 
 
 def test_pictures_that_fail_cost_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,3 +253,29 @@ def test_pictures_of_the_same_trials_are_not_drawn_again(tmp_path: Path, monkeyp
     (tmp_path / "artifacts" / "pictures" / "history.png").write_text("c")
     conclude(of_trials(tmp_path, [*TRIALS, trial(5, 0.3, a=6)]), loop())
     assert "history" in drawn, "a picture was lost"
+
+
+def test_the_report_of_the_same_trials_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "artifacts" / "report.html"
+    study = of_trials(tmp_path, TRIALS)
+    conclude(study, loop())
+    assert ("parent", path) in made(study, "log_files") and "<title>s</title>" in path.read_text()
+    monkeypatch.setattr(conclusion, "study_page", lambda report: "another page")
+    conclude(of_trials(tmp_path, TRIALS), loop())
+    assert "<title>s</title>" in path.read_text()
+    conclude(of_trials(tmp_path, [*TRIALS, trial(5, None, "FAIL")]), loop())
+    assert path.read_text() == "another page", "there is another trial"
+    path.unlink()
+    conclude(of_trials(tmp_path, [*TRIALS, trial(5, None, "FAIL")]), loop())
+    assert path.exists()
+
+
+def test_a_report_that_fails_costs_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(report: Any) -> str:
+        raise KeyError("a column")
+
+    monkeypatch.setattr(conclusion, "study_page", fails)
+    study = of_trials(tmp_path, TRIALS)
+    conclude(study, loop())
+    assert study.session.display.said == ["the study's report could not be drawn: KeyError: 'a column'"]
+    assert made(study, "end") == [("parent", "FINISHED", None)]

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from fakes import Calls, FakeSearch, Screen
 
+from studies.config.search_plan import SearchPlan
+from studies.driver.data import Data
 from studies.driver.extension import ExtensionSource
 from studies.protocol.trial_spec import TrialSpec
 from studies.search import TrialRow
@@ -26,14 +28,15 @@ def study(folder: Path, rows: list[TrialRow], direction: str = "maximize", epoch
                 row.run_id, {"trainer": {"max_epochs": epochs}}, 0, str(its), number=row.number, pruning=True
             ).save()
     session = SimpleNamespace(
+        data=Data({"train": {"glance": "now"}}),
         trusts=True,
         tracking=Calls(),
         display=Screen(),
+        note=lambda **fields: session.noted.update(fields),
+        noted={},
         state_folder=SimpleNamespace(trial_folder=lambda run_id: folder / "trials" / run_id),
     )
-    return SimpleNamespace(
-        session=session, search=FakeSearch(rows), name="s", plan=SimpleNamespace(direction=direction)
-    )
+    return SimpleNamespace(session=session, search=FakeSearch(rows), name="s", plan=SearchPlan("m", direction, {}))
 
 
 def trial(number: int, value: float | None, state: str = "COMPLETE", extension: Any = None) -> TrialRow:
@@ -61,10 +64,12 @@ def test_the_best_trials_are_extended_complete_or_pruned(tmp_path: Path, directi
     chosen = specs(ExtensionSource(of_study, 3, 2))
     assert [spec.number for spec in chosen] == numbers
     assert of_study.session.display.total == 3
+    assert of_study.session.noted == {"total": 3, "extends": numbers}
     assert of_study.search.made == [("extend", number, {"epochs": 5, "done": False}) for number in numbers]
+    assert of_study.session.display.said == [f"trial {number}: 3 epochs so far, 5 in the end" for number in numbers]
     for spec in chosen:
         assert spec.extends and not spec.pruning and spec.experiment["trainer"]["max_epochs"] == 5
-        assert spec.trusted
+        assert spec.trusted and spec.data_sets == {"train": {"glance": "now"}}
         assert spec.folder == str(tmp_path / "trials" / spec.run_id)
         made = of_study.session.tracking.made
         assert ("reopen", spec.run_id) in made and ("delete_tag", spec.run_id, "harness.outcome") in made
@@ -114,7 +119,7 @@ def test_an_extension_without_failures_has_not_failed(tmp_path: Path) -> None:
     source = ExtensionSource(study(tmp_path, [trial(0, 0.9)]), 3, 2)
     (spec,) = specs(source)
     source.ended(spec, Ending("COMPLETE", 1.0, {}, 1.0))
-    assert not source.failed and source.report(spec, 1, 1.0) is False and source.unrecorded() == []
+    assert not source.failed and source.report(spec, 1, 1.0, {}) is False and source.unrecorded() == []
 
 
 @pytest.mark.parametrize("epochs", [-1, None, 0])

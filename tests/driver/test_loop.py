@@ -11,6 +11,7 @@ from fakes import Calls, FakeExecutor, Screen, log
 
 from studies.common.errors import DISK_FULL, StorageFailed
 from studies.driver.loop import CRASHES, FLUSH_SECONDS, LOOK_SECONDS, Live, TrialLoop
+from studies.driver.trial_source import TrialSource
 from studies.executors.base import Message
 from studies.protocol.events import (
     CheckpointSaved,
@@ -27,7 +28,7 @@ from studies.protocol.trial_spec import TrialSpec
 from studies.tracking.trial_log import Ending
 
 
-class Trials:
+class Trials(TrialSource):
     """A source of some trials, and of some that a former driver has closed."""
 
     def __init__(self, specs: list[TrialSpec], unrecorded: list[tuple[TrialSpec, str]]) -> None:
@@ -40,12 +41,13 @@ class Trials:
     def next(self) -> TrialSpec | None:
         return self.specs.pop(0) if self.specs else None
 
-    def report(self, spec: TrialSpec, count: int, value: float) -> bool:
+    def report(self, spec: TrialSpec, count: int, value: float, further: dict[str, float]) -> bool:
         self.reports.append((spec.run_id, count, value))
         return count in self.prune_at
 
-    def ended(self, spec: TrialSpec, ending: Ending) -> None:
+    def ended(self, spec: TrialSpec, ending: Ending) -> Ending:
         self.endings[spec.run_id] = ending
+        return ending
 
     def write(self) -> None:
         self.writes += 1

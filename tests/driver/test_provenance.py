@@ -20,16 +20,21 @@ def test_commit_diff_and_untracked_files(tmp_path: Path, monkeypatch: pytest.Mon
     git(tmp_path, "add", "a.py")
     git(tmp_path, "commit", "-qm", "first")
     (tmp_path / "a.py").write_text("x = 2\n")
-    (tmp_path / "new.py").write_text("")
+    (tmp_path / "new.txt").write_text("")
     monkeypatch.chdir(tmp_path)
     provenance = Provenance.collect(["train", "my exp.yaml"], tmp_path / "x.yaml")
     assert provenance.command == "harness train 'my exp.yaml'"
     assert provenance.commit == git(tmp_path, "rev-parse", "HEAD").strip()
-    assert b"+x = 2" in provenance.diff and b"# untracked: new.py" in provenance.diff
+    assert b"+x = 2" in provenance.diff and b"# untracked: new.txt" in provenance.diff
     assert "torch==" in provenance.packages
     assert provenance.tags["mlflow.source.git.commit"] == provenance.commit
     provenance.write(tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"command.txt", "packages.txt", "diff.patch"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "command.txt",
+        "packages.txt",
+        "diff.patch",
+        "code.json",
+    }
 
 
 def test_outside_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +102,34 @@ def test_the_patch_makes_the_same_tree(tmp_path: Path, monkeypatch: pytest.Monke
     assert (provenance.commit is not None) is first_commit
     provenance.write(tmp_path / "out")
     git(tmp_path / "clone", "apply", str(tmp_path / "out" / "diff.patch"))
+    assert contents(tmp_path / "clone") == contents(source)
+
+
+def test_untracked_sources_are_in_the_patch_and_data_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    git(source, "init", "-q")
+    (source / "a.py").write_text("x = 1\n")
+    (source / ".gitignore").write_text("ignored.py\n")
+    git(source, "add", "-A")
+    git(source, "commit", "-qm", "first")
+    git(tmp_path, "clone", "-q", str(source), "clone")
+    (source / "a.py").write_text("x = 2\n")  # the same size, in the same second
+    (source / "sub").mkdir()
+    (source / "sub" / "mit leerzeichen.py").write_text("no end of line")
+    (source / "exp.yaml").write_text("a: 1\n")
+    for name in ("data.csv", "ignored.py", "secrets.yaml", "notes.env"):
+        (source / name).write_text("1\n")
+    index = (source / ".git" / "index").read_bytes()
+    monkeypatch.chdir(source)
+    provenance = Provenance.collect(["train"], source / "exp.yaml")
+    assert (source / ".git" / "index").read_bytes() == index
+    notes = [line for line in provenance.diff.split(b"\n") if line.startswith(b"# ")]
+    assert notes == [b"# untracked: data.csv", b"# untracked: notes.env", b"# untracked: secrets.yaml"]
+    provenance.write(tmp_path / "out")
+    git(tmp_path / "clone", "apply", str(tmp_path / "out" / "diff.patch"))
+    for left_out in ("data.csv", "ignored.py", "secrets.yaml", "notes.env"):
+        (source / left_out).unlink()
     assert contents(tmp_path / "clone") == contents(source)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from fakes import Calls, FakeSearch, Screen
 
+from studies.config.search_plan import SearchPlan
+from studies.driver.data import Data
 from studies.driver.session import Options
 from studies.driver.study import Study, StudySource
 from studies.protocol.trial_spec import TrialSpec
@@ -20,6 +22,7 @@ from studies.tracking.trial_log import Ending
 def source(folder: Path, rows: Sequence[TrialRow] = (), points: int | None = None, **options: Any) -> StudySource:
     """The source of a study of ten trials that has these."""
     session = SimpleNamespace(
+        data=Data(),
         options=Options([], **{"trials": 10, **options}),
         display=Screen(),
         tracking=Calls(running=["run0", "run1", "run2", "other"], find_run=None),
@@ -28,16 +31,20 @@ def source(folder: Path, rows: Sequence[TrialRow] = (), points: int | None = Non
         started=[],
         put=[],
         trusts=False,
+        note=lambda **fields: session.noted.update(fields),
+        noted={},
     )
 
-    experiment = SimpleNamespace(seed=7, with_params=lambda params: {"model": dict(params)}, search_path=["here"])
+    experiment = SimpleNamespace(
+        name="toy", seed=7, with_params=lambda params: {"model": dict(params)}, search_path=["here"]
+    )
 
     def start_run(*arguments: Any, adopted: str | None = None) -> tuple[str, Path]:
         session.started.append((*arguments, adopted))
         return adopted or f"new{len(session.started)}", folder
 
     session.start_run = start_run
-    plan = SimpleNamespace(direction="minimize", metric="val/loss", pruner="median")
+    plan = SearchPlan("val/loss", "minimize", {}, pruner="median")
     study: Any = SimpleNamespace(
         session=session,
         plan=plan,
@@ -45,6 +52,7 @@ def source(folder: Path, rows: Sequence[TrialRow] = (), points: int | None = Non
         experiment=experiment,
         name="s",
         parent="parent",
+        provenance="provenance/01234567",
         experiment_id="1",
     )
     return StudySource(study)
@@ -72,17 +80,18 @@ def test_an_interrupted_trial_is_neither_told_nor_a_break_in_a_row_of_failures(t
     assert not of_study.gave_up
     end(of_study, "FAIL")
     assert of_study.gave_up
-    assert of_study.search.made == [("tell", 0, "FAIL", None)] * 2
+    assert of_study.search.made == [("tell", 0, "FAIL", None, {})] * 2
 
 
 def test_a_value_is_told_with_the_state(tmp_path: Path) -> None:
     of_study = source(tmp_path)
-    of_study.ended(TrialSpec("r", {}, 0, "folder", number=3), Ending("PRUNED", 0.5, {}, 1.0))
-    assert of_study.search.made == [("tell", 3, "PRUNED", 0.5)]
-    assert of_study.report(TrialSpec("r", {}, 0, "folder", number=3), 2, 0.5) is False
-    assert of_study.report(TrialSpec("r", {}, 0, "folder", number=3), 3, 0.25) is True
+    size = {"parameters": 7.0}
+    of_study.ended(TrialSpec("r", {}, 0, "folder", number=3), Ending("PRUNED", 0.5, {}, 1.0, further=size))
+    assert of_study.search.made == [("tell", 3, "PRUNED", 0.5, size)]
+    assert of_study.report(TrialSpec("r", {}, 0, "folder", number=3), 2, 0.5, {}) is False
+    assert of_study.report(TrialSpec("r", {}, 0, "folder", number=3), 3, 0.25, size) is True
     of_study.write()
-    assert of_study.search.made[1:] == [("report", 3, 2, 0.5), ("report", 3, 3, 0.25), ("write",)]
+    assert of_study.search.made[1:] == [("report", 3, 2, 0.5, {}), ("report", 3, 3, 0.25, size), ("write",)]
 
 
 def trial(number: int, state: str, run_id: str | None, value: float | None = None, **fields: Any) -> TrialRow:
@@ -95,6 +104,7 @@ def test_trials_are_drawn_up_to_the_total(tmp_path: Path) -> None:
     while (spec := of_study.next()) is not None:
         specs.append(spec)
     assert [spec.number for spec in specs] == [0, 1, 2] and of_study.session.display.total == 3
+    assert of_study.session.noted == {"total": 3}, "for those who watch"
     assert of_study.session.display.said == [], "nothing was resumed"
     assert specs[1] == TrialSpec(
         run_id="new2",
@@ -109,6 +119,7 @@ def test_trials_are_drawn_up_to_the_total(tmp_path: Path) -> None:
         pruning=True,
         search_path=["here"],
         trusted=False,
+        name="toy",
     )
     assert of_study.search.made == [("bind", 0, "new1"), ("bind", 1, "new2"), ("bind", 2, "new3")]
     experiment_id, name, _, seed, tags, params, adopted = of_study.session.started[1]
@@ -119,6 +130,9 @@ def test_trials_are_drawn_up_to_the_total(tmp_path: Path) -> None:
         "harness.study": "s",
         "harness.trial": "1",
         "mlflow.parentRunId": "parent",
+        "harness.provenance": "provenance/01234567",
+        "harness.trials_of": "s",
+        "mlflow.source.name": "harness train --from s/1",
     }
 
 

@@ -104,17 +104,20 @@ def chaos(seed: int, home: Path, trials: int, kills: int) -> tuple[dict[str, Any
 
 
 def series(home: Path, answer: dict[str, Any]) -> dict[int, dict[str, list[tuple[int, float]]]]:
-    """Trial -> metric -> its series in MLflow."""
+    """Trial -> metric -> its points in MLflow.
+
+    Each counts once: Lightning logs the epoch with a step's training values and with its validation values, and MLflow
+    keeps one of two equal points if both are of the same millisecond.
+    """
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{home}/mlflow.db")
     names = ("train/loss", "val/loss", "epoch", "test/loss")
-    return {
-        trial["number"]: {
-            name: sorted((m.step, m.value) for m in client.get_metric_history(trial["run_id"], name)) for name in names
-        }
-        for trial in answer["trials"]
-    }
+
+    def points(run_id: str, name: str) -> list[tuple[int, float]]:
+        return sorted({(point.step, point.value) for point in client.get_metric_history(run_id, name)})
+
+    return {trial["number"]: {name: points(trial["run_id"], name) for name in names} for trial in answer["trials"]}
 
 
 def leaderboard(answer: dict[str, Any]) -> list[tuple[Any, ...]]:

@@ -77,10 +77,10 @@ class Workspace:
         return rows
 
     def curves(self, trials: list[dict[str, Any]], *names: str) -> list[list[tuple[int, float]]]:
-        """The stored series of the metrics, by trial."""
+        """The stored points of the metrics, by trial. MLflow keeps one of equal points of the same millisecond."""
         client = MlflowClient(tracking_uri=self.uri)
         return [
-            sorted((m.step, m.value) for m in client.get_metric_history(trial["run_id"], name))
+            sorted({(m.step, m.value) for m in client.get_metric_history(trial["run_id"], name)})
             for trial in trials
             for name in names or ("val/loss", "train/loss", "epoch")
         ]

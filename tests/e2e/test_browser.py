@@ -5,6 +5,7 @@ HARNESS_SCREENSHOTS names a folder for screenshots of each page, for manual insp
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def trial_links(page: Page) -> Locator:
 
 def values_in_order(page: Page, study: str) -> list[float]:
     """The metric's column from top to bottom for a study's runs, without empty values."""
-    rows = page.locator(f'.ag-row[row-id^="tag.harness.study.{study}."]')
+    rows = page.locator(f'.ag-row[row-id^="tag.harness.trials_of.{study}."]')
     texts = rows.locator('[col-id="metrics.`best/val/accuracy`"]').all_inner_texts()
     return [float(text) for text in texts if text != "-"]
 
@@ -112,7 +113,7 @@ def values_in_order(page: Page, study: str) -> list[float]:
 def test_table_of_runs_best_first(page: Page, study: dict[str, Any]) -> None:
     expect(page.get_by_role("heading", name="Runs")).to_be_visible()
     assert "orderByKey=metrics.%60best%2Fval%2Faccuracy%60" in page.url
-    for name in ["best/val/accuracy", *study["best"]["params"]]:
+    for name in ["best/val/accuracy", "val/loss", "test/accuracy", "Duration", *study["best"]["params"]]:
         expect(page.locator(".ag-header-cell", has_text=name)).to_be_visible()
     values = values_in_order(page, study["study"])
     assert len(values) >= TRIALS
@@ -120,8 +121,44 @@ def test_table_of_runs_best_first(page: Page, study: dict[str, Any]) -> None:
     assert max(values) == pytest.approx(study["best"]["value"])
 
 
+def test_the_studys_own_run_is_not_among_its_trials_and_values_are_short(page: Page, study: dict[str, Any]) -> None:
+    rows = page.locator(f'.ag-row[row-id^="tag.harness.trials_of.{study["study"]}."]')
+    expect(rows.get_by_role("link")).to_have_text([re.compile("trial [0-9]")] * TRIALS)
+    expect(page.get_by_role("link", name=f"study {study['study']}", exact=True)).to_be_visible()
+    texts = rows.locator('[col-id="metrics.`best/val/accuracy`"]').all_inner_texts()
+    assert texts and all(len(text) <= 8 for text in texts), texts
+
+
+def test_charts_of_trials_begin_with_their_metrics(page: Page, url: str) -> None:
+    page.goto(url.replace("compareRunsMode=TABLE", "compareRunsMode=CHART"))
+    sections = page.locator('[data-testid="experiment-view-compare-runs-section-header"]')
+    expect(sections.first).to_be_visible()
+    said = [text.splitlines()[0].strip() for text in sections.all_inner_texts()]
+    assert said[:3] == ["all trials", "val", "train"], said
+
+
+def test_charts_of_a_run_do_not_begin_with_its_best_step(page: Page) -> None:
+    page.get_by_role("link", name="trial 0", exact=True).click()
+    page.get_by_role("tab", name="Model metrics").click()
+    first = page.locator('[data-testid="experiment-view-compare-runs-card"]').first
+    expect(first).to_contain_text("accuracy")
+
+
+def test_the_report_and_its_charts_open_among_the_artifacts(page: Page, study: dict[str, Any]) -> None:
+    """MLflow shows HTML in a sandboxed frame without an address, where nothing can be loaded."""
+    page.get_by_role("link", name=f"study {study['study']}", exact=True).click()
+    page.get_by_role("tab", name="Artifacts").click()
+    frame = page.frame_locator("iframe.mlflow-html-iframe")
+    page.get_by_text("report.html", exact=True).click()
+    expect(frame.get_by_role("heading", name="Leaderboard")).to_be_visible()
+    expect(frame.locator('[data-chart="history"] canvas')).to_be_visible()
+    page.get_by_text("pictures", exact=True).click()
+    page.get_by_text("parallel_coordinates.html", exact=True).click()
+    expect(frame.locator('[data-chart="parallel"] .grip').first).to_be_attached()
+
+
 def test_children_unfold_under_their_study(page: Page, study: dict[str, Any]) -> None:
-    group = page.locator(f'.ag-row[row-id="tag.harness.study.{study["study"]}"]')
+    group = page.locator(f'.ag-row[row-id="tag.harness.trials_of.{study["study"]}"]')
     fold = group.locator('[role="button"]').first
     expect(trial_links(page)).to_have_count(TRIALS)
     fold.click()
@@ -169,3 +206,19 @@ def test_confusion_matrix_of_a_run(page: Page) -> None:
     picture = page.get_by_role("img", name="pictures/confusion_matrix.png").first
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.naturalWidth") > 100
+
+
+def test_commands_end_with_a_link_that_opens_what_they_did(browser: Browser, home: Path, url: str) -> None:
+    def link(*command: str) -> str:
+        done = subprocess.run([HARNESS, *command], capture_output=True, text=True, env=environment(home))
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1].removeprefix("next:  ")
+
+    base, run_name = url.partition("/#")[0], "opened by its link"
+    of_run = link("train", "one_neuron", "--trainer.max_epochs", "1", "--no-test", "--name", run_name)
+    assert of_run.startswith(f"{base}/#/experiments/")
+    with visit(browser, of_run, "link_to_a_run") as page:
+        expect(page.get_by_role("heading", name=run_name)).to_be_visible()
+    command = ["study", "mnist_mlp", "--trials", str(TRIALS), "--pruner", "none", "--seed", "0", "--no-test"]
+    with visit(browser, link(*command, "--trainer.max_epochs", "1"), "link_to_a_study") as page:
+        expect(page.get_by_role("link", name="trial 0", exact=True)).to_be_visible()

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from process_helpers import HARNESS, Workspace
+from schemas import check
 from test_browser import CHROMIUM, FLAGS, OFFLINE, TIMEOUT
 from test_predict import FAMILIES, predict
 
@@ -35,7 +36,9 @@ def demo(workspace: Workspace, *arguments: str) -> Iterator[str]:
     )
     try:
         assert server.stdout is not None
-        yield json.loads(server.stdout.readline())["url"]
+        answer = json.loads(server.stdout.readline())
+        check("demo", answer)
+        yield answer["url"]
     finally:
         server.send_signal(signal.SIGINT)
         _, err = server.communicate(timeout=30)
@@ -57,9 +60,11 @@ def page() -> Iterator[Page]:
         assert complaints == []
 
 
-def share(page: Page, digit: int) -> float:
-    text = page.locator(".bars .share").nth(digit).inner_text()
-    return float(re.sub("[<%]", "", text) or 0)
+def read_shares(page: Page) -> list[float]:
+    """The ten shares in percent, read at once: the page may answer the next stroke at any moment."""
+    texts = page.locator(".bars .share").all_inner_texts()
+    assert len(texts) == 10
+    return [float(re.sub("[<%]", "", text) or 0) for text in texts]
 
 
 def begin_a_stroke(page: Page) -> tuple[float, float, float]:
@@ -86,14 +91,15 @@ def test_a_digit_is_drawn_and_a_word_is_typed(tmp_path: Path, page: Page) -> Non
         x, y, height = begin_a_stroke(page)
         page.mouse.move(x + 3, y + 0.3 * height)
         expect(drawn.locator(".answer strong")).to_have_text(re.compile(r"^\d$"))
-        shares = [share(page, digit) for digit in range(10)]
+        shares = read_shares(page)
         assert sum(shares) == pytest.approx(100, abs=1)
         page.mouse.move(x, y + 0.85 * height, steps=12)
         page.mouse.up()
         expect(drawn.locator(".answer strong")).to_have_text("1")
         expect(drawn.locator(".best .name")).to_have_text("1")
         expect(drawn.locator(".notes")).to_contain_text("cut to the figure")
-        assert share(page, 1) > 50 and [share(page, digit) for digit in range(10)] != shares, "they moved"
+        finished = read_shares(page)
+        assert finished[1] > 50 and finished != shares, "they moved"
 
         typed.locator("input").press_sequentially("tac")
         said = predict(workspace, runs["words"], "tac")[1]["predictions"][0]["answer"]
@@ -109,7 +115,7 @@ def test_a_digit_is_drawn_and_a_word_is_typed(tmp_path: Path, page: Page) -> Non
         expect(typed.locator(".letters li")).to_have_count(0)
         drawn.locator(".clear").click()
         expect(drawn.locator(".answer strong")).to_have_text("")
-        assert sum(share(page, digit) for digit in range(10)) == 0
+        assert sum(read_shares(page)) == 0
         page.goto("about:blank")  # no request is pending when the server ends
 
 
@@ -126,6 +132,29 @@ def test_one_model_that_is_named_is_shown_alone(tmp_path: Path, page: Page) -> N
         expect(page.locator(".answer strong")).to_have_text("1")
         expect(page.locator(".model")).to_contain_text("MLP on MNIST")
         expect(page.locator("section")).to_have_count(1)
+        page.goto("about:blank")
+
+
+def test_the_champion_is_shown_and_what_is_missing(tmp_path: Path, page: Page) -> None:
+    workspace = Workspace(tmp_path)
+    brief = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches"]
+    status, studied, err = workspace.run("study", "mnist_mlp", "--trials", "2", *brief, "60")
+    assert status == 0, err
+    status, newest, err = workspace.run("train", "mnist_mlp", *brief, "200", "--no-test")
+    assert status == 0, err
+    best = studied["best"]
+    assert newest["metrics"]["best/val/accuracy"] > best["value"]
+    with demo(workspace) as url:
+        page.goto(url)
+        expect(page.locator(".drawing .model")).to_contain_text(f"run {best['run_id'][:12]}, champion of mnist_mlp")
+        expect(page.locator(".model")).to_contain_text(f"val/accuracy {best['value']:.4g}")
+        expect(page.locator(".missing .command")).to_have_text("harness train reverse_gru")
+        expect(page.locator(".missing h2")).to_have_text("Type a word")
+        if folder := os.environ.get("HARNESS_SCREENSHOTS"):
+            page.screenshot(path=Path(folder) / "demo_missing.png", full_page=True)
+            page.emulate_media(color_scheme="dark")
+            page.set_viewport_size({"width": 390, "height": 900})
+            page.screenshot(path=Path(folder) / "demo_missing_phone.png", full_page=True)
         page.goto("about:blank")
 
 

@@ -38,9 +38,9 @@ def replace(data: bytes) -> bytes:
 
 FILES = [
     *("mlflow.db", "optuna.db", "mlflow.lock", "studies/toy.lease"),
-    *(f"trials/1/{name}" for name in ("events.jsonl", "spec.json", "log.txt")),
+    *(f"trials/1/{name}" for name in ("events.jsonl", "spec.json", "artifacts/log.txt")),
     *(f"trials/1/checkpoints/{name}" for name in ("best.ckpt", "last.ckpt", "previous.ckpt")),
-    *("artifacts/1/config.yaml", "artifacts/1/checkpoints/best.ckpt"),
+    *("trials/1/artifacts/config.yaml", "trials/1/artifacts/checkpoints/best.ckpt"),
 ]
 
 
@@ -58,8 +58,6 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, dict[str
 def located(home: Path, name: str, run_id: str) -> Path:
     if name.startswith("trials/1/"):
         return home / "trials" / run_id / name.removeprefix("trials/1/")
-    if name.startswith("artifacts/1/"):
-        return home / "artifacts" / "toy" / run_id / "artifacts" / name.removeprefix("artifacts/1/")
     return home / name
 
 

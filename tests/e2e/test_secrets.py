@@ -195,7 +195,7 @@ def test_a_planted_password_is_nowhere(
         text=True,
     ).stdout
     assert "learning_rate" in dump and "learning_rate" in (served / "server.db").read_bytes().decode("latin-1")
-    patches = list(home.glob("trials/*/artifacts/provenance/diff.patch"))
+    patches = list(home.glob("trials/*/artifacts/provenance/**/diff.patch"))
     assert patches and all(b"# left out: .env" in path.read_bytes() for path in patches)
     assert not found_in(home)
     # MLflow itself names the user of its server as the author of a model (tag mlflow.user).

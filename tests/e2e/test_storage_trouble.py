@@ -79,15 +79,15 @@ def disks() -> Iterator[list[SmallDisk]]:
         disk.unmount()
 
 
-@pytest.mark.parametrize("what", ["checkpoint", "event", "artifact", "mlflow", "optuna"])
+@pytest.mark.parametrize("what", ["checkpoint", "event", "mlflow", "optuna"])
 def test_a_full_disk_is_one_clear_error_and_with_space_the_study_resumes_undisturbed(
     tmp_path: Path, disks: list[SmallDisk], what: str, calm: Callable[[list[str]], Outcome]
 ) -> None:
-    """The file that does not fit: a checkpoint, an event log, an artifact, MLflow's or Optuna's database."""
+    """The file that does not fit: a checkpoint, an event log, MLflow's or Optuna's database."""
     workspace = Workspace(tmp_path)
     study, extra = {"checkpoint": SAVING, "event": SAYING}.get(what, SLOWLY), []
-    if what in ("checkpoint", "event", "artifact"):
-        disks.append(SmallDisk(workspace.home / ("artifacts" if what == "artifact" else "trials"), 8))
+    if what in ("checkpoint", "event"):
+        disks.append(SmallDisk(workspace.home / "trials", 8))
     else:
         disks.append(SmallDisk(tmp_path / "small", 8))
         url = f"sqlite:///{tmp_path}/small/{what}.db"

@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 BY_STEPS = ["--trainer.max_steps", "100", "--trainer.val_check_interval", "100"]
 ONE_EPOCH = {
     "reverse_gru": BY_STEPS,
+    "reverse_gru_long": BY_STEPS,
+    "reverse_random": ["--data.batches", "100", "--trainer.val_check_interval", "100"],
     "recurrent_cells": BY_STEPS,
 }  # their epoch is a number of steps between validations
 TIMES = ("_seconds", "per_second", "system/")

@@ -68,7 +68,7 @@ def test_two_trials_at_once(executor: LocalExecutor, tmp_path: Path) -> None:
         started, ending = events(tmp_path, name)[0], events(tmp_path, name)[-1]
         assert isinstance(started, Started) and started.pid != os.getpid()
         assert isinstance(ending, Finished)
-        assert (tmp_path / name / "log.txt").exists()
+        assert (tmp_path / name / "artifacts" / "log.txt").exists()
     assert executor.threads == max(1, len(os.sched_getaffinity(0)) // 2), "the cores are shared out"
     assert LocalExecutor(workers=2, threads=3).threads == 3
 
@@ -157,7 +157,7 @@ def test_a_process_is_only_reused_if_clean(executor: LocalExecutor, tmp_path: Pa
         until_exit(executor)
     a, b, c, d = (pid_of(tmp_path, name) for name in "abcd")
     assert a == b == c != d, "the classes of c are a user's own: it is the last of its process"
-    assert (tmp_path / "b" / "log.txt").exists()
+    assert (tmp_path / "b" / "artifacts" / "log.txt").exists()
 
 
 def test_an_idle_process_may_die(executor: LocalExecutor, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_the_users_exception_is_reported(executor: LocalExecutor, tmp_path: Path
     until_exit(executor)
     ending = events(tmp_path)[-1]
     assert isinstance(ending, Failed) and "the toy broke" in ending.error
-    assert "the toy broke" in (tmp_path / "r" / "log.txt").read_text()
+    assert "the toy broke" in (tmp_path / "r" / "artifacts" / "log.txt").read_text()
 
 
 def test_call_returns_json_and_reports_a_crash(executor: LocalExecutor) -> None:
@@ -210,7 +210,7 @@ def test_two_processes_of_one_trial(executor: LocalExecutor, tmp_path: Path) -> 
     executor.submit(spec(tmp_path, epochs=2, trainer=ddp))
     until_exit(executor)
     said = events(tmp_path)
-    log = (tmp_path / "r" / "log.txt").read_text()
+    log = (tmp_path / "r" / "artifacts" / "log.txt").read_text()
     assert isinstance(said[-1], Finished), log
     assert sum(isinstance(event, Started) for event in said) == 1, "only rank 0 speaks"
     reports = [event for event in said if isinstance(event, Report)]

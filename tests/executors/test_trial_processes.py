@@ -77,7 +77,7 @@ def test_dataloaders_may_have_workers(executor: LocalExecutor, tmp_path: Path, w
     of_trial.experiment["data"] = {"class_path": "toy.WorkersData", "init_args": options}
     executor.submit(of_trial)
     until_exit(executor)
-    assert isinstance(events(tmp_path)[-1], Finished), (tmp_path / "r" / "log.txt").read_text()
+    assert isinstance(events(tmp_path)[-1], Finished), (tmp_path / "r" / "artifacts" / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("trouble", ["none", "kill", "exit", "raise"])
@@ -229,7 +229,7 @@ def test_any_failure_has_a_message(executor: LocalExecutor, tmp_path: Path, whic
     until_exit(executor)
     ending = events(tmp_path)[-1]
     assert isinstance(ending, Failed) and ending.error == error
-    assert "Traceback" in (tmp_path / "r" / "log.txt").read_text()
+    assert "Traceback" in (tmp_path / "r" / "artifacts" / "log.txt").read_text()
 
 
 def test_a_huge_message_is_only_complete_in_the_log(executor: LocalExecutor, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_huge_message_is_only_complete_in_the_log(executor: LocalExecutor, tmp
     ending = events(tmp_path)[-1]
     assert isinstance(ending, Failed) and ending.error.startswith("RuntimeError: tensor of 99")
     assert "characters omitted" in ending.error and len(ending.to_json()) < 30_000
-    assert "9" * 1_000_000 in (tmp_path / "r" / "log.txt").read_text()
+    assert "9" * 1_000_000 in (tmp_path / "r" / "artifacts" / "log.txt").read_text()
 
 
 def test_each_trial_starts_in_the_users_folder(

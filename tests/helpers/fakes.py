@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from studies.executors.base import Message
 from studies.protocol.event_log import NAME, EventWriter
@@ -49,6 +49,8 @@ class _Methods:
 class Screen:
     """A display that shows nothing; keeps the lines said, and its other calls as (method, arguments ...)."""
 
+    unit = "trial"
+
     def __init__(self) -> None:
         self.said: list[str] = []
         self.calls: list[tuple[Any, ...]] = []
@@ -56,6 +58,8 @@ class Screen:
 
     def say(self, line: str) -> None:
         self.said.append(line)
+
+    inform = say
 
     def __getattr__(self, method: str) -> Callable[..., None]:
         return lambda *arguments: self.calls.append((method, *arguments))
@@ -68,6 +72,15 @@ class FakeSearch:
         rows: what it has; `ask` opens one more, `reopen` returns the one of that number.
         points: see Search.points.
     """
+
+    name = "s"
+    definition: ClassVar[dict[str, Any]] = {
+        "experiment": {"name": "toy"},
+        "space": "space:of",
+        "metric": "val/loss",
+        "direction": "minimize",
+        "seed": 0,
+    }
 
     def __init__(self, rows: Sequence[TrialRow] = (), points: int | None = None) -> None:
         self.rows, self.points = list(rows), points
@@ -84,11 +97,11 @@ class FakeSearch:
         self.made.append(("reopen", number))
         return self.rows[number]
 
-    def report(self, number: int, count: int, value: float) -> bool:
-        self.made.append(("report", number, count, value))
+    def report(self, number: int, count: int, value: float, further: dict[str, float]) -> bool:
+        self.made.append(("report", number, count, value, further))
         return count == 3
 
-    def importances(self) -> dict[str, float]:
+    def importances(self, most: int = 0) -> dict[str, float]:
         return {}
 
     def __getattr__(self, method: str) -> Callable[..., None]:

@@ -8,7 +8,7 @@ import pytest
 
 from studies.cli import output as report
 from studies.cli.main import main
-from studies.inference.export import export
+from studies.inference.export import default_name, export
 
 ANSWER = {
     "run_id": "bb02",
@@ -146,3 +146,9 @@ def test_the_output_describes_the_file(capsys: pytest.CaptureFixture[str]) -> No
     assert "largest difference 2.4e-06 (tolerance 1e-04)" in capsys.readouterr().out
     report.exported(ANSWER, as_json=True)
     assert json.loads(capsys.readouterr().out) == ANSWER
+
+
+@pytest.mark.parametrize("name", ["mnist_mlp", "../../x", "/etc/x", "a b", "a\nb"])
+def test_the_default_file_is_in_the_current_folder(name: str) -> None:
+    found = default_name(name, "0123456789abcdef", "onnx")
+    assert Path(found).name == found and found.endswith("-01234567.onnx")

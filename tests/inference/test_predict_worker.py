@@ -85,8 +85,9 @@ def test_an_invalid_table_gives_one_line(table: dict[str, Any], tmp_path: Path, 
     ],
 )
 def test_an_invalid_word_gives_one_line(words: dict[str, Any], word: str, said: str) -> None:
-    error = predict({**words, "items": ["cat", word]})["error"]
+    error = predict({**words, "items": [word]})["error"]
     assert said.replace("abc", "a") in error and "\n" not in error and len(error) < 200
+    assert predict({**words, "items": ["cat", word]})["errors"] == [{"input": word, "error": error}]
 
 
 def test_images_go_through_the_datamodule(tmp_path: Path) -> None:
@@ -153,9 +154,9 @@ def test_answers_are_printed_one_a_line(capsys: pytest.CaptureFixture[str]) -> N
         {"input": "yekrut", "notes": [], "answer": "turkey", "probability": 0.998},
         {"input": "rows.csv:2", "notes": ["so and so"], "answer": 152.1334},
     ]
-    assert report.predicted({"predictions": rows}, as_json=False) == 0
+    assert report.predicted({"predictions": rows, "errors": []}, as_json=False) == 0
     assert capsys.readouterr().out == "yekrut     -> turkey  99.8%\nrows.csv:2 -> 152.133  (so and so)\n"
-    report.predicted({"predictions": rows}, as_json=True)
+    report.predicted({"predictions": rows, "errors": []}, as_json=True)
     assert json.loads(capsys.readouterr().out)["predictions"] == rows
 
 
@@ -164,3 +165,29 @@ def test_a_module_or_datamodule_without_prediction_is_reported(tmp_path: Path) -
     module = build({"model": sections[0], "data": sections[1], "trainer": {}}, 0).module
     payload = tiny_models.trained(tmp_path, "dd04", module, *sections)
     assert predict({**payload, "items": ["a"]})["error"] == "ToyData has no method inputs, which prediction needs"
+
+
+def test_one_bad_input_leaves_the_other_answers(words: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    answer = predict({**words, "items": ["tac", "tac7", "eht", "t" * 99]})
+    assert [row["input"] for row in answer["predictions"]] == ["tac", "eht"]
+    assert answer["predictions"][1] == predict({**words, "items": ["tac", "eht"]})["predictions"][1]
+    assert [bad["input"] for bad in answer["errors"]] == ["tac7", "t" * 99]
+    assert report.predicted(answer, as_json=False) == 1
+    captured = capsys.readouterr()
+    assert [line.split()[0] for line in captured.out.splitlines()] == ["tac", "eht"]
+    assert len(captured.err.splitlines()) == 2 and "'7' in 'tac7'" in captured.err
+    assert report.predicted(answer, as_json=True) == 1
+    assert json.loads(capsys.readouterr().out)["errors"] == answer["errors"]
+
+
+def test_nothing_is_answered_if_all_inputs_are_bad(words: dict[str, Any]) -> None:
+    answer = predict({**words, "items": ["tac7", "tac8"]})
+    assert answer.keys() == {"error"} and "'7' in 'tac7'" in answer["error"] and "'8' in 'tac8'" in answer["error"]
+
+
+def test_a_file_that_is_missing_is_one_bad_input(table: dict[str, Any], tmp_path: Path) -> None:
+    good, absent = tmp_path / "rows.csv", tmp_path / "absent.csv"
+    good.write_text("x1,x2\n-1,0.5\n")
+    answer = predict({**table, "items": [str(absent), str(good)]})
+    assert len(answer["predictions"]) == 1
+    assert answer["errors"] == [{"input": str(absent), "error": f"there is no file {absent}"}]

@@ -61,6 +61,18 @@ def test_lenet5_has_the_layers_of_the_paper() -> None:
     assert sum(parameter.numel() for parameter in module.parameters()) == 61_706
 
 
+@pytest.mark.parametrize(("width", "parameters"), [(8, 3_988), (12, 8_438)])
+def test_compact_has_as_many_parameters_as_its_experiments_say(width: int, parameters: int) -> None:
+    module = CNN(architecture="compact", width=width)
+    assert sum(parameter.numel() for parameter in module.parameters()) == parameters
+
+
+def test_compact_weighs_every_place_of_each_channel() -> None:
+    module = CNN(architecture="compact", width=2, image_shape=(1, 28, 20))
+    weighing = [layer for layer in module.network if isinstance(layer, nn.Conv2d)][-1]
+    assert weighing.weight.shape == (5, 1, 3, 2) and weighing.groups == 5  # round(2 * 1.6**2) channels
+
+
 @pytest.mark.parametrize("side", range(12, 20))
 def test_lenet5_accepts_other_images(side: int) -> None:
     module = CNN(architecture="lenet5", image_shape=(3, side, side + 5), num_classes=7)
@@ -68,7 +80,7 @@ def test_lenet5_accepts_other_images(side: int) -> None:
     assert module(torch.randn(2, 3, side, side + 5)).shape == (2, 7)
 
 
-@pytest.mark.parametrize(("architecture", "least"), [("alexnet", 16), ("vgg", 8), ("resnet", 1)])
+@pytest.mark.parametrize(("architecture", "least"), [("alexnet", 16), ("vgg", 8), ("resnet", 1), ("compact", 8)])
 @pytest.mark.parametrize("more", range(5))
 def test_published_networks_accept_other_images(architecture: Any, least: int, more: int) -> None:
     side = least + more
@@ -161,7 +173,7 @@ def test_export_takes_any_batch_size(architecture: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"architecture": "resnext"}, "architecture must be one of small, quick, lenet5, alexnet.*'resnext'"),
+        ({"architecture": "resnext"}, "architecture must be one of small, quick, compact, lenet5, alexnet.*'resnext'"),
         ({"width": 0}, "width must be at least 1, but got width=0"),
         ({"depth": 0}, "depth must be at least 1, but got depth=0"),
         ({"depth": 5}, "depth must be at most 4 for images of 28x28 pixels.*but got depth=5"),

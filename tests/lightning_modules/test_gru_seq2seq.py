@@ -109,6 +109,34 @@ def test_export_with_any_batch_size_and_length(cell: str, num_layers: int) -> No
         exported(ids("abcd", length=4))
 
 
+def test_longer_words_than_those_trained_on_count_apart() -> None:
+    module = model(trained_length=2, log_lengths=True)
+    words = ["a", "ab", "cd", "abc", "bcde", "edcb"]
+    source, target = (
+        ids(*(word[::-1] for word in words)),
+        VOCABULARY.pad([VOCABULARY.encode(w, end=True) for w in words], 6),
+    )
+    right = target.clone()
+    right[2, 0] = right[4, 0] = VOCABULARY.END  # "cd" and "bcde" are wrong
+    module.forward = lambda source: right  # type: ignore[method-assign]
+    module.add_evaluation = lambda sums: found.append(sums)  # type: ignore[method-assign]
+    found: list[Tensor] = []
+    module.validation_step((source, target), 0)
+    metrics = {name: float(value) for name, value in module.means("val", module.summed(*found)).items()}
+
+    of_trained = module._loss((source[:3], target[:3]))
+    assert metrics.pop("loss") == pytest.approx(float(of_trained[0] / of_trained[1]), rel=1e-5)
+    assert metrics == {
+        "token_accuracy": pytest.approx(7 / 8),
+        "exact_match": pytest.approx(2 / 3),
+        "exact_match_beyond": pytest.approx(2 / 3),
+        "exact_match_length_1": 1.0,
+        "exact_match_length_2": 0.5,
+        "exact_match_length_3": 1.0,
+        "exact_match_length_4": 0.5,
+    }
+
+
 def test_it_learns_to_reverse(tmp_path: Path) -> None:
     words = (a + b + c for a in "abcde" for b in "fghi" for c in "jklm")  # no word is another's reversal
     (tmp_path / "words.txt").write_text("\n".join(words))
@@ -147,6 +175,7 @@ def test_it_learns_to_reverse(tmp_path: Path) -> None:
     [
         ({"hidden_size": 0}, "hidden_size must be"),
         ({"num_layers": 0}, "num_layers must be"),
+        ({"trained_length": 6}, "trained_length must be between 1 and max_length=5, but got trained_length=6"),
         ({"cell": "gur"}, "cell must be one of gru, gru_cho, lstm, rnn"),
         ({"dropout": 1.0}, "dropout must be"),
         ({"learning_rate": -1.0}, "learning_rate must be"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lightning_modules import MLP
+from lightning_modules.mlp import GaussianNoise
 
 
 @settings(deadline=None, max_examples=30)
@@ -52,6 +53,22 @@ def test_dropout_and_batch_norm_act_in_training_only() -> None:
     assert torch.allclose(module(images)[:3], module(images[:3]), atol=1e-5)
 
 
+def test_noise_is_added_to_the_inputs_and_before_each_activation_in_training_only() -> None:
+    torch.manual_seed(0)
+    noise = GaussianNoise(0.3)
+    inputs = torch.full((100, 1000), 2.0)
+    added = noise(inputs) - inputs
+    assert float(added.mean()) == pytest.approx(0.0, abs=0.005) and float(added.std()) == pytest.approx(0.3, rel=0.01)
+    assert torch.equal(noise.eval()(inputs), inputs)
+
+    module = MLP(hidden_sizes=[4, 3], batch_norm=True, noise=0.3)
+    kinds = [type(layer) for layer in module.network]
+    hidden = [nn.Linear, nn.BatchNorm1d, GaussianNoise, nn.ReLU]
+    assert kinds == [nn.Flatten, GaussianNoise, *hidden, *hidden, nn.Linear]
+    frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+    assert frozen == ["network.3.weight", "network.7.weight"], "or it could outgrow the noise"
+
+
 def test_checkpoint_restores_the_same_model(tmp_path: Path) -> None:
     module = MLP(hidden_sizes=[5], activation="tanh", learning_rate=0.25, class_names=list("abcdefghij"))
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, max_epochs=0)
@@ -84,6 +101,7 @@ def test_export_takes_any_batch_size() -> None:
         ({"activation": "swish"}, "activation must be one of sigmoid, tanh, relu, gelu.*'swish'"),
         ({"dropout": 1.0}, r"dropout must be .* less than 1, but got dropout=1\.0"),
         ({"dropout": -0.1}, r"but got dropout=-0\.1"),
+        ({"noise": -0.1}, r"noise must be a finite number of at least 0, but got noise=-0\.1"),
         ({"learning_rate": 0.0}, "learning_rate must be"),
         ({"num_classes": 1}, "num_classes must be at least 2, but got num_classes=1"),
     ],

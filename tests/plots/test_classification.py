@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
 from studies.common import atomic_files as temporary
 from studies.plots import classification as plots
@@ -104,6 +103,11 @@ def test_decoded_words_never_makes_a_wrong_word_look_right(pairs: list[tuple[str
     assert said.count("✓") == sum(a == b for a, b in pairs)
 
 
+def test_exact_match_by_length_separates_lengths_that_training_lacked() -> None:
+    assert "seen in training" in everything(words.exact_match_by_length([3, 4, 5], [10, 45, 0], [10, 50, 9], 4))
+    assert "seen in training" not in everything(words.exact_match_by_length([3, 4, 5], [10, 45, 0], [10, 50, 9], 5))
+
+
 def test_exact_match_by_length_weighs_lengths_by_their_words() -> None:
     said = everything(words.exact_match_by_length([3, 4, 5], [10, 45, 0], [10, 50, 0]))
     assert "91.67% of 60 words" in said and "4\n50" in said
@@ -180,7 +184,13 @@ def test_a_save_that_fails_keeps_the_picture_that_was_there(tmp_path: Path, monk
     path = tmp_path / "picture.png"
     path.write_bytes(b"before")
     figure = figures.message("title", "text")
-    monkeypatch.setattr(Image.Image, "save", lambda _, target, *__, **___: [Path(target).write_bytes(b"half"), 1 / 0])
+
+    def fail(pixels: Any, file: Any) -> None:
+        file.write(b"half")
+        file.flush()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(figures, "_drawing", figures._drawing._replace(write_png=fail))
     with pytest.raises(ZeroDivisionError):
         figures.save(figure, path)
     assert [*tmp_path.iterdir()] == [path] and path.read_bytes() == b"before"
@@ -206,10 +216,9 @@ def test_a_temporary_picture_names_its_process(tmp_path: Path, monkeypatch: pyte
     asked: list[int] = []
     monkeypatch.setattr(temporary, "lives", lambda pid: asked.append(pid) or True)
 
-    def look(image: Any, path: Path, *settings: Any, **more: Any) -> None:
-        path.touch()
+    def look(pixels: Any, file: Any) -> None:
         temporary.left_over(tmp_path)
 
-    monkeypatch.setattr(Image.Image, "save", look)
+    monkeypatch.setattr(figures, "_drawing", figures._drawing._replace(write_png=look))
     figures.save(figures.message("nothing", "to see"), tmp_path / "nothing.png")
     assert asked == [os.getpid()]

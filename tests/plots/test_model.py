@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -55,3 +57,11 @@ def test_filters_and_feature_maps_of_any_number(count: int) -> None:
 def test_gradient_by_distance_handles_vanished_gradients() -> None:
     said = everything(task_plots.gradient_by_distance({"rnn": [1.0, 1e-3, 0.0], "gru": [1.0, 0.9, 0.8]}))
     assert "Gradient by distance in time" in said and "— rnn" in said
+
+
+def test_a_gradient_of_zero_is_a_triangle_and_no_point_of_the_curve() -> None:
+    figure = task_plots.gradient_by_distance({"rnn": [1.0, 1e-3, 0.0], "burst": [1.0, math.inf]})
+    curve, zeros, *_ = figure.axes[0].lines
+    assert np.isnan(np.asarray(curve.get_ydata())).tolist() == [False, False, True]
+    assert np.asarray(zeros.get_xdata()).tolist() == [2] and zeros.get_marker() == "v"
+    assert np.asarray(zeros.get_ydata())[0] < 1e-3

@@ -13,7 +13,6 @@ from studies.plots.colours import ORANGE
 from studies.plots.study import (
     Scale,
     importance,
-    interactive_parallel_coordinates,
     parallel_coordinates,
     slices,
     study_history,
@@ -98,15 +97,43 @@ def test_parallel_coordinates_draws_the_best_trial_in_orange(direction: str, bes
 def test_parallel_coordinates_and_slices_at_the_edges(params: dict, value: list[float], direction: str) -> None:
     assert everything(parallel_coordinates(params, value, "m", direction, {"a.x"}))
     assert everything(slices(params, value, "m", {"a.x"}, direction))
-    assert interactive_parallel_coordinates(params, value, "m", direction, {"a.x"}).to_json()
 
 
-def test_interactive_parallel_coordinates_has_the_real_values_as_ticks() -> None:
-    figure = interactive_parallel_coordinates(PARAMS, [*VALUES[:3], NAN], "val/accuracy", "maximize", LOG)
-    axes = figure.data[0].dimensions
-    assert [axis.label for axis in axes] == [*(name.split(".")[1] for name in PARAMS), "val/accuracy"]
-    assert axes[0].ticktext == ("0.0001", "0.001", "0.01") and list(axes[0].values) == pytest.approx([0, 0.5, 1])
-    assert list(axes[-1].values) == VALUES[:3]
+DIVERGED = [0.5, 0.4, 1e9, 0.45, 0.42, 0.3]
+
+
+def triangles(figure: Figure) -> list[float]:
+    """Heights of the orange marks at the rim."""
+    marks = [dots for dots in figure.axes[0].collections if to_rgba(ORANGE) in map(tuple, dots.get_facecolor())]
+    return [float(y) for dots in marks for _, y in np.asarray(dots.get_offsets())]
+
+
+def test_a_value_beyond_the_axis_is_a_triangle_outside_of_it_and_no_dot() -> None:
+    params = {"a.x": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}
+    figure = history(DIVERGED, ["COMPLETE"] * 6, "minimize")
+    (mark,) = triangles(figure)
+    assert 0.5 < mark < 1
+    dots = [tuple(at) for item in figure.axes[0].collections for at in np.asarray(item.get_offsets())]
+    assert [x for x, _ in dots].count(2) == 1, "trial 2 is the triangle alone"
+    figure = slices(params, DIVERGED, "m", set(), "minimize")
+    (mark,) = triangles(figure)
+    assert mark > 0.5 and len(np.asarray(figure.axes[0].collections[0].get_offsets())) == 5
+    figure = parallel_coordinates(params, DIVERGED, "m", "minimize", set())
+    (mark,) = triangles(figure)
+    assert mark > 1 and "1 beyond the axis" in everything(figure)
+    whole, dotted = figure.axes[0].collections[:2]
+    assert [len(path.vertices) for path in dotted.get_paths()] == [2]
+    assert sorted(len(path.vertices) for path in whole.get_paths()) == [1, 2, 2, 2, 2, 2]
+
+
+def test_a_logarithmic_axis_reaches_the_ends_of_its_range_and_has_decades_as_ticks() -> None:
+    few = [0.0123, 0.004567, 0.0312]
+    scale = Scale(few, True, ends=(1e-3, 1e-1))
+    assert scale.labels == ["0.001", "0.01", "0.1"] and scale.ticks == pytest.approx([0, 0.5, 1])
+    assert len(scale.minor) == 16 and 0 < min(scale.minor) < max(scale.minor) < 1
+    assert Scale([0.00123456, 0.0456789, 8.7654321], True).labels == ["0.01", "0.1", "1"], "of a function's space, too"
+    assert Scale([16, 32, 64], True).labels == ["16", "32", "64"], "choices are ticks themselves"
+    assert Scale([16, 32, 64], True).minor == []
 
 
 def test_importance_has_the_most_important_on_top() -> None:

@@ -52,7 +52,7 @@ def test_an_invalid_event_is_a_value_error(line: str) -> None:
 
 
 def test_every_kind_has_its_own_name() -> None:
-    assert len(EVENTS) == 12
+    assert len(EVENTS) == 14
     assert all(cls.kind == kind for kind, cls in EVENTS.items())
 
 

@@ -1,6 +1,7 @@
 """Any names and texts become acceptable to MLflow."""
 
 import math
+import struct
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from studies.protocol.metric_names import (
     param_text,
     registered_name,
     same_param,
+    short_number,
     stored_number,
     stored_params,
     stored_tags,
@@ -105,3 +107,30 @@ def test_truncation_is_idempotent() -> None:
 
 def test_non_numbers_are_none() -> None:
     assert [stored_number(value) for value in (1, "2", None, "x", [1], 10**400)] == [1.0, 2.0, None, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("value", "short"),
+    [
+        (0.9599999785423279, 0.96),
+        (0.10000000149011612, 0.1),
+        (0.1, 0.1),  # no 32-bit float: as it is
+        (1 / 3, 1 / 3),
+        (16777217.0, 16777217.0),
+        (-0.25, -0.25),
+        (0.0, 0.0),
+        (1e300, 1e300),
+        (math.inf, math.inf),
+    ],
+)
+def test_a_short_number_is_the_same_32_bit_float(value: float, short: float) -> None:
+    assert short_number(value) == short
+
+
+def test_not_a_number_stays_so() -> None:
+    assert math.isnan(short_number(math.nan))
+
+
+@given(st.floats(width=32, allow_nan=False))
+def test_no_32_bit_float_is_changed_by_shortening(value: float) -> None:
+    assert struct.pack("f", short_number(value)) == struct.pack("f", value)

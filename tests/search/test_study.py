@@ -15,6 +15,7 @@ from studies.search import (
     distribution_of,
     make_pruner,
     make_sampler,
+    ranked,
 )
 
 WRITTEN = {"model.lr": {"low": 1e-4, "high": 0.1, "log": True}, "model.sizes": [[1], [2, 3]], "data.b": [8, 16]}
@@ -47,7 +48,7 @@ def test_ask_tell_and_read_back(tmp_path: Path) -> None:
         ("FAIL", None, None),
     ]
     assert rows[0].params == row.params
-    best = best_of(rows, "maximize")
+    best = best_of(rows, {"m": "maximize"})
     assert best is not None and best.number == 0
 
 
@@ -56,7 +57,7 @@ def test_a_nan_is_a_failure(tmp_path: Path) -> None:
     search.ask()
     search.tell(0, "COMPLETE", float("nan"))
     assert search.trials()[0].state == "FAIL"
-    assert best_of(search.trials(), "maximize") is None
+    assert best_of(search.trials(), {"m": "maximize"}) is None
 
 
 @pytest.mark.parametrize("sampler", ["random", "grid"])
@@ -153,6 +154,7 @@ def test_a_trial_left_running_resumes_with_the_same_parameters(tmp_path: Path) -
     [
         ({"direction": "minimize"}, "a different direction"),
         ({"space": {"model.lr": [1, 2]}}, "a different space"),
+        ({"space": "a.module:function"}, "a different space"),
         ({"metric": "other"}, "a different metric"),
         ({"seed": 6}, "a different seed"),
     ],
@@ -255,7 +257,7 @@ def test_an_objective_may_be_infinite(tmp_path: Path, sampler: str, pruner: str,
     again = Search.existing(storage, "s")
     rows = again.trials()
     assert [row.value for row in rows if row.state == "COMPLETE"]
-    best = best_of(rows, "minimize")
+    best = best_of(rows, {"m": "minimize"})
     assert best is not None and best.value == min(row.value for row in rows if row.state == "COMPLETE")
     assert all(math.isfinite(share) for share in again.importances().values())
 
@@ -265,5 +267,45 @@ def test_of_equal_trials_the_earlier_is_the_best(direction: str) -> None:
     values = [0.5, 0.2, 0.2, 0.5, None]
     rows = [TrialRow(number, "COMPLETE", value) for number, value in enumerate(values)]
     for order in (rows, rows[::-1]):
-        best = best_of(order, direction)
+        best = best_of(order, {"m": direction})
         assert best is not None and best.number == (1 if direction == "minimize" else 0)
+
+
+def test_a_pruned_trial_keeps_its_best_and_its_last_value(tmp_path: Path) -> None:
+    search = open_search(tmp_path, pruner="median")
+    for number, values in enumerate([(0.2, 0.9, 0.1), (0.6, 0.7, 0.8)]):
+        search.ask()
+        for step, value in enumerate(values, start=1):
+            search.report(number, step, value)
+        search.tell(number, "PRUNED", max(values))
+    rows = open_search(tmp_path).trials()
+    assert [(row.value, row.last) for row in rows] == [(0.9, 0.1), (0.8, 0.8)]
+    assert [row.number for row in ranked(rows, {"m": "maximize"}, ("COMPLETE", "PRUNED"))] == [0, 1]
+    assert rows[0].to_json()["last"] == 0.1 and "last" not in TrialRow(0, "COMPLETE", 0.5).to_json()
+    stored = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/optuna.db")
+    assert [trial.value for trial in stored.trials] == [0.1, 0.8], "as Optuna's samplers expect"
+
+
+def test_another_sampler_or_pruner_is_history(tmp_path: Path) -> None:
+    assert open_search(tmp_path).use_method("tpe", "median") == []
+    search = open_search(tmp_path)
+    assert search.use_method("tpe", "median") == [] and search.history == []
+    own = {"class_path": "my.Pruner", "init_args": {"n": 3}}
+    said = ["sampler is random instead of tpe", 'pruner is my.Pruner {"n": 3} instead of median']
+    assert search.use_method("random", own) == said
+    again = open_search(tmp_path)
+    assert again.use_method("random", own) == []
+    assert again.use_method("random", "median") == ['pruner is median instead of my.Pruner {"n": 3}']
+    assert [line.partition(" UTC: ")[2] for line in again.history][:2] == said and len(again.history) == 3
+
+
+def test_other_data_are_said_once_and_kept_as_history(tmp_path: Path) -> None:
+    def start(digests: dict[str, str]) -> str | None:
+        return open_search(tmp_path).trained_on(digests)
+
+    assert start({"train": "aa", "val": "bb"}) is None and start({"train": "aa"}) is None
+    assert start({"train": "a2", "test": "cc"}) == "data changed since: train aa -> a2"
+    assert start({"train": "a2", "val": "bb", "test": "cc"}) is None
+    assert start({}) is None, "nothing is known of the data of a function"
+    (line,) = open_search(tmp_path).history
+    assert line.endswith("data changed since: train aa -> a2")

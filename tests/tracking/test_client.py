@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import FileInfo
 
 from lightning_modules import GRUSeq2Seq
+from studies.acceleration.mlflow.local_artifacts import place
 from studies.protocol.events import Failed, Finished, Metrics, Params, Resources, Started, Tags
 from studies.protocol.metric_names import TAG_LENGTH
 from studies.tracking.client import Tracking
@@ -45,6 +46,29 @@ def test_a_run_from_start_to_end(tracking: Tracking) -> None:
     assert run.data.tags["harness.host"] == "host" and run.data.tags["harness.version.torch"] == "2"
     assert "test/loss" not in run.data.metrics, "it came as a metric of its own step"
     assert tracking.running(experiment, "s") == []
+
+
+@pytest.mark.parametrize("accelerated", [False, True], ids=["plain", "accelerated"])
+def test_files_of_the_trials_folder_are_its_artifacts_and_need_no_copies(home: Path, accelerated: bool) -> None:
+    """The path of the state folder may be another one, through a link."""
+    (home / "trials").mkdir(parents=True)
+    alias = home.parent / "alias"
+    alias.symlink_to(home)
+    tracking = Tracking(f"sqlite:///{home}/mlflow.db", home / "trials", place=place if accelerated else None)
+    run_id = tracking.start(tracking.experiment("mine"), "run", {}, {})
+    folder = home / "trials" / run_id
+    (folder / "artifacts" / "pictures").mkdir(parents=True)
+    (folder / "artifacts" / "pictures" / "loss.png").write_bytes(b"png")
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "best.ckpt").write_bytes(b"best")
+    before = (folder / "artifacts" / "pictures" / "loss.png").stat()
+    for top in (folder, alias / "trials" / run_id):
+        tracking.log_files(run_id, top / "artifacts")
+        tracking.log_files(run_id, top / "artifacts" / "pictures", "pictures")
+        tracking.log_files(run_id, top / "artifacts" / "pictures" / "loss.png", "pictures")
+        tracking.log_files(run_id, top / "checkpoints" / "best.ckpt", "checkpoints")
+    assert tracking.files(run_id) == {"pictures/loss.png": 3, "checkpoints/best.ckpt": 4}
+    assert (folder / "artifacts" / "pictures" / "loss.png").stat() == before
 
 
 def test_what_user_code_logs_never_replaces_what_the_harness_did(tracking: Tracking) -> None:

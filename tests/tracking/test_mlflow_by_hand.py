@@ -1,6 +1,7 @@
 """Manual changes in MLflow's UI between commands, and arbitrary metric names from user code."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -122,6 +123,40 @@ def test_ranks_skip_deleted_runs(shown: Shown) -> None:
     assert shown.said == [
         "the run of a trial is deleted in MLflow: the study has the results, `harness doctor --fix` restores the runs"
     ]
+
+
+def test_ranks_that_are_written_are_not_compared_again_unless_a_run_was_deleted(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = shown.start(**STUDY)
+    runs = [shown.start(**{"harness.study": "s", "harness.kind": "trial"}) for _ in range(3)]
+
+    def rank(*order: int) -> int:
+        """The number of runs that were read."""
+        read: list[int] = []
+        tagged = Tracking._tagged
+
+        def counted(*arguments: Any, **more: Any) -> Any:
+            found = tagged(shown.tracking, *arguments, **more)
+            read.append(len(found))
+            return found
+
+        monkeypatch.setattr(shown.tracking, "_tagged", counted)
+        shown.tracking.rank(shown.experiment, "s", {runs[index]: place for place, index in enumerate(order, start=1)})
+        return sum(read)
+
+    def ranks() -> list[str | None]:
+        return [shown.client.get_run(run_id).data.tags.get("harness.rank") for run_id in runs]
+
+    assert rank(0, 1) == 1 + 4 and ranks() == ["1", "2", None]
+    assert rank(0, 1) == 1
+    assert rank(1, 0) == 1 + 4 and ranks() == ["2", "1", None]
+    assert rank(1, 2, 0) == 1 + 4 and ranks() == ["3", "1", "2"]
+    assert rank(1, 2, 0) == 1
+    shown.client.delete_run(runs[0])
+    assert rank(1, 2, 0) == 1 + 1 + 3 and len(shown.said) == 1
+    shown.client.restore_run(runs[0])
+    assert rank(1, 2, 0) == 1 and shown.client.get_run(parent).data.tags["harness.ranked"]
 
 
 def test_edited_tags_are_no_errors(shown: Shown) -> None:

@@ -186,7 +186,6 @@ def test_how_a_trial_ends(tmp_path: Path, event: Event, expected: tuple[Any, ...
     assert calls.made == [
         ("log", "run", event),
         ("log_files", "run", folder / "artifacts"),
-        ("log_files", "run", folder / "log.txt"),
         ("log_files", "run", folder / "checkpoints" / "best.ckpt", "checkpoints"),
         ("end", "run", *status),
     ]
@@ -211,6 +210,55 @@ def test_a_trial_ends_as_others_know_it_and_by_its_own_word_if_that_agrees(tmp_p
     assert ending.state == state and ("own" in ending.metrics) == (state == "PRUNED")
 
 
+@pytest.mark.parametrize("state", ["COMPLETE", "PRUNED", "INTERRUPTED", "FAIL"])
+@pytest.mark.parametrize("last", [True, False])
+def test_the_previous_checkpoint_goes_once_it_is_not_needed(tmp_path: Path, state: str, last: bool) -> None:
+    calls: Any = Calls()
+    (tmp_path / "checkpoints").mkdir()
+    previous = tmp_path / "checkpoints" / "previous.ckpt"
+    previous.touch()
+    if last:
+        (tmp_path / "checkpoints" / "last.ckpt").touch()
+    record(tmp_path, STARTED, Report(0, 0, 0.5), tracking=calls).end_as(state)
+    assert previous.exists() == (not last or state in ("INTERRUPTED", "FAIL"))
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize("link", ["checkpoints", "artifacts/notes.txt", "."])
+def test_nothing_elsewhere_is_sent_or_deleted_if_the_folder_is_not_trusted(
+    tmp_path: Path, trusted: bool, link: str
+) -> None:
+    calls: Any = Calls()
+    outside, folder = tmp_path / "outside", tmp_path / "trials" / "run"
+    for top in (outside / "checkpoints", folder / "checkpoints", folder / "artifacts"):
+        top.mkdir(parents=True)
+    for name in ("last.ckpt", "previous.ckpt", "best.ckpt"):
+        (outside / "checkpoints" / name).touch()
+    found = record(folder, STARTED, Report(0, 0, 0.5), tracking=calls, trusted=trusted)
+    if link == ".":
+        folder.rename(tmp_path / "moved")
+        (tmp_path / "moved" / "checkpoints").rmdir()
+        (tmp_path / "moved" / "checkpoints").symlink_to(outside / "checkpoints")
+        folder.symlink_to(tmp_path / "moved")
+    elif link == "checkpoints":
+        (folder / "checkpoints").rmdir()
+        (folder / "checkpoints").symlink_to(outside / "checkpoints")
+    else:
+        (folder / link).symlink_to(outside / "checkpoints" / "best.ckpt")
+    found.end_as("COMPLETE")
+    assert [call[0] for call in calls.made if call[0] != "log"][-1] == "end"
+    assert any(call[0] == "log_files" for call in calls.made) == trusted
+    if not trusted:
+        assert (outside / "checkpoints" / "previous.ckpt").exists()
+
+
+def test_the_log_of_an_older_version_is_sent_too(tmp_path: Path) -> None:
+    calls: Any = Calls()
+    (tmp_path / "log.txt").touch()
+    record(tmp_path, STARTED, tracking=calls).end_as("FAIL")
+    assert ("log_files", "run", tmp_path / "log.txt") in calls.made
+
+
 def test_a_failure_that_the_trial_could_not_log_itself_is_in_its_log(tmp_path: Path) -> None:
     found = record(tmp_path, STARTED)
     found.fail("its process died")
@@ -232,3 +280,26 @@ def test_lines_that_are_not_events_are_said_once(tmp_path: Path) -> None:
     found.read()
     (line,) = found.warnings()
     assert line.startswith("skipped a line that cannot be parsed: ") and found.warnings() == []
+
+
+def test_further_objectives_are_those_of_the_best_report(tmp_path: Path) -> None:
+    spec = TrialSpec("run", {}, 0, str(tmp_path), metric="m", direction="maximize", further={"size": "minimize"})
+    log(tmp_path, [Report(step, 0, value, {"size": step}) for step, value in ((1, 0.5), (2, 0.75), (3, 0.25))])
+    calls: Any = Calls()
+    record = TrialRecord(spec, calls)
+    record.read()
+    ending = record.end(Finished({}))
+    assert (ending.state, ending.value, ending.further) == ("COMPLETE", 0.75, {"size": 2})
+    assert record.end(Stopped("pruned", {})).further == {"size": 2}
+    record.ending = Finished({}, 0.9, {"size": 7.0})
+    assert record.end(record.ending).further == {"size": 7.0}, "of averaged weights"
+
+
+def test_a_further_objective_without_a_number_fails_the_trial(tmp_path: Path) -> None:
+    spec = TrialSpec("run", {}, 0, str(tmp_path), metric="m", direction="maximize", further={"size": "minimize"})
+    log(tmp_path, [Report(1, 0, 0.5, {"size": float("nan")}), Report(2, 1, 0.25, {"size": 3.0})])
+    calls: Any = Calls()
+    record = TrialRecord(spec, calls)
+    record.read()
+    ending = record.end(Finished({}))
+    assert ending.state == "FAIL" and ending.error == "the metric size was not a number when m was best"

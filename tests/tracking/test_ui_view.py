@@ -26,7 +26,8 @@ def state_of(view: View) -> dict[str, Any]:
 def test_shows_the_metric_and_every_searched_parameter(parameters: list[str], direction: str) -> None:
     view = prepared_view("7", "best/val/loss", direction, parameters)
     state = state_of(view)
-    assert state["selectedColumns"] == ["metrics.`best/val/loss`", *(f"params.`{name}`" for name in parameters)]
+    values = ["metrics.`best/val/loss`", "metrics.`test/loss`", "attributes.`Duration`"]
+    assert state["selectedColumns"] == [*values, *(f"params.`{name}`" for name in parameters)]
     [chart] = state["compareRunCharts"]
     assert (chart["type"], chart["selectedParams"]) == ("PARALLEL", parameters)
     assert chart["selectedMetrics"] == ["best/val/loss"]
@@ -38,7 +39,7 @@ def test_puts_the_best_first(direction: str, ascending: bool, best: str) -> None
     state = state_of(prepared_view("7", "best/val/accuracy", direction, ["model.learning_rate"]))
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`best/val/accuracy`", ascending)
     assert state["groupBy"]["aggregateFunction"] == best
-    assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "harness.study"}]
+    assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "harness.trials_of"}]
 
 
 def test_without_a_metric_the_table_keeps_children_under_parents() -> None:
@@ -54,6 +55,32 @@ def test_the_chart_is_in_an_existing_section() -> None:
     sections = {section["uuid"]: section["name"] for section in state["compareRunSections"]}
     assert state["compareRunCharts"][0]["metricSectionId"] in sections
     assert {"Model metrics", "System metrics"} <= set(sections.values())  # else the UI would drop these two
+
+
+LOGGED = ["train/accuracy", "train/loss", "val/roc_auc", "val/accuracy", "val/loss", "epoch"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "logged", "columns"),
+    [
+        ("val/accuracy", LOGGED, ["best/val/accuracy", "val/loss", "test/accuracy"]),
+        ("val/loss", LOGGED, ["best/val/loss", "val/roc_auc", "test/loss"]),
+        ("val_loss", ["val_loss", "val_acc"], ["best/val_loss", "val_acc", "test/val_loss"]),
+        ("val/loss", [], ["best/val/loss", "test/loss"]),
+    ],
+)
+def test_values_stand_beside_the_parameters(metric: str, logged: list[str], columns: list[str]) -> None:
+    state = state_of(prepared_view("7", f"best/{metric}", "maximize", ["model.a"], logged))
+    values = [f"metrics.`{name}`" for name in columns]
+    assert state["selectedColumns"] == [*values, "attributes.`Duration`", "params.`model.a`"]
+    assert set(state["columnWidths"]) == set(state["selectedColumns"])
+
+
+def test_charts_begin_with_the_metrics_own_split_and_end_with_what_has_no_name() -> None:
+    state = state_of(prepared_view("7", "best/val/accuracy", "maximize", ["model.a"], LOGGED))
+    names = [section["name"] for section in state["compareRunSections"]]
+    assert names == ["all trials", "val", "train", "Model metrics", "System metrics"]
+    assert state["isAccordionReordered"], "else the UI sorts them by name, and best/... is first"
 
 
 def test_the_address_opens_the_stored_view_as_model_training() -> None:

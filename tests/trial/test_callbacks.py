@@ -330,3 +330,54 @@ def test_what_cannot_be_tested_is_said(tmp_path: Path) -> None:
     if type(toy).test_step is not LightningModule.test_step:
         assert why_no_test(toy, None) == "there is no test_dataloader"
         assert why_no_test(OwnLoader(num_features=3), None) is None
+
+
+def test_further_objectives_are_those_of_the_best_weights(tmp_path: Path) -> None:
+    channel = Channel(EventWriter(tmp_path / NAME))
+    checkpoints = Checkpoints(channel, tmp_path / "checkpoints", "val/loss", "minimize")
+    checkpoints.folder.mkdir()
+    further = ["train/loss", "parameters", "nothing"]
+    torch.manual_seed(0)
+    trainer = Trainer(
+        max_epochs=3,
+        logger=False,
+        callbacks=[checkpoints.resume_point, checkpoints, Verdicts(channel, "val/loss", False, checkpoints, further)],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    module = Toy(num_features=3)
+    frozen = torch.nn.Parameter(torch.zeros(5), requires_grad=False)
+    module.register_parameter("frozen", frozen)
+    trainer.fit(module, datamodule=ToyData(batch_size=8))
+    reports: list[Any] = events(tmp_path, Report)
+    best = min(reports, key=lambda report: report.value)
+    assert len({report.further["train/loss"] for report in reports}) == 3
+    assert all(report.further["parameters"] == 4 for report in reports), "three weights and a bias; not what is frozen"
+    assert all(report.further["nothing"] != report.further["nothing"] for report in reports)
+    assert checkpoints.best_further["train/loss"] == best.further["train/loss"]
+    restored = Checkpoints(channel, tmp_path, "val/loss", "minimize")
+    restored.load_state_dict(checkpoints.state_dict())
+    assert restored.best_further["train/loss"] == best.further["train/loss"]
+
+
+def test_reporting_further_objectives_changes_no_training(tmp_path: Path) -> None:
+    weights = []
+    for name, further in (("one", []), ("several", ["train/loss", "parameters"])):
+        folder = tmp_path / name
+        channel = Channel(EventWriter(folder / NAME))
+        checkpoints = Checkpoints(channel, folder / "checkpoints", "val/loss", "minimize")
+        checkpoints.folder.mkdir()
+        torch.manual_seed(0)
+        trainer = Trainer(
+            max_epochs=2,
+            logger=False,
+            callbacks=[checkpoints, Verdicts(channel, "val/loss", False, checkpoints, further)],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=folder,
+        )
+        module = Toy(num_features=3)
+        trainer.fit(module, datamodule=ToyData(batch_size=8))
+        weights.append([*module.parameters(), torch.rand(1)])
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))

@@ -236,7 +236,7 @@ def test_the_best_value_is_kept_with_its_weights(tmp_path: Path) -> None:
     class Measures(Callback):
         def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
             checkpoints = next(item for item in trainer.callbacks if isinstance(item, Checkpoints))  # type: ignore[attr-defined]
-            checkpoints.measured(trainer, next(values))
+            checkpoints.measured(trainer, next(values), {})
 
     checkpoints, _ = fitted(tmp_path, None, Measures(), metric="m")
     assert (checkpoints.best_value, checkpoints.best_step, checkpoints.best_epoch) == (1.0, 12, 1)

@@ -8,7 +8,7 @@ import pytest
 from studies.config.yaml_io import dump_yaml, load_yaml
 from studies.trial.arguments import parse_section
 from studies.trial.parameter_help import help_of
-from studies.trial.preflight import preflight
+from studies.trial.preflight import data_of, preflight
 
 
 def payload(**changes: Any) -> dict[str, Any]:
@@ -58,12 +58,12 @@ def test_a_sound_experiment_comes_back_complete_and_typed() -> None:
         ({"trainer__max_epoch": 1}, "did you mean trainer.max_epochs?"),
         ({"trainer__fast_dev_run": True}, "trainer.fast_dev_run cannot be set: it would leave no checkpoint"),
         ({"trainer__accelerator": "gpu"}, "No supported gpu backend found"),
-        ({"model__learning_rate": "fast"}, "model.learning_rate must be float, but got 'fast'"),
+        ({"model__learning_rate": "fast"}, "model.learning_rate must be a number, but got 'fast'"),
         ({"model__learning_rate": -1.0}, "learning_rate must be above 0, but got learning_rate=-1.0"),
         ({"model__trouble": "rase"}, "did you mean raise?"),
         ({"data__batch_size": 0}, "batch_size must be between 1 and the 32 points, but got batch_size=0"),
         ({"data__batch_size": 33}, "but got batch_size=33"),
-        ({"data__batch_size": 1.5}, "data.batch_size must be int, but got 1.5"),
+        ({"data__batch_size": 1.5}, "data.batch_size must be an integer, but got 1.5"),
         ({"trainer__max_epochs": "many"}, "trainer.max_epochs must be"),
         ({"trainer__precision": "17"}, "trainer.precision must be"),
         ({"metric": "val/los"}, "unknown metric val/los; did you mean val/loss?"),
@@ -75,7 +75,7 @@ def test_a_sound_experiment_comes_back_complete_and_typed() -> None:
         ({"extremes": {"model.learning_rat": [0.1]}}, "space: unknown parameter model.learning_rat; did you mean"),
         ({"extremes": {"model.learning_rate": [-1.0, 1.0]}}, "space: model.learning_rate=-1.0: learning_rate must"),
         ({"extremes": {"data.batch_size": [8, 64]}}, "space: data.batch_size=64: batch_size must be"),
-        ({"extremes": {"model.width": ["wide"]}}, "space: model.width='wide': model.width must be int"),
+        ({"extremes": {"model.width": ["wide"]}}, "space: model.width='wide': model.width must be an integer"),
         ({"extremes": {"trainer.max_epochs": ["x"]}}, "space: trainer.max_epochs='x'"),
         ({"extremes": {"model.num_features": [1]}}, "space: model.num_features=1: model.num_features comes from"),
     ],
@@ -151,3 +151,32 @@ def test_a_failing_hook_has_its_traceback(tmp_path: Path) -> None:
     report = preflight(payload(model__class_path="unpicklable_hooks.Wrong", search_path=[str(tmp_path)]))
     assert report["error"].startswith("AttributeError: 'dict' object has no attribute 'missing'")
     assert "checkpoint.missing" in report["traceback"]
+
+
+def test_further_objectives_are_checked_too() -> None:
+    report = preflight(payload(further={"train/loss": "minimize", "parameters": "minimize"}))
+    assert report["further"] == {"train/loss": "minimize", "parameters": "minimize"}
+    error = preflight(payload(further={"paramters": "minimize"}))["error"]
+    assert "unknown metric paramters; did you mean parameters?" in error
+
+
+def test_a_further_objective_is_known_when_the_first_is(tmp_path: Path) -> None:
+    """What is logged at the end of a training epoch comes after the validation, in which values are reported."""
+    (tmp_path / "late.py").write_text(
+        "from toy import Toy\nclass Late(Toy):\n    def on_train_epoch_end(self):\n        self.log('late', 1.0)\n"
+    )
+    changes = {"model__class_path": "late.Late", "search_path": [str(tmp_path)], "further": {"late": "minimize"}}
+    assert preflight(payload(**changes))["error"] == (
+        "metrics: late is only logged after val/loss: log it in validation as well"
+    )
+    changes = {**changes, "metric": "late", "further": {"val/loss": "minimize"}}
+    assert "error" not in preflight(payload(**changes))
+
+
+def test_the_data_are_described_and_their_overlap_is_found() -> None:
+    data = preflight(payload())["data"]
+    assert {split: found["read"] for split, found in data["splits"].items()} == {"train": 32, "val": 32, "test": 32}
+    assert data["overlap"][0] == "32 of 32 val samples are also in train, e.g. val[0] = train[0]"
+    searched = payload(extremes={"model.width": [1, 2]}, metric=None)
+    assert data_of(searched)["data"]["splits"] == data["splits"]
+    assert "did you mean" in data_of(payload(data__bach_size=1))["error"]

@@ -11,7 +11,7 @@ import torch
 
 from studies.protocol.channel import Channel
 from studies.protocol.event_log import NAME, EventReader, EventWriter
-from studies.protocol.events import Event, Failed, Finished, Metrics, Report, Stopped
+from studies.protocol.events import Event, Failed, Fingerprint, Finished, Metrics, Report, Stopped
 from studies.protocol.trial_spec import TrialSpec
 from studies.trial.run import run
 
@@ -121,6 +121,16 @@ def points(events: list[Event]) -> dict[tuple[int, str], float]:
     return found
 
 
+def fingerprints(events: list[Event]) -> dict[int, tuple[int, str, str, str]]:
+    """Of each epoch; those of an epoch that was trained again must be equal."""
+    found: dict[int, tuple[int, str, str, str]] = {}
+    for event in events:
+        if isinstance(event, Fingerprint):
+            told = (event.step, event.weights, event.parts, event.samples)
+            assert found.setdefault(event.epoch, told) == told, event
+    return found
+
+
 def assert_same(one: Any, other: Any, where: str = "") -> None:
     if isinstance(one, torch.Tensor):
         assert torch.equal(one, other), where
@@ -165,11 +175,14 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     resumed = train(tmp_path, HABITS[name]) if isinstance(stopped[-1], Stopped) else stopped
     assert isinstance(resumed[-1], Finished)
     assert_same(points(whole), points(resumed))
+    prints = fingerprints(whole)
+    assert list(prints) == list(range(len(prints))) and len({item[3] for item in prints.values()}) == len(prints)
+    assert prints == fingerprints(resumed)
     ends = [final(folder), final(tmp_path)]
     if name == "SWA":  # Lightning's callback does not restore its schedule in the batch-norm epoch, which takes no step
         ends = [{**end, "optimizer_states": [], "lr_schedulers": [], "callbacks": {}} for end in ends]
     assert_same(*ends)
     best = [torch.load(path / "checkpoints" / "best.ckpt", weights_only=True) for path in (folder, tmp_path)]
     assert_same(best[0]["state_dict"], best[1]["state_dict"])
-    for key in ("best/val/loss", "best/step", "best/epoch"):
+    for key in ("best/val/loss", "best_step", "best_epoch"):
         assert whole[-1].summary[key] == resumed[-1].summary[key]

@@ -48,7 +48,7 @@ def test_a_complete_trial(tmp_path: Path) -> None:
     assert isinstance(events[0], Started) and events[0].epochs == 3
     ending = events[-1]
     assert isinstance(ending, Finished)
-    assert set(ending.summary) == {"fit_seconds", "best/val/loss", "best/step", "best/epoch", "test/loss"}
+    assert set(ending.summary) == {"fit_seconds", "best/val/loss", "best_step", "best_epoch", "test/loss"}
     drawn = [event.path for event in events if isinstance(event, Artifact)]
     assert drawn == ["pictures/learning_curves.png"]
     assert (tmp_path / "artifacts" / drawn[0]).read_bytes().startswith(b"\x89PNG")

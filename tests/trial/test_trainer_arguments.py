@@ -37,3 +37,18 @@ def test_other_kinds_are_read_too() -> None:
         assert parse_section("trainer", {"val_check_interval": value}).instantiated() is not None
     with pytest.raises(ValueError, match=r"trainer\.limit_train_batches"):
         parse_section("trainer", {"limit_train_batches": "many"})
+
+
+@pytest.mark.parametrize("name", ["max_time", "val_check_interval"])
+@pytest.mark.parametrize("value", ["3x", "1:2", {"hour": 1}, {"hours": "x"}])
+def test_what_is_no_duration_is_refused_before_training(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"trainer.{name} must be a duration as DD:HH:MM:SS") as raised:
+        parse_section("trainer", {name: value})
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "content", [{"max_time": "00:00:10:00"}, {"max_time": {"hours": 1}}, {"val_check_interval": 0.5}]
+)
+def test_durations_and_numbers_are_taken(content: dict[str, Any]) -> None:
+    parse_section("trainer", content)

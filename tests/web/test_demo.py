@@ -1,5 +1,6 @@
 import io
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import tiny_mnist
 import tiny_models
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFile
 
 from studies.common.state_folder import StateFolder
 from studies.console.progress import Display
@@ -79,6 +80,36 @@ def test_a_drawing_that_cannot_be_read_is_one_line(tmp_path: Path, content: byte
     assert answer["error"].startswith(said) and str(tmp_path) not in answer["error"]
 
 
+@pytest.mark.parametrize("mode", ["RGB", "1"])
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("png", "the drawing is too large: 1001x1000 pixels, at most 1000000 are read"),
+        ("gif", "the drawing must be a PNG, as from the page, but is a GIF"),
+        ("webp", "the drawing must be a PNG, as from the page, but is a WEBP"),
+    ],
+)
+def test_a_large_drawing_is_refused_before_its_turn_and_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, expected: str, mode: str
+) -> None:
+    """It would take memory and seconds for which other visitors wait."""
+    tiny_models.digits(tmp_path)
+    shown = panel(tmp_path, "cc03")
+    file = io.BytesIO()
+    Image.new(mode, (1001, 1000)).save(file, form)
+    monkeypatch.setattr(shown, "_lock", None)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    assert shown.ask(file.getvalue())["error"].startswith(expected)
+
+
+def test_a_header_may_say_anything(tmp_path: Path) -> None:
+    content = bytearray(png(None))
+    content[16:24] = (60_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    tiny_models.digits(tmp_path)
+    assert "too large" in panel(tmp_path, "cc03").ask(bytes(content))["error"]
+
+
 @pytest.mark.parametrize("word", [b"yekrut7", b"y" * 10_000, b"\xff\xfe"])
 def test_a_word_that_cannot_be_read_is_one_line(tmp_path: Path, word: bytes) -> None:
     tiny_models.words(tmp_path)
@@ -100,6 +131,13 @@ def test_the_newest_of_each_kind_are_shown_and_tables_are_skipped(tmp_path: Path
         os.utime(checkpoint, (1e9 - age, 1e9 - age))
     assert [(panel.kind, panel.run_id) for panel in opened(tmp_path)] == [("drawing", "c1"), ("word", "a1")]
     assert [(panel.kind, panel.run_id) for panel in opened(tmp_path, "a2")] == [("word", "a2")]
+
+
+def test_a_kind_without_a_model_is_named_with_the_command_that_trains_one(tmp_path: Path) -> None:
+    tiny_models.digits(tmp_path)
+    (item,) = demo.missing(opened(tmp_path))
+    assert item["kind"] == "word" and item["command"] == "harness train reverse_gru"
+    assert demo.missing([]) and [item["kind"] for item in demo.missing([])] == ["drawing", "word"]
 
 
 def test_an_unreadable_run_is_replaced_by_an_older_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,10 @@ def test_the_page_is_self_contained(server: DemoServer, path: str) -> None:
 
 
 def test_models_are_described_and_queried(server: DemoServer) -> None:
-    assert json.loads(request(server, "GET", "/models")[1]) == {"models": [{"kind": "word", "title": "an echo"}]}
+    assert json.loads(request(server, "GET", "/models")[1]) == {
+        "models": [{"kind": "word", "title": "an echo"}],
+        "missing": [],
+    }
     status, content, headers = request(server, "POST", "/models/0", b"yekrut")
     assert (status, json.loads(content)) == (200, {"answer": "yekrut"})
     assert headers["Content-Type"] == "application/json"

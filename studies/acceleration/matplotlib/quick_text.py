@@ -19,6 +19,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Transform
 from PIL import ImageFont
 
+from studies.acceleration.matplotlib.quick_png import write_png
 from studies.plots import figure as figures
 from studies.plots.classification import confusion_matrix
 from studies.plots.learning_curves import learning_curves
@@ -26,7 +27,7 @@ from studies.plots.learning_curves import learning_curves
 
 def warm_up() -> None:
     """Installs the faster drawing, and draws two pictures to find fonts and fill caches."""
-    figures.use(figures.Drawing(add_text, pixels_of))
+    figures.use(figures.Drawing(add_text, pixels_of, write_png))
     names, counts = list("0123456789"), [[10 * row + column for column in range(10)] for row in range(10)]
     for figure in (confusion_matrix(counts, names), learning_curves({"train/loss": ([1, 2], [1.0, 0.5])})):
         figures.image_of(figure).save(io.BytesIO(), "png")

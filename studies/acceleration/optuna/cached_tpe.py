@@ -80,8 +80,8 @@ def _rank(trial: FrozenTrial, sign: float) -> tuple[float, float, float]:
 class CachedTPE(optuna.samplers.TPESampler):
     """TPE with Optuna's defaults, for single-objective studies.
 
-    Unsupported cases use Optuna's implementation: studies with constraints, and Hyperband, whose brackets each see only
-    some of the trials.
+    Unsupported cases use Optuna's implementation: several objectives, constraints, and Hyperband, whose brackets each
+    see only some of the trials.
 
     Attributes:
         memory: depends only on the trials, so it can be passed on to the study's next sampler.
@@ -102,7 +102,7 @@ class CachedTPE(optuna.samplers.TPESampler):
     def _sample(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        if type(study) is not optuna.Study:
+        if type(study) is not optuna.Study or len(study.directions) > 1:
             return super()._sample(study, trial, search_space)
         memory = self.memory
         sign = 1.0 if study.direction == StudyDirection.MINIMIZE else -1.0

@@ -18,7 +18,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,8 +30,8 @@ from studies.acceleration.packing.stacked_optimizer import OptionsChanged
 from studies.acceleration.packing.stacked_steps import StackedSteps
 from studies.acceleration.training.epoch_loop import PlainStep, batches_of, speed_up
 from studies.acceleration.training.malloc import keep_freed_memory
-from studies.common.regular_files import open_to_append
 from studies.protocol.channel import Channel
+from studies.protocol.output_log import open_output_log
 from studies.protocol.trial_spec import TrialSpec
 from studies.trial import run as trial
 
@@ -208,7 +207,7 @@ class Member:
     def resume(self) -> None:
         """Resumes the trial until it waits for the others or has ended."""
         self._states.restore()
-        with os.fdopen(open_to_append(Path(self.spec.folder) / "log.txt"), "ab", buffering=0) as log:
+        with os.fdopen(open_output_log(self.spec.folder), "ab", buffering=0) as log:
             for output in (1, 2):
                 os.dup2(log.fileno(), output)
         self._greenlet.parent = getcurrent()
@@ -305,7 +304,7 @@ class Member:
 
     def complain(self, text: str) -> None:
         """Writes to its log why it uses a slower path."""
-        with os.fdopen(open_to_append(Path(self.spec.folder) / "log.txt"), "a") as log:
+        with os.fdopen(open_output_log(self.spec.folder), "a") as log:
             log.write(f"Warning: {text}\n")
 
 

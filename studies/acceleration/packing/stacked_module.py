@@ -161,6 +161,8 @@ def why_not(modules: list[LightningModule]) -> str | None:
             return f"stacking nn.{part.mode} is not supported"
         if isinstance(part, nn.RNNBase) and part.dropout and part.num_layers > 1:
             return "dropout between a GRU's layers cannot be reproduced when stacked"
+        if hasattr(part, "not_stackable"):
+            return str(part.not_stackable)
     return None
 
 

@@ -21,7 +21,9 @@ SHOWN += ("datetime_start", "datetime_complete")
 
 
 def opened(folder: Path) -> tuple[optuna.Study, WriteBehindStorage]:
-    study = open_study(f"sqlite:///{folder}/optuna.db", "s", "maximize", optuna.pruners.NopPruner(), WriteBehindStorage)
+    study = open_study(
+        f"sqlite:///{folder}/optuna.db", "s", ["maximize"], optuna.pruners.NopPruner(), WriteBehindStorage
+    )
     assert isinstance(study._storage, WriteBehindStorage)
     return study, study._storage
 

@@ -99,14 +99,14 @@ def test_each_trial_equals_a_single_run(either: str, executor: LocalExecutor, tm
         started, ending = events(packed, f"t{k}")[0], events(packed, f"t{k}")[-1]
         assert isinstance(started, Started) and isinstance(ending, Finished)
         pids.add(started.pid)
-        log = (packed / f"t{k}" / "log.txt").read_text()
+        log = (packed / f"t{k}" / "artifacts" / "log.txt").read_text()
         assert "not packed" not in log and "\n187 steps were taken together" in "\n" + log, log
         size, size_alone = (
             (folder / f"t{k}" / "checkpoints" / "last.ckpt").stat().st_size for folder in (packed, alone)
         )
         assert size < 1.1 * size_alone, "a checkpoint holds one model, not the stack"
     assert len(pids) == 1, "one process ran them"
-    logs = "".join((packed / f"t{k}" / "log.txt").read_text() for k in range(3))
+    logs = "".join((packed / f"t{k}" / "artifacts" / "log.txt").read_text() for k in range(3))
     assert ("as a whole" in logs) == (either == "toy.Polling")
 
 
@@ -126,12 +126,12 @@ def test_a_pruned_trial_leaves_and_a_failing_one_fails_alone(
     pruned, failed = events(packed, "t0")[-1], events(packed, "t1")[-1]
     assert isinstance(pruned, Stopped) and pruned.why == "pruned"
     assert isinstance(failed, Failed) and "the fragile one broke" in failed.error
-    assert "the fragile one broke" in (packed / "t1" / "log.txt").read_text()
+    assert "the fragile one broke" in (packed / "t1" / "artifacts" / "log.txt").read_text()
     go(executor, [spec(alone, k, epochs=6) for k in (2, 3)], pack=1)
     for k in (2, 3):
         assert isinstance(events(packed, f"t{k}")[-1], Finished)
         assert_same(packed, alone, k)
-        assert "broke" not in (packed / f"t{k}" / "log.txt").read_text(), "each has its own log"
+        assert "broke" not in (packed / f"t{k}" / "artifacts" / "log.txt").read_text(), "each has its own log"
 
 
 def test_a_stopped_pack_resumes_from_its_checkpoints(either: str, executor: LocalExecutor, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_unmappable_steps_are_taken_separately(executor: LocalExecutor, tmp_path
     until_exit(executor)
     go(executor, [spec(alone, k, epochs=4, model=arguments[k]) for k in range(2)], 1)
     for k in range(2):
-        assert "the models differ in more than" in (packed / f"t{k}" / "log.txt").read_text()
+        assert "the models differ in more than" in (packed / f"t{k}" / "artifacts" / "log.txt").read_text()
         for name, value in weights(alone / f"t{k}").items():
             assert torch.equal(weights(packed / f"t{k}")[name], value), "alone: bit-identical"
 
@@ -202,7 +202,10 @@ def test_changes_between_epochs_apply_in_a_pack_too(
     packed, alone = packed_and_alone(executor, tmp_path, 4)
     for k in range(2):
         assert_same(packed, alone, k)
-        assert "steps were taken together with other trials as a whole" in (packed / f"t{k}" / "log.txt").read_text()
+        assert (
+            "steps were taken together with other trials as a whole"
+            in (packed / f"t{k}" / "artifacts" / "log.txt").read_text()
+        )
 
 
 def test_optimizers_that_differ_in_more_than_rates_are_not_stacked(
@@ -212,7 +215,7 @@ def test_optimizers_that_differ_in_more_than_rates_are_not_stacked(
     packed, alone = packed_and_alone(executor, tmp_path, 4)
     for k in range(2):
         assert_same(packed, alone, k)
-        log = (packed / f"t{k}" / "log.txt").read_text()
+        log = (packed / f"t{k}" / "artifacts" / "log.txt").read_text()
         assert "steps were taken together" in log and "not packed" not in log and "as a whole" not in log, log
 
 

@@ -171,6 +171,10 @@ def test_modules_without_a_declaration_are_not_stacked() -> None:
         Stack([OwnStep(), OwnStep()])
 
 
+def test_models_with_noise_are_not_stacked() -> None:
+    assert why_not([mlp(0, noise=0.3), mlp(1, noise=0.3)]) == "Gaussian noise cannot be reproduced when stacked"
+
+
 def test_models_of_different_shapes_are_not_stacked() -> None:
     for one, other in [
         (mlp(0), MLP(hidden_sizes=[16, 9], input_shape=[1, 12, 12], num_classes=3)),
