@@ -14,7 +14,6 @@ FLOORS = [
     ("mnist_lenet5", "test/accuracy", 0.989),
     ("mnist_cnn", "test/accuracy", 0.992),
     ("mnist_speedrun", "test/accuracy", 0.987),
-    ("mnist_cnn_4k", "test/accuracy", 0.99),
     ("mnist_segmentation", "test/mean_iou", 0.85),
     ("mnist_detection", "test/map_50", 0.85),
     ("activations", "test/accuracy", 0.94),
