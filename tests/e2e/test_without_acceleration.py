@@ -18,11 +18,11 @@ from studies.config.experiment import shipped
 ROOT = Path(__file__).parents[2]
 LONGER = [  # variants of the others, whose epochs take minutes
     *("mnist_cnn_4k", "mnist_cnn_9k", "mnist_cnn_wide", "mnist_lenet5_long", "mnist_mlp_noise", "mnist_mlp_elastic"),
-    *("reverse_gru", "reverse_gru_long", "recurrent_cells"),  # an epoch of these is a number of steps between validations
+    *("reverse_gru", "reverse_gru_long", "recurrent_cells"),  # whose epoch is a number of steps between validations
 ]
 FEW_STEPS = {
     "reverse_random": ["--data.batches", "100", "--trainer.val_check_interval", "100"],
-    **dict.fromkeys(LONGER, ["--trainer.max_steps", "100", "--trainer.val_check_interval", "100"]),
+    **{name: ["--trainer.max_steps", "100", "--trainer.val_check_interval", "100"] for name in LONGER},
 }
 TIMES = ("_seconds", "per_second", "system/")
 
