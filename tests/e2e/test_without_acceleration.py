@@ -24,6 +24,13 @@ FEW_STEPS = {
     "reverse_random": ["--data.batches", "100", "--trainer.val_check_interval", "100"],
     **{name: ["--trainer.max_steps", "100", "--trainer.val_check_interval", "100"] for name in LONGER},
 }
+PARTS = 4  # of the experiments, each trained in two processes at once
+SCRIPT = """
+import json, sys
+from studies.cli.main import main
+for command in json.loads(sys.argv[1]):
+    assert main(command) == 0, command
+"""
 TIMES = ("_seconds", "per_second", "system/")
 
 
@@ -36,29 +43,45 @@ def bare_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tree
 
 
-def trained(name: str, tree: Path, folder: Path) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
-    """The metrics and the weights of one epoch of an experiment, or of its first 100 steps."""
-    command = [sys.executable, "-P", "-m", "studies.cli.main", "train", name, "--no-test", "--json"]
-    command += FEW_STEPS.get(name, ["--trainer.max_epochs", "1"])
+def start(names: list[str], tree: Path, folder: Path) -> subprocess.Popen[str]:
+    """Trains experiments in turns, in one process: an import for each would take longer than the training."""
+    commands = [
+        ["train", name, "--no-test", "--json", *FEW_STEPS.get(name, ["--trainer.max_epochs", "1"])] for name in names
+    ]
     environment = {**os.environ, "PYTHONPATH": str(tree), "HARNESS_HOME": "state"}
     folder.mkdir()
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment)
-    assert result.returncode == 0
-    answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", SCRIPT, json.dumps(commands)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=environment,
+    )
+
+
+def results(answer: dict[str, Any], folder: Path) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """The metrics and the weights of one epoch of an experiment, or of its first 100 steps."""
     values = {key: value for key, value in answer["metrics"].items() if not any(word in key for word in TIMES)}
     checkpoints = folder / "state" / "trials" / answer["run_id"] / "checkpoints"
     # A fit that ends by max_steps has a last.ckpt only if it took a minute; its best is that of its one validation.
-    name = "best.ckpt" if name in FEW_STEPS else "last.ckpt"
-    return values, torch.load(checkpoints / name, weights_only=False)["state_dict"]
+    found = checkpoints / "last.ckpt"
+    path = found if found.is_file() else checkpoints / "best.ckpt"
+    return values, torch.load(path, weights_only=False)["state_dict"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", shipped())
-def test_one_epoch_of_a_shipped_experiment(tmp_path: Path, bare_tree: Path, name: str) -> None:
+@pytest.mark.parametrize("names", [shipped()[place::PARTS] for place in range(PARTS)], ids=" ".join)
+def test_one_epoch_of_a_shipped_experiment(tmp_path: Path, bare_tree: Path, names: list[str]) -> None:
     assert not (bare_tree / "studies" / "acceleration").exists()
-    values, weights = trained(name, ROOT, tmp_path / "with")
-    plain_values, plain_weights = trained(name, bare_tree, tmp_path / "without")
-    assert values == plain_values and any(key.startswith("val/") for key in values)
-    assert weights.keys() == plain_weights.keys() and len(weights) > 0
-    for key, weight in weights.items():
-        assert torch.equal(weight, plain_weights[key]), key
+    folders = tmp_path / "with", tmp_path / "without"
+    processes = [start(names, tree, folder) for tree, folder in zip((ROOT, bare_tree), folders, strict=True)]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    answers = [[json.loads(line) for line in output.splitlines()] for output in outputs]
+    for name, *pair in zip(names, *answers, strict=True):
+        found = [results(answer, folder) for answer, folder in zip(pair, folders, strict=True)]
+        (values, weights), (plain_values, plain_weights) = found
+        assert values == plain_values and any(key.startswith("val/") for key in values), name
+        assert weights.keys() == plain_weights.keys() and len(weights) > 0, name
+        for key, weight in weights.items():
+            assert torch.equal(weight, plain_weights[key]), (name, key)

@@ -147,8 +147,8 @@ def test_an_unpicklable_state_gives_one_line(tmp_path: Path, name: str, said: st
 
 
 def test_a_failing_hook_has_its_traceback(tmp_path: Path) -> None:
-    (tmp_path / "unpicklable_hooks.py").write_text(HOOKS)
-    report = preflight(payload(model__class_path="unpicklable_hooks.Wrong", search_path=[str(tmp_path)]))
+    (tmp_path / "failing_hooks.py").write_text(HOOKS)  # a name of its own: Python shows lines of the file it imported
+    report = preflight(payload(model__class_path="failing_hooks.Wrong", search_path=[str(tmp_path)]))
     assert report["error"].startswith("AttributeError: 'dict' object has no attribute 'missing'")
     assert "checkpoint.missing" in report["traceback"]
 

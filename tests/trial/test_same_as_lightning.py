@@ -99,7 +99,8 @@ def assert_same(expected: Path, home: Path, run_id: str) -> None:
         values = [(step, value) for name, step, value in theirs["rows"] if name == metric]
         history = [(point.step, point.value) for point in client.get_metric_history(run_id, metric)]
         assert set(history) == set(values), metric
-        assert metric == "epoch" or len(history) == len(values), metric
+        # None is logged twice; MLflow keeps one of equal points of the same step and millisecond.
+        assert metric == "epoch" or len(history) <= len(values), metric
 
 
 @pytest.mark.parametrize(("name", "way"), RUNS)
