@@ -28,7 +28,7 @@ FLOORS = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "metric", "floor"), FLOORS)
 def test_an_experiment_reaches_its_floor(tmp_path: Path, name: str, metric: str, floor: float) -> None:
-    command = [str(HARNESS), "train", name, "--json"]
+    command = [str(HARNESS), "train", name, "--threads", "1", "--json"]  # two such tests share two cores
     result = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, "HARNESS_HOME": "state"}
     )
