@@ -70,7 +70,7 @@ def results(answer: dict[str, Any], folder: Path) -> tuple[dict[str, float], dic
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [shipped()[place::PARTS] for place in range(PARTS)], ids=" ".join)
+@pytest.mark.parametrize("names", [list(shipped())[place::PARTS] for place in range(PARTS)], ids=" ".join)
 def test_one_epoch_of_a_shipped_experiment(tmp_path: Path, bare_tree: Path, names: list[str]) -> None:
     assert not (bare_tree / "studies" / "acceleration").exists()
     folders = tmp_path / "with", tmp_path / "without"
