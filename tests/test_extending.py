@@ -35,6 +35,7 @@ def test_the_page_has_an_example_of_each_kind() -> None:
     assert len(COMMANDS) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_page_works(folder: Path, command: str) -> None:
     (folder / "quiet.py").write_text(FILES["quiet.py"].replace("first_hour = 6", "first_hour = 0"))
