@@ -7,6 +7,7 @@ import re
 from typing import NoReturn
 
 from studies.cli.bad_input import BadInput
+from studies.cli.cluster_options import add_executor
 from studies.cli.inspecting_options import RUN, add_inspecting
 from studies.cli.replaying_options import add_replaying
 from studies.cli.run_names import add_names
@@ -15,7 +16,6 @@ from studies.cli.seeds import add_seeds
 from studies.cli.training_options import add_training
 from studies.cli.usual_names import USUAL
 from studies.common.suggestions import did_you_mean
-from studies.config.checks import EXECUTORS
 
 OVERRIDE = re.compile(
     r"--((?:model|data|trainer|optimizer|lr_scheduler|function)\.[^\s=]+|model|data|optimizer|lr_scheduler)(?:=(.*))?$",
@@ -91,11 +91,7 @@ def build_parser() -> Parser:
             metavar="FILE",
             help="a .yaml file that overrides values of NAME; may be repeated",
         )
-        sub.add_argument(
-            "--executor",
-            help=f"{' | '.join(EXECUTORS)} (this process, for debuggers), or a class of your own (default: the file's, "
-            "or local)",
-        )
+        add_executor(sub)
 
     for sub in (train, resume, study, extend, confirm):
         add_training(sub)

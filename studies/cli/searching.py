@@ -6,6 +6,7 @@ import argparse
 import re
 
 from studies.cli.bad_input import BadInput, at_least
+from studies.cli.cluster_options import is_ray, workers_of
 from studies.cli.notifying import notifying
 from studies.cli.run_names import tags_of
 from studies.cli.training import load_experiment, threads_of
@@ -17,7 +18,7 @@ from studies.config.enqueued import assignments
 def study(options: argparse.Namespace, overrides: dict[str, str], argv: list[str]) -> int:
     experiment = load_experiment(options, overrides)
     at_least("trials", options.trials)
-    at_least("workers", options.workers)
+    workers = workers_of(options, experiment.executor)
     at_least("pack", options.pack)
     at_least("max-failures", options.max_failures)
     threads = threads_of(options)
@@ -26,10 +27,11 @@ def study(options: argparse.Namespace, overrides: dict[str, str], argv: list[str
             at_least(name, seconds)
     if options.study_name is not None and not re.fullmatch(r"[\w][\w.-]{0,99}", options.study_name):
         raise BadInput(f"study-name must be letters, digits, '.', '_' and '-', but got {options.study_name!r}")
-    if experiment.executor == "inline" and options.workers != 1:
-        raise BadInput(f"workers must be 1 with the inline executor, but got workers={options.workers}")
-    if experiment.executor == "inline" and options.pack != 1:
-        raise BadInput(f"pack must be 1 with the inline executor, but got pack={options.pack}")
+    if experiment.executor == "inline" and workers != 1:
+        raise BadInput(f"workers must be 1 with the inline executor, but got {workers=}")
+    if (experiment.executor == "inline" or is_ray(experiment.executor)) and options.pack != 1:
+        name = "inline" if experiment.executor == "inline" else "ray"
+        raise BadInput(f"pack must be 1 with the {name} executor, but got pack={options.pack}")
     if is_plain() and options.pack != 1:
         raise BadInput(f"pack must be 1 with --plain (HARNESS_PLAIN), but got pack={options.pack}")
     if experiment.search is not None:
@@ -43,7 +45,7 @@ def study(options: argparse.Namespace, overrides: dict[str, str], argv: list[str
 
     how = Options(
         argv,
-        workers=options.workers,
+        workers=workers,
         threads=threads,
         pack=options.pack,
         executor=experiment.executor,

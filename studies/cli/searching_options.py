@@ -20,7 +20,9 @@ def add_searching(
     study = command("study", "search an experiment's space until there are N trials in total; run again to resume")
     study.add_argument("experiment", metavar="NAME", help=experiment)
     study.add_argument("--trials", type=int, default=10, help="total number of trials, at least 1 (default: 10)")
-    study.add_argument("--workers", type=int, default=1, help="trials to run at once, at least 1 (default: 1)")
+    study.add_argument(
+        "--workers", type=int, help="trials to run at once, at least 1 (default: 1; as many as fit with --executor ray)"
+    )
     study.add_argument(
         "--pack",
         type=int,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 
 from studies.cli.bad_input import BadInput, at_least
+from studies.cli.cluster_options import executor_of
 from studies.cli.notifying import notifying
 from studies.cli.run_names import name_of, tags_of
 from studies.cli.seeds import seeds_of
 from studies.common.search_path import use
-from studies.config.checks import EXECUTORS, named
 from studies.config.experiment import Experiment, load, override
 
 
@@ -36,8 +36,7 @@ def load_experiment(options: argparse.Namespace, overrides: dict[str, str]) -> E
     if options.seed is not None:
         experiment.seed = checked_seed(options.seed)
     use(experiment.search_path)  # for a space given as a function
-    if options.executor is not None:
-        experiment.executor = named("executor", options.executor, EXECUTORS)
+    experiment.executor = executor_of(options, experiment.executor)
     return experiment
 
 

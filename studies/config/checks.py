@@ -11,7 +11,7 @@ from studies.config.parameters import CLASS_KEYS
 SAMPLERS = ("random", "grid", "tpe", "gp", "cmaes", "nsga2")
 PRUNERS = ("none", "median", "hyperband", "asha")
 DIRECTIONS = ("maximize", "minimize")
-EXECUTORS = ("local", "inline")
+EXECUTORS = ("local", "inline", "ray")
 
 
 def class_section(section: Any, name: str) -> dict[str, Any]:
