@@ -19,8 +19,8 @@ study: install
 test: install
 	$(CALMLY) $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
 
-# The same without acceleration: in a copy without that folder. What cannot reach it by tests/test_imports.py, that is all
-# packages that import neither driver/ nor executors/, is not tested a second time.
+# The same without acceleration: in a copy without that folder. What cannot reach it, that is all
+# packages that reach neither driver/ nor executors/ (tests/test_imports.py), is not tested a second time.
 NOT_AGAIN := common config console datamodules lightning_modules plots protocol reports search statistics tracking
 test-plain: install
 	rm -rf .plain && mkdir .plain

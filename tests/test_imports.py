@@ -138,6 +138,17 @@ def test_only_two_places_use_acceleration() -> None:
     assert users == COMPOSITION_ROOTS
 
 
+def test_what_is_not_tested_again_without_acceleration_cannot_reach_it() -> None:
+    """NOT_AGAIN of the Makefile: neither the places above nor anything that imports them, directly or not."""
+    line = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("NOT_AGAIN"))
+    for name in {*line.split(":=")[1].split()} - {"datamodules", "lightning_modules"}:
+        reached, left = set(), {name}
+        while left:
+            reached |= left
+            left = {other for package in left for other in MAY_IMPORT[package]} - reached
+        assert not reached & {"driver", "executors", "acceleration"}, name
+
+
 # Private names of libraries outside acceleration/, each with its reason.
 PRIVATE: dict[str, set[str]] = {
     # The order in which torch.export and torch.onnx take a module's outputs has no public name.

@@ -174,7 +174,8 @@ class Session:
             adopted: a run that a driver opened before it died, possibly right after opening it.
         """
         tags = {**self.provenance.tags, "harness.experiment": self.experiment.name, **tags}
-        tags["harness.accelerated"] = "yes" if self.acceleration and self.options.executor != "inline" else "no"
+        accelerates = self.acceleration is not None and getattr(self.executor, "accelerates", False)
+        tags["harness.accelerated"] = "yes" if accelerates else "no"
         if adopted is None:
             all_params = self.parameters(params, seed, searched)
             run_id = self.tracking.first.start(experiment_id, name, all_params, tags)

@@ -60,6 +60,8 @@ class LocalExecutor:
         plain: disable acceleration.
     """
 
+    accelerates = True  # its trials use acceleration where there is any
+
     def __init__(self, workers: int = 1, threads: int = 0, plain: bool = False) -> None:
         self.workers = workers
         self.plain = plain

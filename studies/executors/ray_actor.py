@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 
+from studies.executors.base import Message
 from studies.executors.local import LocalExecutor
 from studies.protocol.trial_spec import TrialSpec
 
@@ -36,18 +37,13 @@ class TrialActor:
 
     def news(self, seconds: float) -> list[tuple[str, int | None]]:
         """Kinds and exit statuses of messages, as soon as there is one; empty after `seconds`."""
-        found: list[tuple[str, int | None]] = []
+        found: list[Message] = []
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            for message in self._executor.wait(min(1.0, max(0.0, end - time.monotonic()))):
-                item = (message.kind, message.status)
-                if item not in found:
-                    found.append(item)
-            if found and (found[-1][0] != "events" or end <= time.monotonic() + TOGETHER):
-                break
-            if found:
-                end = min(end, time.monotonic() + TOGETHER)
-        return found
+        while not found and (left := end - time.monotonic()) > 0:
+            found = self._executor.wait(min(1.0, left))
+        if found and found[-1].kind == "events":
+            found += self._executor.wait(TOGETHER)  # often a question or the end comes right after
+        return [(message.kind, message.status) for message in dict.fromkeys(found)]
 
     def answer(self, run_id: str, stop: str | None) -> None:
         self._executor.answer(run_id, stop)

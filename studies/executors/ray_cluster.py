@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from studies.common.errors import in_one_line
 from studies.executors.base import Message
 from studies.protocol.trial_spec import TrialSpec
 
@@ -45,6 +46,8 @@ class RayExecutor:
     Raises:
         ValueError: an argument is outside its range, Ray is not installed, or there is no cluster at the address.
     """
+
+    accelerates = True
 
     def __init__(
         self,
@@ -92,8 +95,7 @@ class RayExecutor:
                 self._ray.init(address="local", include_dashboard=False, **quiet)
         except Exception as error:  # ConnectionError, RuntimeError, and others of its libraries
             where = f"the Ray cluster {address!r}" if address else "a Ray cluster on this machine"
-            first = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ValueError(f"cannot connect to {where}: {first}") from error
+            raise ValueError(f"cannot connect to {where}: {in_one_line(error)}") from error
 
     def _new_slot(self) -> _Slot:
         from studies.executors.ray_actor import TrialActor
@@ -138,7 +140,7 @@ class RayExecutor:
             except self._ray.exceptions.RayTaskError as error:
                 raise RuntimeError(str(error.cause)) from None
             except self._ray.exceptions.RayError as error:
-                died = _first_line(error)
+                died = in_one_line(error)
             else:
                 self._idle.append(slot)
                 return answer
@@ -265,7 +267,3 @@ def _ray() -> Any:
     except ImportError as error:
         raise ValueError('--executor ray needs the package ray: pip install "studies-harness[ray]"') from error
     return ray
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from studies.cli.cluster_options import RAY
 from studies.executors.by_name import make_executor
 from studies.executors.ray_cluster import RayExecutor
 
@@ -30,6 +31,8 @@ def test_a_trial_has_a_thread_for_each_of_its_cpus() -> None:
     pytest.importorskip("ray")
     assert [RayExecutor(cpus=cpus).threads for cpus in (0.5, 1, 4)] == [1, 1, 4]
     assert RayExecutor(cpus=4, threads=2).threads == 2
+    named = {"class_path": RAY, "init_args": {"cpus": 3}}
+    assert isinstance(made := make_executor(named, 2), RayExecutor) and (made.threads, made.free) == (3, 2)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
